@@ -1,0 +1,145 @@
+"""The Python client of rankstream: rank, write events and items, read profiles.
+
+Names are loaded when they are first used: the command line starts without grpc and NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rankstream.client.answers import (
+        Embeddings,
+        EmbedResult,
+        EventResult,
+        Interaction,
+        ItemResult,
+        Profile,
+        Recorded,
+        StoredItem,
+        Upserted,
+    )
+    from rankstream.client.client import Client
+    from rankstream.client.errors import (
+        BadRecord,
+        Cancelled,
+        DataLoss,
+        DeadlineExceeded,
+        DeliveryFailed,
+        FailedPrecondition,
+        FieldViolation,
+        Internal,
+        InvalidArgument,
+        NotFound,
+        RankstreamError,
+        ResourceExhausted,
+        Unavailable,
+        Unimplemented,
+    )
+    from rankstream.client.events import EventProducer, Sent
+    from rankstream.client.keys import item_key, item_keys
+    from rankstream.client.queries import RankQuery
+    from rankstream.client.rankings import (
+        AppliedOffset,
+        Freshness,
+        RankedItem,
+        Ranking,
+        Reason,
+        ServedBy,
+        Timing,
+    )
+    from rankstream.client.readers import RecordReader, read_events, read_items
+    from rankstream.client.records import Event, Item
+    from rankstream.client.status import (
+        BlockInfo,
+        ConsumerLag,
+        EncoderInfo,
+        EventTypeInfo,
+        Limit,
+        PartitionLag,
+        ServerInfo,
+    )
+
+_HOMES = {
+    "answers": "Embeddings EmbedResult EventResult Interaction ItemResult Profile Recorded"
+    " StoredItem Upserted",
+    "client": "Client",
+    "errors": "BadRecord Cancelled DataLoss DeadlineExceeded DeliveryFailed FailedPrecondition"
+    " FieldViolation Internal InvalidArgument NotFound RankstreamError ResourceExhausted"
+    " Unavailable Unimplemented",
+    "events": "EventProducer Sent",
+    "keys": "item_key item_keys",
+    "queries": "RankQuery",
+    "rankings": "AppliedOffset Freshness RankedItem Ranking Reason ServedBy Timing",
+    "readers": "RecordReader read_events read_items",
+    "records": "Event Item",
+    "status": "BlockInfo ConsumerLag EncoderInfo EventTypeInfo Limit PartitionLag ServerInfo",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "AppliedOffset",
+    "BadRecord",
+    "BlockInfo",
+    "Cancelled",
+    "Client",
+    "ConsumerLag",
+    "DataLoss",
+    "DeadlineExceeded",
+    "DeliveryFailed",
+    "EmbedResult",
+    "Embeddings",
+    "EncoderInfo",
+    "Event",
+    "EventProducer",
+    "EventResult",
+    "EventTypeInfo",
+    "FailedPrecondition",
+    "FieldViolation",
+    "Freshness",
+    "Interaction",
+    "Internal",
+    "InvalidArgument",
+    "Item",
+    "ItemResult",
+    "Limit",
+    "NotFound",
+    "PartitionLag",
+    "Profile",
+    "RankQuery",
+    "RankedItem",
+    "Ranking",
+    "RankstreamError",
+    "Reason",
+    "RecordReader",
+    "Recorded",
+    "ResourceExhausted",
+    "Sent",
+    "ServedBy",
+    "ServerInfo",
+    "StoredItem",
+    "Timing",
+    "Unavailable",
+    "Unimplemented",
+    "Upserted",
+    "item_key",
+    "item_keys",
+    "read_events",
+    "read_items",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name from its module."""
+    if name not in _HOME_OF:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Profiles: the merging set as it is folded, stored and read, and its pooling weights."""

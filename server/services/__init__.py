@@ -1,0 +1,1 @@
+"""One servicer a file: decode, await, encode."""

@@ -1,0 +1,154 @@
+"""``rankstream events``: write events, one or a file of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from rankstream.client.commands.imports import Tally, chunks, import_options, progress
+from rankstream.client.commands.session import Session, json_option, token_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rankstream.client.readers import Format, OnError, RecordReader
+    from rankstream.client.records import Event
+
+
+@click.group()
+def events() -> None:
+    """Write events: one, or a file of them."""
+
+
+@events.command("import")
+@import_options
+@click.option(
+    "--bootstrap-servers", envvar="RANKSTREAM_BOOTSTRAP_SERVERS", show_envvar=True,
+    help="Write to this Kafka itself, which is faster. Default: through the server.",
+)  # fmt: skip
+@click.option("--topic", default="rankstream.events", show_default=True, help="Topic in Kafka.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=500, show_default=True,
+    help="Events in one call to the server.",
+)  # fmt: skip
+@json_option
+@click.pass_obj
+def import_events(
+    session: Session,
+    file: str,
+    format: Format | None,
+    on_error: OnError,
+    progress_wanted: bool | None,
+    bootstrap_servers: str | None,
+    topic: str,
+    batch: int,
+    as_json: bool,
+) -> None:
+    """Write the events of FILE (JSON Lines, CSV or TSV; may be gzip; - for standard input).
+
+    Keys or columns: user_id, type, item_id, value, weight, event_time_ms, event_id.
+    """
+    from rankstream.client.readers import read_events
+
+    reader = read_events(file, format=format, on_error=on_error)
+    tally = Tally("events")
+    with (
+        tally.summed_up(reader, as_json),
+        progress("events", reader, progress_wanted) as advance,
+    ):
+        if bootstrap_servers:
+            _produce(session, reader, tally, bootstrap_servers, topic, advance)
+        else:
+            _record(session, reader, tally, batch, on_error == "stop", advance)
+
+
+def _produce(
+    session: Session,
+    reader: RecordReader[Event],
+    tally: Tally,
+    bootstrap_servers: str,
+    topic: str,
+    advance: Callable[[int], None],
+) -> None:
+    import logging
+
+    from rankstream.client.events import EventProducer, Sent
+
+    def report(sent: Sent) -> None:
+        tally.written = sent.events
+        advance(sent.events)
+
+    # Its warnings repeat every few ms what the raised error says once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    timeout_s = session.timeout_s
+    with EventProducer(bootstrap_servers, topic=topic, timeout_s=timeout_s) as producer:
+        report(producer.send_many(reader, report))
+
+
+def _record(
+    session: Session,
+    reader: RecordReader[Event],
+    tally: Tally,
+    batch: int,
+    stop: bool,
+    advance: Callable[[int], None],
+) -> None:
+    with session.client() as client:
+        for chunk in chunks(reader, batch):
+            answer = client.record_events(chunk)
+            tally.token = answer.token or tally.token
+            tally.add((result.error for result in answer.results), stop)
+            advance(tally.written)
+
+
+@events.command("send")
+@click.argument("user")
+@click.argument("type_", metavar="TYPE")
+@click.argument("item")
+@click.option("--value", type=float, help="Stars of a rate, pieces of a purchase.")
+@click.option("--weight", type=float, help="Multiplies the type's weight.")
+@click.option("--event-time-ms", type=int, help="ms since the epoch. Default: now.")
+@click.option("--event-id", default="", help="The same id is the same event. Default: a new one.")
+@click.option("--wait", is_flag=True, help="Wait until the event counts, and say how long it took.")
+@click.option("--max-wait-ms", type=click.IntRange(min=0), help="Longest such wait, ms.")
+@json_option
+@click.pass_obj
+def send(
+    session: Session,
+    user: str,
+    type_: str,
+    item: str,
+    value: float | None,
+    weight: float | None,
+    event_time_ms: int | None,
+    event_id: str,
+    wait: bool,
+    max_wait_ms: int | None,
+    as_json: bool,
+) -> None:
+    """Write one event: USER did TYPE with ITEM. Prints the token for rank --min-token."""
+    from rankstream.client.commands.output import print_json
+    from rankstream.client.records import Event
+
+    event = Event(user, type_, item, value, weight, event_time_ms, event_id)
+    visible_ms = None
+    with session.client() as client:
+        start = time.perf_counter()
+        answer = client.record_events([event])
+        for result in answer.results:
+            if result.error is not None:
+                raise result.error
+        if wait:
+            client.get_profile(
+                user, max_interactions=0, min_token=answer.token, max_wait_ms=max_wait_ms
+            )
+            visible_ms = round((time.perf_counter() - start) * 1000, 2)
+    sent_id = answer.results[0].event_id if answer.results else event_id
+    if as_json:
+        print_json({"event_id": sent_id, "token": answer.token, "visible_ms": visible_ms})
+        return
+    click.echo(token_text(answer.token))
+    if visible_ms is not None:
+        click.echo(f"visible after {visible_ms} ms")

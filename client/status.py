@@ -1,0 +1,121 @@
+"""What the Admin service answers: server info with every limit, and consumer lag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rankstream.client.mirror import mirror
+from rankstream.proto.v1 import admin_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One published bound of the server; ``unit`` is "items", "bytes", "ms", ..."""
+
+    name: str
+    value: int
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """The text encoder; vectors of two ``space_fingerprint`` are never compared."""
+
+    model: str
+    backend: str
+    precision: str
+    dimensions: int
+    max_tokens: int
+    space_fingerprint: str
+    numerics: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """One block of an item's row."""
+
+    name: str
+    dimensions: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventTypeInfo:
+    """What an event of this type does."""
+
+    name: str
+    pooling_weight: float
+    in_history: bool
+    counts_for_popularity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the server is and every limit it keeps, by name."""
+
+    server_version: str
+    worker: str
+    fold_version: str
+    limits: Mapping[str, Limit]
+    encoder: EncoderInfo
+    blocks: tuple[BlockInfo, ...]
+    event_types: tuple[EventTypeInfo, ...]
+    items: int
+    users: int
+    generation: int
+    catalogue_version: int
+    started_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """One partition; ``highwater`` -1: not heard; ``state``: running, paused or stopped."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    highwater: int
+    lag: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerLag:
+    """How far the log is applied; ``healthy``: ingest runs and hears the broker."""
+
+    partitions: tuple[PartitionLag, ...]
+    last_fetch_age_ms: int
+    dead_letters: int
+    misplaced_records: int
+    healthy: bool
+
+
+def server_info_from_pb(response: admin_pb2.GetServerInfoResponse) -> ServerInfo:
+    """Our form of an answer to ``GetServerInfo``."""
+    return ServerInfo(
+        server_version=response.server_version,
+        worker=response.worker,
+        fold_version=response.fold_version,
+        limits={limit.name: mirror(Limit, limit) for limit in response.limits},
+        encoder=mirror(EncoderInfo, response.encoder),
+        blocks=tuple(mirror(BlockInfo, block) for block in response.blocks),
+        event_types=tuple(mirror(EventTypeInfo, kind) for kind in response.event_types),
+        items=response.items,
+        users=response.users,
+        generation=response.generation,
+        catalogue_version=response.catalogue_version,
+        started_at_ms=response.started_at_ms,
+    )
+
+
+def consumer_lag_from_pb(response: admin_pb2.GetConsumerLagResponse) -> ConsumerLag:
+    """Our form of an answer to ``GetConsumerLag``."""
+    return ConsumerLag(
+        partitions=tuple(mirror(PartitionLag, partition) for partition in response.partitions),
+        last_fetch_age_ms=response.last_fetch_age_ms,
+        dead_letters=response.dead_letters,
+        misplaced_records=response.misplaced_records,
+        healthy=response.healthy,
+    )

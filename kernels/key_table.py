@@ -1,0 +1,126 @@
+"""A hash table from 64-bit keys to rows: linear probing, one cache line a look-up."""
+
+import secrets
+from typing import Final
+
+import numpy as np
+from rankstream.kernels.arrays import Int32, UInt64, checked
+from rankstream.kernels.compilation import compiled
+from rankstream.kernels.errors import refuse
+
+_MIN_SLOTS: Final = 16
+_FREE, _DELETED = np.uint64(0), np.uint64(1)
+_OFFSET: Final = 2
+"""A slot holds a key and row + 2: a slot of zeros is free, a deleted key (row -1) is 1."""
+
+_MULTIPLIERS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
+_SHIFT = np.uint64(33)
+
+
+@compiled
+def _mix(key: np.uint64, seed: np.uint64) -> np.uint64:
+    """MurmurHash3's 64-bit finaliser of the seeded key: neighbouring keys scatter."""
+    bits = key ^ seed
+    bits = (bits ^ (bits >> _SHIFT)) * _MULTIPLIERS[0]
+    bits = (bits ^ (bits >> _SHIFT)) * _MULTIPLIERS[1]
+    return bits ^ (bits >> _SHIFT)
+
+
+@compiled
+def _find(slots: UInt64, key: np.uint64, seed: np.uint64) -> int:
+    """The slot of ``key``, or the free one where it belongs."""
+    mask = np.uint64(slots.shape[0] - 1)
+    at = _mix(key, seed) & mask
+    while slots[at, 1] != _FREE and slots[at, 0] != key:
+        at = (at + np.uint64(1)) & mask
+    return int(at)
+
+
+@compiled
+def _insert(
+    slots: UInt64, seed: np.uint64, keys: UInt64, rows: Int32, used: int, live: int
+) -> tuple[int, int]:
+    """Sets each key's row; returns how many slots are used and how many keys have a row then."""
+    for i in range(keys.shape[0]):
+        at = _find(slots, keys[i], seed)
+        used += slots[at, 1] == _FREE
+        live += int(rows[i] >= 0) - int(slots[at, 1] > _DELETED)
+        slots[at, 0] = keys[i]
+        slots[at, 1] = np.uint64(np.int64(rows[i]) + _OFFSET)
+    return used, live
+
+
+@compiled
+def _move(old: UInt64, new: UInt64, seed: np.uint64) -> None:
+    """Puts the keys of ``old`` that have a row into the empty ``new``."""
+    for i in range(old.shape[0]):
+        if old[i, 1] > _DELETED:
+            at = _find(new, old[i, 0], seed)
+            new[at, 0], new[at, 1] = old[i, 0], old[i, 1]
+
+
+@compiled
+def _lookup(slots: UInt64, seed: np.uint64, keys: UInt64, rows: Int32) -> None:
+    """Fills ``rows`` with each key's row, or -1."""
+    for i in range(keys.shape[0]):
+        value = slots[_find(slots, keys[i], seed), 1]
+        rows[i] = -1 if value == _FREE else np.int32(np.int64(value) - _OFFSET)
+
+
+class KeyTable:
+    """Rows by key: the last insertion wins, row -1 deletes, ``len`` counts the keys with a row.
+
+    Not for concurrent use while one thread inserts: kernels run without the GIL, so callers take
+    turns. Keys are scattered by a random seed, on which no result depends.
+
+    Args:
+        capacity: Keys to make room for at once; the table grows as needed (at most half its slots
+            of 16 bytes are used).
+    """
+
+    __slots__ = ("_live", "_seed", "_slots", "_used")
+
+    def __init__(self, capacity: int = 0) -> None:
+        self._seed = np.uint64(secrets.randbits(64))
+        self._slots: UInt64 = _free_slots(capacity)
+        self._used = self._live = 0
+
+    def __len__(self) -> int:
+        return self._live
+
+    def insert(self, keys: UInt64, rows: Int32) -> None:
+        """Sets the row of each key, in order.
+
+        Args:
+            keys: ``[T]`` uint64.
+            rows: ``[T]`` int32, -1 or more.
+
+        Raises:
+            KernelArgumentError: an argument is not as described; nothing has changed then.
+        """
+        keys = checked("keys", keys, np.uint64, None)
+        rows = checked("rows", rows, np.int32, keys.size)
+        if rows.size and rows.min() < -1:
+            refuse("rows", f"has {rows.min()}", "rows of at least -1")
+        self._reserve(keys.size)
+        counts = _insert(self._slots, self._seed, keys, rows, self._used, self._live)
+        self._used, self._live = counts
+
+    def lookup(self, keys: UInt64) -> Int32:
+        """The row of each key: ``[T]`` uint64 to ``[T]`` int32, -1 if unknown or deleted."""
+        keys = checked("keys", keys, np.uint64, None)
+        rows = np.empty(keys.size, np.int32)
+        _lookup(self._slots, self._seed, keys, rows)
+        return rows
+
+    def _reserve(self, added: int) -> None:
+        """Makes room for ``added`` keys; new slots hold no deleted keys and some to spare."""
+        if 2 * (self._used + added) > self._slots.shape[0]:
+            slots = _free_slots((self._live + added) * 3 // 2)
+            _move(self._slots, slots, self._seed)
+            self._slots, self._used = slots, self._live
+
+
+def _free_slots(keys: int) -> UInt64:
+    """At least twice as many free slots ``[slots, 2]`` as ``keys``, a power of two."""
+    return np.zeros((max(_MIN_SLOTS, 1 << (2 * keys).bit_length()), 2), np.uint64)

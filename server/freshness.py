@@ -1,0 +1,134 @@
+"""The freshness contract in a worker: who waits for which offsets, woken by ingest's bell."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+
+from rankstream.proto.v1 import common_pb2
+from rankstream.server.config import Limits
+from rankstream.server.errors import InvalidArgument, Overloaded, StaleState, Unavailable
+from rankstream.server.store import Store
+from rankstream.server.stream.token import is_reached, unpack_token
+from rankstream.server.types import Lane, Position
+
+Applied = dict[tuple[Lane, bytes, int], int]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    wanted: list[Position]
+    reached: asyncio.Future[None]
+
+
+class Freshness:
+    """Knows the applied positions as of the last bell, and lets requests wait for more.
+
+    Args:
+        store: read for the positions.
+        bell: the read end of this worker's pipe.
+        limits: how long a request may wait.
+        max_waiters: requests waiting at once.
+    """
+
+    def __init__(self, store: Store, bell: int, limits: Limits, max_waiters: int = 4096) -> None:
+        self._store = store
+        self._bell = bell
+        self._limits = limits
+        self._max_waiters = max_waiters
+        self._waiters: set[_Waiter] = set()
+        self._applied: Applied = {}
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to hear the bell."""
+        loop.add_reader(self._bell, self._heard)
+
+    def topic_id(self, lane: Lane) -> bytes:
+        """The id of the topic that ``lane`` folds.
+
+        Raises:
+            Unavailable: ingest has not seen the topic yet.
+        """
+        self._refresh()
+        for name, topic_id, _ in self._applied:
+            if name == lane:
+                return topic_id
+        msg = (
+            f"the {lane} topic is not known yet: the broker has not answered since the first start"
+        )
+        raise Unavailable(msg)
+
+    async def wait(self, after: common_pb2.ReadAfter, deadline: float, field: str = "") -> bool:
+        """Waits until the state has what ``after.min_token`` names.
+
+        Args:
+            after: the request's contract.
+            deadline: the call's own, on ``time.monotonic``'s clock.
+            field: where the request stands, as ``requests[3].``.
+
+        Returns:
+            True where the wait ended first and the request allows a stale answer.
+
+        Raises:
+            StaleState: it ended first and the request does not.
+            InvalidArgument: the token or the wait is not valid.
+        """
+        if not after.min_token:
+            return False
+        field += "read_after."
+        wanted = unpack_token(after.min_token, field + "min_token")
+        wait_s = self._wait_s(after, field)
+        if await self._reached(wanted, min(time.monotonic() + wait_s, deadline)):
+            return False
+        if after.allow_stale:
+            return True
+        msg = (
+            f"{field}min_token was not reached within {wait_s * 1000:.0f} ms: wait longer "
+            "(max_wait_ms), or accept what there is (allow_stale)"
+        )
+        raise StaleState(msg)
+
+    def _wait_s(self, after: common_pb2.ReadAfter, field: str) -> float:
+        if not after.HasField("max_wait_ms"):
+            return self._limits.default_wait_ms / 1000
+        if after.max_wait_ms > self._limits.max_wait_ms:
+            problem = f"{after.max_wait_ms}, the limit is {self._limits.max_wait_ms}"
+            raise InvalidArgument(field + "max_wait_ms", problem)
+        return after.max_wait_ms / 1000
+
+    async def _reached(self, wanted: list[Position], until: float) -> bool:
+        self._refresh()
+        if is_reached(wanted, self._applied):
+            return True
+        if len(self._waiters) >= self._max_waiters:
+            msg = f"{self._max_waiters} requests wait for fresher state already"
+            raise Overloaded(msg, retry_after_s=0.1)
+        waiter = _Waiter(wanted, asyncio.get_running_loop().create_future())
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await waiter.reached
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True
+
+    def _heard(self) -> None:
+        try:
+            os.read(self._bell, 65_536)
+        except BlockingIOError:
+            return
+        if not self._waiters:
+            return
+        self._refresh()
+        for waiter in list(self._waiters):
+            if not waiter.reached.done() and is_reached(waiter.wanted, self._applied):
+                waiter.reached.set_result(None)
+
+    def _refresh(self) -> None:
+        with self._store.read() as view:
+            found = view.positions()
+        self._applied = {(p.lane, p.topic_id, p.partition): p.next_offset for p in found}

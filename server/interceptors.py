@@ -1,0 +1,90 @@
+"""Around every RPC: a deadline for those without one, typed errors to statuses, no tracebacks out.
+
+The table from errors to status codes is each error's ``status``. Details ride along as
+google.rpc messages: ``BadRequest`` names the field, ``RetryInfo`` says when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from rankstream.server.errors import InvalidArgument, Overloaded, RankstreamError
+
+log = logging.getLogger(__name__)
+
+_LONGEST_S = 3600.0
+
+Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+
+
+def status_of(error: BaseException) -> status_pb2.Status:
+    """The google.rpc.Status of an error, its details included."""
+    if not isinstance(error, RankstreamError):
+        log.error("an RPC failed unexpectedly", exc_info=error)
+        return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error, see the log")
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.status), message=_clean(str(error)))
+    detail = any_pb2.Any()
+    if isinstance(error, InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=_clean(error.problem)
+        )
+        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        status.details.append(detail)
+    elif isinstance(error, Overloaded):
+        delay = Duration()
+        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        status.details.append(detail)
+    return status
+
+
+def deadline_of(context: grpc.aio.ServicerContext, default_s: float) -> float:
+    """When this call must be done, on ``time.monotonic``'s clock."""
+    left = context.time_remaining()
+    return time.monotonic() + (default_s if left is None else min(left, _LONGEST_S))
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Turns what a unary handler raises into a status."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wraps the handler that gRPC found."""
+        found = await continuation(details)
+        if found is None or found.unary_unary is None:
+            return found
+        return grpc.unary_unary_rpc_method_handler(
+            _guarded(found.unary_unary), found.request_deserializer, found.response_serializer
+        )
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await handler(request, context)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing may pass it raw
+            failed = rpc_status.to_status(status_of(error))
+        context.set_trailing_metadata(failed.trailing_metadata)
+        return await context.abort(failed.code, failed.details)
+
+    return call
+
+
+def _clean(text: str) -> str:
+    """Printable, on one line, bounded: a message may quote what a caller sent."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:2000])
+    return shown.encode(errors="backslashreplace").decode()

@@ -1,0 +1,108 @@
+"""``rankstream serve``: settings from flags, environment and TOML, then the supervisor."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rankstream.server.child import REFUSED, configure_logging
+from rankstream.server.config import Option, Settings, from_mapping, options
+from rankstream.server.errors import InvalidArgument, RankstreamError, StateRefused
+
+Command = Callable[..., None]
+
+
+def _with_settings(command: Command) -> Command:
+    for option in reversed(list(options())):
+        command = _click_option(option)(command)
+    return command
+
+
+def _click_option(option: Option) -> Callable[[Command], Command]:
+    flag = "--" + option.name.replace("_", "-")
+    env = "RANKSTREAM_" + option.name.upper()
+    if option.type is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    shown = f"{option.doc}  [default: {option.default if option.default != '' else 'none'}]"
+    return click.option(flag, option.name, type=option.type, default=None, envvar=env, help=shown)
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False), help="TOML file of settings"
+)
+@_with_settings
+def serve(config: str | None, **flags: Any) -> None:
+    """Serve rankings, and fold the log into the state.
+
+    Settings come from flags, else from RANKSTREAM_<NAME> in the environment, else from --config
+    (the same names, flat or in any tables).
+    """
+    from rankstream.server.supervisor import Supervisor
+
+    configure_logging("serve")
+    try:
+        values = _read_toml(Path(config)) if config else {}
+        values |= {name: value for name, value in flags.items() if value is not None}
+        settings = check(from_mapping(values))
+        Supervisor(settings, _say_serving).run()
+    except StateRefused as error:
+        click.echo(f"refused: {error}", err=True)
+        sys.exit(REFUSED)
+    except RankstreamError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def check(settings: Settings) -> Settings:
+    """Refuses settings that contradict each other.
+
+    Raises:
+        InvalidArgument: names the setting.
+    """
+    kafka, listen = settings.kafka, settings.listen
+    if kafka.embedded == bool(kafka.bootstrap_servers):
+        problem = "give either it (a Kafka cluster) or --embedded (a broker beside the server)"
+        raise InvalidArgument("bootstrap_servers", problem)
+    if not listen.insecure and not _is_loopback(listen.host):
+        problem = f"{listen.host} is not loopback and there is no TLS: say --insecure to allow it"
+        raise InvalidArgument("host", problem)
+    positive = ("workers", "events_partitions", "max_batch_events", "max_rows", "history_cap")
+    for option in options():
+        value = getattr(getattr(settings, option.section), option.name)
+        if option.name in positive and value < 1:
+            raise InvalidArgument(option.name, f"{value}, expected at least 1")
+    return settings
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        read = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument("config", f"{path} is not TOML: {error}") from None
+    flat: dict[str, Any] = {}
+    for name, value in read.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _say_serving(settings: Settings) -> None:
+    listen = settings.listen
+    click.echo(
+        f"SERVING on {listen.host}:{listen.port}, admin on {listen.host}:{listen.admin_port}, "
+        f"log at {settings.kafka.bootstrap_servers}"
+    )

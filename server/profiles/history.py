@@ -1,0 +1,136 @@
+"""Reading histories: many users' as arrays for ranking, one user's as objects for people.
+
+A history is the latest ``history_cap`` interactions of the history types, later than the user's
+watermark, ordered by (event_time, event key). An event_id is one interaction: of several contents
+the greatest (event_time, canonical bytes) wins. So it is the same however the log was reordered,
+redelivered or cut into batches. History and seen set are two such sets: an event_id that was used
+for a type in one of them and for a type in both is two interactions.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rankstream.kernels.gather import gather
+from rankstream.server.profiles.layout import (
+    Buffer,
+    join_recent,
+    join_settled,
+    read_header,
+    records_of,
+)
+from rankstream.server.profiles.settings import FoldSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Histories of B users; that of user b, oldest first, is ``indptr[b]:indptr[b + 1]``.
+
+    Attributes:
+        target_keys: uint64[T].
+        weights: float32[T], signed.
+        event_times_ms: int64[T].
+        types: uint16[T].
+        event_keys: uint64[T].
+        indptr: int64[B + 1].
+    """
+
+    target_keys: npt.NDArray[np.uint64]
+    weights: npt.NDArray[np.float32]
+    event_times_ms: npt.NDArray[np.int64]
+    types: npt.NDArray[np.uint16]
+    event_keys: npt.NDArray[np.uint64]
+    indptr: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One interaction of a profile; ``weight`` is signed."""
+
+    event_time_ms: int
+    event_key: int
+    target_key: int
+    weight: float
+    type_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One user's profile.
+
+    Attributes:
+        known: whether any record of the user has been folded.
+        watermark_ms: interactions at or before it are ignored; None: no reset.
+        updated_at_ms: the greatest broker timestamp of the user's records; None: no record.
+        interactions: the history, newest first.
+    """
+
+    known: bool
+    watermark_ms: int | None
+    updated_at_ms: int | None
+    interactions: tuple[Interaction, ...]
+
+
+def gather_histories(
+    settings: FoldSettings, recent: Sequence[Buffer], settled: Sequence[Buffer]
+) -> Histories:
+    """The histories of B users from their stored values; b"" where there is none.
+
+    The values are copied, so they may be views of a transaction that ends after the call.
+
+    Raises:
+        CorruptState: a value is not what its layout says.
+    """
+    records, indptr = _gather(settings, recent, settled)
+    return Histories(
+        np.ascontiguousarray(records["target_key"]),
+        np.ascontiguousarray(records["weight"]),
+        np.ascontiguousarray(records["event_time_ms"]),
+        np.ascontiguousarray(records["type"]),
+        np.ascontiguousarray(records["event_key"]),
+        indptr,
+    )
+
+
+def read_profile(settings: FoldSettings, recent: Buffer, settled: Buffer) -> Profile:
+    """One user's profile from its stored values; b"" where there is none.
+
+    Raises:
+        CorruptState: a value is not what its layout says.
+    """
+    records, _ = _gather(settings, [recent], [settled])
+    header = read_header(recent)
+    interactions = (
+        Interaction(time, event, target, weight, type_id)
+        for time, event, target, weight, type_id, _ in records[::-1].tolist()
+    )
+    return Profile(
+        len(recent) > 0,
+        header.watermark_ms if header.watermark_ms >= 0 else None,
+        header.updated_at_ms if header.updated_at_ms >= 0 else None,
+        tuple(interactions),
+    )
+
+
+def canonical_profile(settings: FoldSettings, recent: Buffer, settled: Buffer) -> bytes:
+    """Watermark and history: equal bytes for equal profiles, wherever the records are stored.
+
+    ``updated_at_ms`` is left out: a producer's duplicate is a log record with a time of its own.
+
+    Raises:
+        CorruptState: a value is not what its layout says.
+    """
+    records, _ = _gather(settings, [recent], [settled])
+    return struct.pack("<q", read_header(recent).watermark_ms) + records.tobytes()
+
+
+def _gather(
+    settings: FoldSettings, recent: Sequence[Buffer], settled: Sequence[Buffer]
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
+    heads = join_recent(recent)
+    found = gather(heads, join_settled(settled, heads), settings.rules)
+    return records_of(found.records), found.indptr

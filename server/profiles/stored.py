@@ -1,0 +1,112 @@
+"""Profiles in the store: their keys, what the fold reads, what it changes, what ranking reads."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rankstream.server.profiles.fold import ProfileChanges
+from rankstream.server.profiles.history import Histories, gather_histories
+from rankstream.server.profiles.layout import EMPTY_HEADER, HEADER, Buffer, read_header
+from rankstream.server.profiles.seen import seen_targets
+from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.store import Txn, View
+
+_LENGTH = struct.Struct(">H")
+_NUMBER = struct.Struct(">I")
+
+
+def chunk_key(user: bytes, number: int) -> bytes:
+    """The key of one chunk of a user's archive; no user's keys begin with another's."""
+    return _LENGTH.pack(len(user)) + user + _NUMBER.pack(number)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProfiles:
+    """What the fold reads of a batch's users, numbered as in ``users``, inside a transaction."""
+
+    view: View
+    users: Sequence[bytes]
+
+    def recent(self, users: Sequence[int]) -> Sequence[Buffer]:
+        """The recent value of each of the users."""
+        return self.view.get_many("recent", (self.users[u] for u in users))
+
+    def settled(self, users: Sequence[int]) -> Sequence[Buffer]:
+        """The settled value of each of the users."""
+        return self.view.get_many("settled", (self.users[u] for u in users))
+
+    def archive(self, user: int, chunks: int) -> Sequence[Buffer]:
+        """The chunks of one user's archive."""
+        name = self.users[user]
+        return self.view.get_many("archive", (chunk_key(name, n) for n in range(chunks)))
+
+
+def write_changes(txn: Txn, users: Sequence[bytes], changes: ProfileChanges) -> None:
+    """Puts what a fold changed, counters apart."""
+    for user, value in changes.recent:
+        txn.put("recent", users[user], value)
+    for user, value in changes.settled:
+        if len(value):
+            txn.put("settled", users[user], value)
+        else:
+            txn.delete("settled", users[user])
+    for write in changes.archives:
+        name = users[write.user]
+        for number in write.stale:
+            txn.delete("archive", chunk_key(name, number))
+        for number, value in enumerate(write.chunks, write.first):
+            txn.put("archive", chunk_key(name, number), value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProfileBatch:
+    """B users as ranking reads them.
+
+    Attributes:
+        histories: their interactions, ragged, oldest first.
+        known: whether any record of the user has been applied, ``bool [B]``.
+        updated_at_ms: the greatest broker timestamp of the user's records, ``int64 [B]``; -1: none.
+        watermark_ms: ``int64 [B]``; -1: none.
+    """
+
+    histories: Histories
+    known: NDArray[np.bool_]
+    updated_at_ms: NDArray[np.int64]
+    watermark_ms: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileStore:
+    """Reads profiles inside a transaction."""
+
+    fold: FoldSettings
+
+    def read(self, view: View, users: Sequence[bytes]) -> ProfileBatch:
+        """The histories of B users.
+
+        Raises:
+            CorruptState: a stored value is not what its layout says.
+        """
+        stored = StoredProfiles(view, users)
+        recent, settled = stored.recent(range(len(users))), stored.settled(range(len(users)))
+        found = gather_histories(self.fold, recent, settled)
+        empty = EMPTY_HEADER.tobytes()
+        first = b"".join(value[: HEADER.itemsize] if len(value) else empty for value in recent)
+        headers = np.frombuffer(first, HEADER)
+        known = np.fromiter(map(len, recent), np.int64, len(users)) > 0
+        return ProfileBatch(found, known, headers["updated_at_ms"], headers["watermark_ms"])
+
+    def seen_targets(self, view: View, user: bytes) -> NDArray[np.uint64]:
+        """The keys of the items that one user has seen, sorted ``uint64 [n]``.
+
+        Raises:
+            CorruptState: a stored value is not what its layout says.
+        """
+        stored = StoredProfiles(view, [user])
+        (recent,), (settled,) = stored.recent([0]), stored.settled([0])
+        chunks = stored.archive(0, read_header(recent).chunks)
+        return seen_targets(self.fold, recent, settled, chunks)

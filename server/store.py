@@ -1,0 +1,253 @@
+"""The one LMDB environment: what is durable, and the one commit that changes it.
+
+One process writes (ingest), any number read. A write transaction holds a micro-batch's effects and
+the log positions after it, so that a crash at any moment leaves both or neither. Readers see a
+commit at once, copy nothing, and must finish with every buffer inside the transaction: after it the
+same memory may hold something else.
+
+``sync=True, metasync=False``: a commit's pages are on disk before it is announced, its meta page
+one commit later. A power loss can cost the last commit, which the log replays; never consistency.
+
+Databases (keys -> values):
+
+==========  ==============================  ==================================================
+meta        name                            see ``_META`` below
+recent      user_id                         newest interactions (server/profiles)
+settled     user_id                         the interactions behind them
+archive     chunk key (server/profiles)     what a user has seen before those
+items       item_key, 8 bytes               ``ItemRecord``
+counters    target key, 8 bytes             sorted (bucket, count) pairs (server/profiles)
+tombstones  catalogue_version, 8 bytes BE   int32 rows that died in that commit
+checksums   first row, 8 bytes BE           (rows, crc32c) of one append to the segments
+==========  ==============================  ==================================================
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+from rankstream.server.errors import CorruptState, StateRefused
+from rankstream.server.types import Head, Lane, Position
+
+DATABASES = (
+    "meta",
+    "recent",
+    "settled",
+    "archive",
+    "items",
+    "counters",
+    "tombstones",
+    "checksums",
+)
+_HEAD = struct.Struct("<qqqq")
+_POSITION = struct.Struct("<B16sIq")
+_ITEM = struct.Struct("<q16sqIH")
+_LANES: tuple[Lane, ...] = ("events", "items")
+_MAX_READERS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecord:
+    """One live item.
+
+    Attributes:
+        row: its row in the current generation.
+        text_hash: 16 bytes; the text its vector was made from.
+        updated_at_ms: the broker's timestamp of the record that wrote it.
+        item_id: the external id.
+        payload: the log record's value, as it came.
+    """
+
+    row: int
+    text_hash: bytes
+    updated_at_ms: int
+    item_id: str
+    payload: bytes
+
+    def pack(self) -> bytes:
+        """The stored bytes."""
+        name = self.item_id.encode()
+        head = _ITEM.pack(
+            self.row, self.text_hash, self.updated_at_ms, len(self.payload), len(name)
+        )
+        return head + name + self.payload
+
+    @classmethod
+    def unpack(cls, blob: bytes | memoryview) -> ItemRecord:
+        """Reads ``pack``'s bytes.
+
+        Raises:
+            CorruptState: the lengths do not add up.
+        """
+        if len(blob) < _ITEM.size:
+            msg = f"an item record of {len(blob)} bytes, expected at least {_ITEM.size}"
+            raise CorruptState(msg)
+        row, text_hash, updated, n_payload, n_id = _ITEM.unpack_from(blob)
+        start = _ITEM.size + n_id
+        if len(blob) != start + n_payload:
+            msg = f"an item record of {len(blob)} bytes, its header says {start + n_payload}"
+            raise CorruptState(msg)
+        name = bytes(blob[_ITEM.size : start]).decode()
+        return cls(row, text_hash, updated, name, bytes(blob[start:]))
+
+
+def item_id_of(blob: memoryview) -> str:
+    """The external id inside a packed ``ItemRecord``, without reading the rest."""
+    n_id = _ITEM.unpack_from(blob)[4]
+    return bytes(blob[_ITEM.size : _ITEM.size + n_id]).decode()
+
+
+class View:
+    """One transaction: a consistent picture. Buffers die with it."""
+
+    def __init__(self, txn: lmdb.Transaction, dbs: dict[str, lmdb._Database]) -> None:
+        self._txn = txn
+        self._dbs = dbs
+
+    def get(self, database: str, key: bytes) -> memoryview | None:
+        """The stored bytes, valid inside this transaction only."""
+        found: memoryview | None = self._txn.get(key, db=self._dbs[database])
+        return found
+
+    def get_many(self, database: str, keys: Iterable[bytes]) -> list[memoryview | bytes]:
+        """As ``get`` for each key in order; ``b""`` where there is nothing."""
+        get, db = self._txn.get, self._dbs[database]
+        return [get(key, b"", db) for key in keys]
+
+    def items_from(self, database: str, start: bytes) -> Iterator[tuple[bytes, memoryview]]:
+        """Entries in key order, from the first whose key is not less than ``start``."""
+        cursor = self._txn.cursor(db=self._dbs[database])
+        if cursor.set_range(start):
+            for key, value in cursor:
+                yield bytes(key), value
+
+    def count(self, database: str) -> int:
+        """How many keys a database holds."""
+        return int(self._txn.stat(self._dbs[database])["entries"])
+
+    def head(self) -> Head:
+        """The catalogue's counts as of this transaction."""
+        blob = self.get("meta", b"head")
+        return Head(*_HEAD.unpack(blob)) if blob is not None else Head(1, 0, 0, 0)
+
+    def positions(self) -> list[Position]:
+        """Where each partition of each lane stands, sorted."""
+        blob = self.get("meta", b"positions") or b""
+        return [Position(_LANES[p[0]], *p[1:]) for p in _POSITION.iter_unpack(blob)]
+
+    def setting(self, name: str) -> bytes | None:
+        """A value that was fixed when the state was made."""
+        blob = self.get("meta", b"set/" + name.encode())
+        return bytes(blob) if blob is not None else None
+
+    def item(self, key: int) -> ItemRecord | None:
+        """The live item with this key."""
+        blob = self.get("items", key.to_bytes(8, "little"))
+        return ItemRecord.unpack(blob) if blob is not None else None
+
+    def tombstones_after(self, catalogue_version: int) -> NDArray[np.int32]:
+        """Rows ``int32 [n]`` that died after that version."""
+        start = (catalogue_version + 1).to_bytes(8, "big")
+        dead = [np.frombuffer(v, np.int32) for _, v in self.items_from("tombstones", start)]
+        return np.concatenate(dead) if dead else np.empty(0, np.int32)
+
+
+class Txn(View):
+    """The one write transaction."""
+
+    def put(self, database: str, key: bytes, value: bytes | memoryview) -> None:
+        """Writes one entry."""
+        self._txn.put(key, value, db=self._dbs[database])
+
+    def delete(self, database: str, key: bytes) -> None:
+        """Removes one entry, if it is there."""
+        self._txn.delete(key, db=self._dbs[database])
+
+    def set_head(self, head: Head) -> None:
+        """Sets the catalogue's counts."""
+        packed = _HEAD.pack(head.generation, head.rows, head.catalogue_version, head.items)
+        self.put("meta", b"head", packed)
+
+    def advance(self, positions: Sequence[Position]) -> None:
+        """Replaces the positions of the partitions named, keeps the others."""
+        merged = {(p.lane, p.topic_id, p.partition): p for p in self.positions()}
+        merged.update({(p.lane, p.topic_id, p.partition): p for p in positions})
+        self.replace_positions(list(merged.values()))
+
+    def replace_positions(self, positions: Sequence[Position]) -> None:
+        """Sets all positions of all lanes."""
+        rows = sorted(positions)
+        packed = (
+            _POSITION.pack(_LANES.index(p.lane), p.topic_id, p.partition, p.next_offset)
+            for p in rows
+        )
+        self.put("meta", b"positions", b"".join(packed))
+
+    def fix_setting(self, name: str, value: bytes, resolve: str) -> None:
+        """Stores a setting with the first state, refuses another one ever after.
+
+        Raises:
+            StateRefused: the state was made with another value; ``resolve`` says what to do.
+        """
+        stored = self.setting(name)
+        if stored is None:
+            self.put("meta", b"set/" + name.encode(), value)
+        elif stored != value:
+            was, now = stored.decode(errors="replace"), value.decode(errors="replace")
+            msg = f"the state was made with {name} {was!r}, this server has {now!r}: {resolve}"
+            raise StateRefused(msg)
+
+
+class Store:
+    """The environment. Open it once in a process; a reader needs the writer to have been first."""
+
+    def __init__(self, folder: Path, *, map_size_gib: int, write: bool) -> None:
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._env = lmdb.open(
+            os.fspath(folder),
+            map_size=map_size_gib << 30,
+            max_dbs=len(DATABASES),
+            max_readers=_MAX_READERS,
+            sync=True,
+            metasync=False,
+            meminit=False,
+            readahead=False,
+            readonly=not write,
+            max_spare_txns=4,
+        )
+        # A reader must not open named databases inside its transactions: handles are made once.
+        self._dbs = {name: self._env.open_db(name.encode(), create=write) for name in DATABASES}
+
+    @contextmanager
+    def read(self) -> Iterator[View]:
+        """One read transaction. Never hold it across an await, nor for long: it pins pages."""
+        with self._env.begin(buffers=True) as txn:
+            yield View(txn, self._dbs)
+
+    @contextmanager
+    def write(self) -> Iterator[Txn]:
+        """The write transaction: commits on leaving, aborts on an exception."""
+        with self._env.begin(write=True, buffers=True) as txn:
+            yield Txn(txn, self._dbs)
+
+    def reap_readers(self) -> int:
+        """Frees the slots of readers whose process died; they pin pages until then."""
+        return int(self._env.reader_check())
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something."""
+        info, stat = self._env.info(), self._env.stat()
+        return int((info["last_pgno"] + 1) * stat["psize"])
+
+    def close(self) -> None:
+        """Ends it; no transaction may be open."""
+        self._env.close()

@@ -1,0 +1,79 @@
+"""Decoded events to state: one fold, one set of writes, one move of the positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from rankstream.server.catalog.popularity import Popularity, add_counts
+from rankstream.server.profiles.fold import fold_batch
+from rankstream.server.profiles.interaction import EVENT
+from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.profiles.stored import StoredProfiles, write_changes
+from rankstream.server.store import Txn
+from rankstream.server.stream.codec import DecodedEvent
+from rankstream.server.types import Position
+
+
+@dataclass(slots=True, eq=False)
+class EventBatch:
+    """The writer's work: events of one poll and the positions behind them.
+
+    Attributes:
+        users: different users.
+        owners: ``int32 [E]``: each event's index into ``users``.
+        events: ``EVENT [E]``, in log order.
+        positions: after them.
+    """
+
+    fold: FoldSettings
+    popularity: Popularity
+    users: list[bytes]
+    owners: NDArray[np.int32]
+    events: NDArray[np.void]
+    positions: list[Position]
+    _counters: dict[int, NDArray[np.void]] = field(default_factory=dict)
+
+    def apply(self, txn: Txn) -> None:
+        """Writes the effects and the positions."""
+        if self.users:
+            reader = StoredProfiles(txn, self.users)
+            changes = fold_batch(self.fold, reader, self.owners, len(self.users), self.events)
+            write_changes(txn, self.users, changes)
+            counts = changes.counts
+            self._counters = add_counts(txn, counts.target_keys, counts.buckets, counts.deltas)
+        txn.advance(self.positions)
+
+    def committed(self) -> None:
+        """The state has it: popularity may show it."""
+        self.popularity.update(self._counters)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFolder:
+    """Makes ``EventBatch`` of what a lane decoded."""
+
+    fold: FoldSettings
+    popularity: Popularity
+
+    def batch(self, events: Sequence[DecodedEvent], positions: list[Position]) -> EventBatch:
+        """Columns of the events of one poll."""
+        numbers: dict[bytes, int] = {}
+        columns = list(zip(*events, strict=True)) or [()] * len(DecodedEvent._fields)
+        owners = [numbers.setdefault(user, len(numbers)) for user in columns[0]]
+        rows = np.zeros(len(events), EVENT)
+        for name, column in zip(_COLUMNS, columns[1:], strict=True):
+            rows[name] = np.array(column, EVENT[name]) if events else 0
+        return EventBatch(
+            self.fold,
+            self.popularity,
+            list(numbers),
+            np.array(owners, np.int32),
+            rows,
+            positions,
+        )
+
+
+_COLUMNS = ("event_time_ms", "event_key", "target_key", "weight", "type", "broker_ms")

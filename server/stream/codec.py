@@ -1,0 +1,292 @@
+"""Log records to values the fold takes. A record that cannot be folded is a ``BadRecord``.
+
+The same rules validate what comes over gRPC (``validate_event``), so that what is accepted there is
+never dead-lettered here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from rankstream.kernels.murmur2 import partitions_of
+from rankstream.proto.v1 import catalog_pb2, common_pb2, events_pb2
+from rankstream.server.catalog.blocks import Block, attribute_features
+from rankstream.server.config import Limits
+from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.profiles.interaction import (
+    RESET_TYPE,
+    check_event_time,
+    event_key,
+    signed_weight,
+)
+from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.types import item_key
+
+RESET = "$reset"
+
+
+class BadRecord(RankstreamError):
+    """A log record that no replica can fold; it goes to the dead-letter topic."""
+
+    status = "INVALID_ARGUMENT"
+
+
+class DecodedEvent(NamedTuple):
+    """One event, ready to fold. A tuple, because one is made for every record of the log.
+
+    Attributes:
+        user: the user_id's bytes.
+        event_time_ms: when it happened.
+        event_key: 64-bit key of the event_id.
+        target_key: 64-bit key of the item; 0 for a reset.
+        weight: signed, fp32.
+        type_id: from the type registry, or ``RESET_TYPE``.
+        broker_ms: the log's timestamp.
+    """
+
+    user: bytes
+    event_time_ms: int
+    event_key: int
+    target_key: int
+    weight: float
+    type_id: int
+    broker_ms: int
+
+
+class EventCodec:
+    """Decodes records of the events topic. Remembers the keys of items it has met lately."""
+
+    def __init__(self, fold: FoldSettings, limits: Limits, topic: str, n_partitions: int) -> None:
+        self._fold = fold
+        self._limits = limits
+        self._topic = topic
+        self._n_partitions = n_partitions
+        self._item_keys: dict[str, int] = {}
+
+    def decode(
+        self, value: bytes | None, timestamp_ms: int, partition: int, offset: int
+    ) -> DecodedEvent:
+        """Reads one record.
+
+        Args:
+            value: the record's value, an ``Event``.
+            timestamp_ms: the broker's timestamp.
+            partition: where the record is; names an event that has no id.
+            offset: likewise.
+
+        Raises:
+            BadRecord: it cannot be folded; the message says why.
+        """
+        event = events_pb2.Event()
+        event.ParseFromString(self._checked_size(value))
+        user = event.user_id.encode()
+        at = event.event_time_ms if event.HasField("event_time_ms") else timestamp_ms
+        check_event_time(at, timestamp_ms, self._fold.allowed_skew_ms)
+        if event.type == RESET and user:
+            return DecodedEvent(user, at, 0, 0, 0.0, RESET_TYPE, timestamp_ms)
+        type_id, weight = validate_event(event, self._fold, self._limits)
+        name = event.event_id or f"{self._topic}/{partition}/{offset}"
+        return DecodedEvent(
+            user,
+            at,
+            event_key(name),
+            self._item_key(event.item_id),
+            weight,
+            type_id,
+            timestamp_ms,
+        )
+
+    def count_misplaced(self, events: list[DecodedEvent], partition: int) -> int:
+        """How many events of a chunk belong to another partition by Kafka's partitioner."""
+        if not events:
+            return 0
+        owners = partitions_of([e.user for e in events], self._n_partitions)
+        return int((owners != partition).sum())
+
+    def _checked_size(self, value: bytes | None) -> bytes:
+        if value is None:
+            msg = "value: null, expected an Event (only the items topic has deletions)"
+            raise BadRecord(msg)
+        if len(value) > self._limits.max_record_bytes:
+            msg = f"value: {len(value)} bytes, the limit is {self._limits.max_record_bytes}"
+            raise BadRecord(msg)
+        return value
+
+    def _item_key(self, item_id: str) -> int:
+        key = self._item_keys.get(item_id)
+        if key is None:
+            if len(self._item_keys) >= 65_536:
+                self._item_keys.clear()
+            key = self._item_keys[item_id] = item_key(item_id)
+        return key
+
+
+def validate_event(
+    event: events_pb2.Event, fold: FoldSettings, limits: Limits, field: str = ""
+) -> tuple[int, float]:
+    """Checks an event's own fields; its time is checked against a clock by the caller.
+
+    Args:
+        event: the message.
+        fold: admitted types and curves.
+        limits: lengths.
+        field: where the event stands in a request, as ``events[3].``.
+
+    Returns:
+        ``(type_id, signed weight)``.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    check_id(event.user_id, field + "user_id", limits.max_id_bytes)
+    check_id(event.item_id, field + "item_id", limits.max_id_bytes)
+    if len(event.event_id.encode()) > limits.max_id_bytes:
+        raise InvalidArgument(field + "event_id", f"longer than {limits.max_id_bytes} bytes")
+    type_id = fold.type_id(event.type)
+    if type_id is None:
+        names = ", ".join(fold.type_ids)
+        problem = f"{event.type!r} is not a known type; there are {names}"
+        raise InvalidArgument(field + "type", problem)
+    value = event.value if event.HasField("value") else None
+    weight = event.weight if event.HasField("weight") else None
+    try:
+        return type_id, signed_weight(event.type, value, weight)
+    except InvalidArgument as error:
+        raise InvalidArgument(field + error.field, error.problem) from None
+
+
+def check_id(name: str, field: str, max_bytes: int) -> None:
+    """An external id: not empty, bounded, no NUL.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    if not name:
+        raise InvalidArgument(field, "empty, expected an id")
+    if len(name) > max_bytes or len(name.encode()) > max_bytes:
+        raise InvalidArgument(field, f"longer than {max_bytes} bytes")
+    if "\0" in name:
+        raise InvalidArgument(field, "holds a NUL character")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedItem:
+    """A whole item, ready for the catalogue.
+
+    Attributes:
+        item_id: the external id.
+        key: its 64-bit key.
+        text: what the encoder reads.
+        features: what ``hash_attributes`` reads.
+        vectors: block name -> ``float32 [dimensions]``.
+    """
+
+    item_id: str
+    key: int
+    text: str
+    features: list[str]
+    vectors: dict[str, NDArray[np.float32]]
+
+
+def decode_item(
+    key: bytes | None,
+    value: bytes,
+    limits: Limits,
+    blocks: tuple[Block, ...],
+    template: ItemTemplate,
+) -> DecodedItem:
+    """Reads one record of the items topic that is not a deletion.
+
+    Raises:
+        BadRecord: it cannot be folded.
+        InvalidArgument: a field of the item is wrong.
+    """
+    if len(value) > limits.max_record_bytes:
+        msg = f"value: {len(value)} bytes, the limit is {limits.max_record_bytes}"
+        raise BadRecord(msg)
+    item = catalog_pb2.Item()
+    try:
+        item.ParseFromString(value)
+    except DecodeError as error:
+        msg = f"value: not an Item: {error}"
+        raise BadRecord(msg) from None
+    if key is not None and key != item.item_id.encode():
+        msg = f"item_id: {item.item_id!r} differs from the record's key {key!r}"
+        raise BadRecord(msg)
+    vectors = validate_item(item, limits, blocks)
+    price = item.price if item.HasField("price") else None
+    features = attribute_features(item.category, item.brand, item.tags, price)
+    text = item_text(item, template)
+    return DecodedItem(item.item_id, item_key(item.item_id), text, features, vectors)
+
+
+def item_text(item: catalog_pb2.Item, template: ItemTemplate) -> str:
+    """What the encoder reads of an item."""
+    return template.render(item.title, item.description, item.category, item.brand, list(item.tags))
+
+
+def validate_item(
+    item: catalog_pb2.Item, limits: Limits, blocks: tuple[Block, ...], field: str = ""
+) -> dict[str, NDArray[np.float32]]:
+    """Checks an item.
+
+    Args:
+        item: the message.
+        limits: lengths.
+        blocks: the caller-supplied blocks that were declared at start.
+        field: where the item stands in a request, as ``items[3].``.
+
+    Returns:
+        Its vectors by block.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    check_id(item.item_id, field + "item_id", limits.max_id_bytes)
+    for name in ("title", "description", "category", "brand"):
+        length = len(getattr(item, name))
+        if length > limits.max_text_chars:
+            problem = f"{length} characters, the limit is {limits.max_text_chars}"
+            raise InvalidArgument(field + name, problem)
+    if len(item.tags) > limits.max_tags:
+        raise InvalidArgument(field + "tags", f"{len(item.tags)}, the limit is {limits.max_tags}")
+    for i, tag in enumerate(item.tags):
+        if len(tag) > limits.max_id_bytes:
+            problem = f"longer than {limits.max_id_bytes} characters"
+            raise InvalidArgument(f"{field}tags[{i}]", problem)
+    if item.HasField("price") and not (math.isfinite(item.price) and item.price >= 0):
+        raise InvalidArgument(field + "price", f"{item.price}, expected a finite number from 0 up")
+    declared = {b.name: b for b in blocks}
+    vectors = {}
+    for name, vector in item.vectors.items():
+        where = f"{field}vectors[{name!r}]"
+        if name not in declared:
+            names = ", ".join(declared) or "none"
+            raise InvalidArgument(where, f"no such block was declared at start; there are: {names}")
+        vectors[name] = read_vector(vector, declared[name].dimensions, where)
+    return vectors
+
+
+def read_vector(vector: common_pb2.Vector, dimensions: int, field: str) -> NDArray[np.float32]:
+    """A finite ``float32 [dimensions]`` vector.
+
+    Raises:
+        InvalidArgument: names the field, what it holds and what was expected.
+    """
+    if vector.dtype != common_pb2.Vector.FLOAT32:
+        raise InvalidArgument(field + ".dtype", f"{vector.dtype}, expected FLOAT32")
+    if list(vector.shape) != [dimensions]:
+        raise InvalidArgument(field + ".shape", f"{list(vector.shape)}, expected [{dimensions}]")
+    if len(vector.data) != 4 * dimensions:
+        problem = f"{len(vector.data)} bytes, expected {4 * dimensions} for float32 [{dimensions}]"
+        raise InvalidArgument(field + ".data", problem)
+    values = np.frombuffer(vector.data, "<f4")
+    if not np.isfinite(values).all():
+        raise InvalidArgument(field + ".data", "holds NaN or infinity")
+    return values

@@ -1,0 +1,127 @@
+"""The one place that reads a topic: fixed partitions, explicit positions, no group.
+
+Behind this small interface another client library could stand. kafka-python's traps that it covers:
+a seek past the end and a dead broker are silent (``stream/guard.py`` looks), and the position after
+a poll is not the last offset plus one (transaction markers and compacted records take offsets too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import kafka
+from kafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
+from rankstream.server.errors import StateRefused, Unavailable
+
+_BOOTSTRAP_TIMEOUT_MS = 5_000
+_PARTITION_FETCH_BYTES = 4 << 20
+
+
+class Record(Protocol):
+    """What a lane reads of a log record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive records of one partition, and the position behind them."""
+
+    partition: int
+    records: list[Record]
+    next_offset: int
+
+
+class LogConsumer:
+    """Reads one topic from given positions on. One thread."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        positions: Mapping[int, int],
+        *,
+        group_id: str,
+        fetch_max_wait_ms: int,
+    ) -> None:
+        self._topic = topic
+        try:
+            self._consumer = kafka.KafkaConsumer(
+                bootstrap_servers=bootstrap_servers.split(","),
+                group_id=group_id,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                fetch_max_wait_ms=fetch_max_wait_ms,
+                fetch_min_bytes=1,
+                max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+                bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+                allow_auto_create_topics=False,
+            )
+        except KafkaError as error:
+            msg = (
+                f"no broker answers at {bootstrap_servers}: {error}; start one or mend the address"
+            )
+            raise Unavailable(msg) from error
+        self._partitions = {p: kafka.TopicPartition(topic, p) for p in sorted(positions)}
+        self._consumer.assign(list(self._partitions.values()))
+        for partition, offset in positions.items():
+            self._consumer.seek(self._partitions[partition], offset)
+
+    def poll(self, timeout_ms: int, max_records: int) -> list[Chunk]:
+        """Waits for records.
+
+        Raises:
+            StateRefused: a position lies outside the log.
+            Unavailable: the client gave up on the broker.
+        """
+        try:
+            polled: dict[Any, list[Record]] = self._consumer.poll(
+                timeout_ms=timeout_ms, max_records=max_records
+            )
+        except OffsetOutOfRangeError as error:
+            msg = (
+                f"{self._topic}: a stored position lies outside the log ({error}): records were "
+                "removed before this state applied them; restore a newer state, or start with an "
+                "empty data folder and --accept-partial-history"
+            )
+            raise StateRefused(msg) from error
+        except KafkaError as error:
+            msg = f"{self._topic}: {error}"
+            raise Unavailable(msg) from error
+        position = self._consumer.position
+        return [Chunk(tp.partition, found, position(tp)) for tp, found in polled.items()]
+
+    def highwater(self, partition: int) -> int:
+        """The log's end as of the last fetch of this partition; -1 before the first."""
+        found = self._consumer.highwater(self._partitions[partition])
+        return -1 if found is None else int(found)
+
+    def pause(self, partition: int) -> None:
+        """Stops handing out one partition's records."""
+        self._consumer.pause(self._partitions[partition])
+
+    def resume(self, partition: int) -> None:
+        """Undoes ``pause``."""
+        self._consumer.resume(self._partitions[partition])
+
+    def note_committed(self, positions: Mapping[int, int]) -> None:
+        """Tells Kafka how far the state is, for lag tools; nothing here ever reads it."""
+        offsets = {
+            self._partitions[p]: kafka.structs.OffsetAndMetadata(offset, "", -1)
+            for p, offset in positions.items()
+        }
+        self._consumer.commit_async(offsets)
+
+    def close(self) -> None:
+        """Ends it without a commit."""
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=1_000)
+        except (KafkaTimeoutError, KafkaError):
+            # Closing a connection to a broker that is gone; nothing is lost.
+            return

@@ -1,0 +1,128 @@
+"""Where records go that no replica can fold: a topic of their own, at least once each.
+
+A lane hands over the bad records of a chunk and keeps that chunk (and its partition) waiting until
+the broker has them; only then may the position move past them. Other partitions go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import kafka
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+_TRUNCATED_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record, where it was, and why it is here."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    error: str
+
+    @property
+    def origin(self) -> str:
+        """``topic/partition/offset``: the dead letter's key, so that a listing can deduplicate."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class Ticket:
+    """Done when the broker has every letter handed in with it."""
+
+    def __init__(self, letters: Sequence[DeadLetter]) -> None:
+        self.letters = list(letters)
+        self._done = threading.Event()
+
+    def done(self) -> bool:
+        """Whether the log may be left behind."""
+        return self._done.is_set()
+
+    def finish(self) -> None:
+        """The broker has acknowledged them all."""
+        self._done.set()
+
+
+class DeadLetters:
+    """Writes dead letters from a thread of its own, retrying until the broker takes them."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._servers = bootstrap_servers.split(",")
+        self._topic = topic
+        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._producer: kafka.KafkaProducer | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
+        self._thread.start()
+
+    def submit(self, letters: Sequence[DeadLetter]) -> Ticket:
+        """Hands letters over; the ticket says when they are safe."""
+        ticket = Ticket(letters)
+        self._queue.put(ticket)
+        return ticket
+
+    def close(self) -> None:
+        """Stops; letters not yet safe are met again after the next start."""
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join(5)
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+
+    def _run(self) -> None:
+        while (ticket := self._queue.get()) is not None:
+            while not self._closing.is_set() and not self._deliver(ticket):
+                self._closing.wait(_RETRY_S)
+
+    def _deliver(self, ticket: Ticket) -> bool:
+        try:
+            sent = [self._send(letter) for letter in ticket.letters]
+            for future in sent:
+                future.get(timeout=10)
+        except KafkaError as error:
+            log.warning("dead letters wait, their topic does not answer: %s", error)
+            return False
+        ticket.finish()
+        return True
+
+    def _send(self, letter: DeadLetter) -> kafka.future.Future:
+        producer = self._connected()
+        headers = [
+            ("topic", letter.topic.encode()),
+            ("partition", str(letter.partition).encode()),
+            ("offset", str(letter.offset).encode()),
+            ("error", letter.error.encode()[:1024]),
+        ]
+        if letter.key is not None:
+            headers.append(("key", letter.key))
+        key = letter.origin.encode()
+        try:
+            return producer.send(self._topic, letter.value, key, headers)
+        except MessageSizeTooLargeError:
+            cut = (letter.value or b"")[:_TRUNCATED_BYTES]
+            return producer.send(self._topic, cut, key, [*headers, ("truncated", b"1")])
+
+    def _connected(self) -> kafka.KafkaProducer:
+        if self._producer is None:
+            self._producer = kafka.KafkaProducer(
+                bootstrap_servers=self._servers,
+                acks="all",
+                linger_ms=5,
+                max_block_ms=5_000,
+                bootstrap_timeout_ms=5_000,
+                delivery_timeout_ms=10_000,
+                request_timeout_ms=5_000,
+                allow_auto_create_topics=False,
+            )
+        return self._producer

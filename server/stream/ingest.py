@@ -1,0 +1,360 @@
+"""The ingest process: the only writer of the state. Composition and lifecycle.
+
+Threads: the main thread commits (``writer.py``); one polls and decodes events, one polls, decodes
+and encodes items, one watches the log, one delivers dead letters.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankstream.server.announce import Announcements
+from rankstream.server.catalog.blocks import Layout, make_layout
+from rankstream.server.catalog.popularity import Popularity
+from rankstream.server.catalog.segments import SegmentWriter, check_rows
+from rankstream.server.catalog.view import bias_path
+from rankstream.server.child import Control, Inherited, child_main
+from rankstream.server.config import Settings
+from rankstream.server.derived import encoder_settings, fold_settings, topic_settings
+from rankstream.server.encoder.base import Encoder
+from rankstream.server.encoder.load import load_encoder
+from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.errors import Unavailable
+from rankstream.server.paths import Paths
+from rankstream.server.profiles.settings import FoldSettings, fold_version
+from rankstream.server.store import Store
+from rankstream.server.stream.apply import EventFolder
+from rankstream.server.stream.codec import EventCodec
+from rankstream.server.stream.consumer import LogConsumer
+from rankstream.server.stream.dead_letter import DeadLetters
+from rankstream.server.stream.events_lane import EventsLane
+from rankstream.server.stream.guard import LogGuard
+from rankstream.server.stream.incarnations import Incarnation, carry_positions, load_state
+from rankstream.server.stream.indexer import ItemIndexer, read_checksums
+from rankstream.server.stream.items_lane import ItemFormat, ItemsLane
+from rankstream.server.stream.positions import verify_positions
+from rankstream.server.stream.topics import (
+    TopicDescription,
+    TopicSettings,
+    describe,
+    ensure_topics,
+    log_bounds,
+)
+from rankstream.server.stream.writer import Chore, Writer
+from rankstream.server.types import Lane, Position
+
+log = logging.getLogger(__name__)
+
+_BIAS_S = 1.0
+_RETRY_S = 0.5
+
+
+@dataclass(slots=True)
+class State:
+    """What is open before the log is: the store, the segments, and what reads them."""
+
+    store: Store
+    segments: SegmentWriter
+    page: Announcements
+    popularity: Popularity
+    fold: FoldSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The topics as they are, and where each lane stands in them."""
+
+    topics: TopicSettings
+    described: Mapping[str, TopicDescription]
+    incarnation: Incarnation | None
+    events: dict[int, int]
+    items: int
+
+
+def run(settings: Settings, control: Control, inherited: Inherited) -> None:
+    """Opens the state, then folds the log into it until told to stop.
+
+    Raises:
+        RankstreamError: the state or the log refuses.
+    """
+    paths = Paths(Path(settings.state.data_dir))
+    page = Announcements(paths.page, write=True, bells=inherited.bells)
+    encoder = load_encoder(encoder_settings(settings, paths))
+    layout = make_layout(encoder.dimension, settings.scoring)
+    state = open_state(settings, paths, page, layout, encoder.fingerprint)
+    control.send("state")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    found = _connect(settings, paths, state, stopping)
+    if found is not None:
+        control.send("ready")
+        Ingest(settings, state, found, layout, encoder, paths).run(stopping)
+    state.store.close()
+
+
+def open_state(
+    settings: Settings, paths: Paths, page: Announcements, layout: Layout, space: str
+) -> State:
+    """Opens or makes the state, and checks that it is what these settings would have made.
+
+    Raises:
+        StateRefused: it was made with other settings.
+        CorruptState: its rows differ from their checksums.
+    """
+    store = Store(paths.store, map_size_gib=settings.state.map_size_gib, write=True)
+    fold = fold_settings(settings)
+    again = "give the old value again, or an empty --data-dir (the log is folded anew)"
+    with store.write() as txn:
+        txn.fix_setting("fold_version", fold_version(fold).encode(), again)
+        txn.fix_setting("blocks", layout.describe(), again)
+        txn.fix_setting("encoder space", space.encode(), again)
+        head = txn.head()
+        txn.set_head(head)
+    segments = SegmentWriter(
+        paths.segments, head.generation, layout.stride, settings.state.max_rows
+    )
+    popularity = Popularity(
+        weight=settings.scoring.bias_weight,
+        half_life_s=settings.scoring.popularity_half_life_s,
+        bucket_s=settings.state.bucket_s,
+    )
+    with store.read() as view:
+        for first, count, checksum in read_checksums(view):
+            check_rows(segments.segments, first, count, checksum)
+        popularity.load(view)
+    return State(store, segments, page, popularity, fold)
+
+
+class Ingest:
+    """The lanes, the writer and the guard, running."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        found: Log,
+        layout: Layout,
+        encoder: Encoder,
+        paths: Paths,
+    ) -> None:
+        self._state = state
+        self._paths = paths
+        self._failure: BaseException | None = None
+        kafka = settings.kafka
+        bias = BiasFile(state, paths)
+        self._writer = Writer(state.store, state.page, [Chore(_BIAS_S, bias.refresh)])
+        self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
+        folder = EventFolder(state.fold, state.popularity)
+        template = ItemTemplate.parse(encoder_settings(settings, paths).template)
+        self._events = EventsLane(
+            _opener(settings, found.topics.events),
+            found.events,
+            topic_id=found.described[found.topics.events].topic_id,
+            topic=found.topics.events,
+            codec=EventCodec(
+                state.fold, settings.limits, found.topics.events, kafka.events_partitions
+            ),
+            letters=self._letters,
+            make_batch=folder.batch,
+            put=self._writer.put,
+            page=state.page,
+            max_records=kafka.max_batch_events,
+        )
+        self._items = ItemsLane(
+            _opener(settings, found.topics.items),
+            found.items,
+            topic_id=found.described[found.topics.items].topic_id,
+            topic=found.topics.items,
+            form=ItemFormat(settings.limits, layout, template),
+            indexer=ItemIndexer(state.store, state.segments, layout, encoder.encode),
+            letters=self._letters,
+            put=self._writer.put,
+            page=state.page,
+        )
+        self._guard = LogGuard(
+            kafka.bootstrap_servers,
+            {found.topics.events: self._events, found.topics.items: self._items},
+            found.described,
+            found.incarnation,
+            page=state.page,
+            stall_s=kafka.stall_timeout_s,
+            refuse=self._fail,
+        )
+
+    def run(self, stopping: threading.Event) -> None:
+        """Folds until ``stopping`` is set.
+
+        Raises:
+            BaseException: what ended a lane.
+        """
+        lanes = [
+            self._start(r, n) for r, n in ((self._events.run, "events"), (self._items.run, "items"))
+        ]
+        self._start(self._guard.run, "guard")
+        self._start(lambda: self._stop_when(stopping, lanes), "stopper")
+        self._writer.run()
+        if self._failure is not None:
+            raise self._failure
+
+    def _start(self, run: Callable[[], None], name: str) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException as error:  # noqa: BLE001 - carried to the main thread
+                self._fail(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._writer.stop()
+
+    def _stop_when(self, stopping: threading.Event, lanes: list[threading.Thread]) -> None:
+        stopping.wait()
+        self._guard.stop()
+        self._events.stop()
+        self._items.stop()
+        for lane in lanes:
+            lane.join()
+        self._letters.close()
+        self._writer.stop()
+
+
+class BiasFile:
+    """Writes the bias of all rows, whole, when popularity or rows have changed."""
+
+    def __init__(self, state: State, paths: Paths) -> None:
+        self._state = state
+        self._folder = paths.segments
+        self._seen: tuple[int, int] = (-1, -1)
+        # Never a number that a worker of before may still know.
+        self._sequence = time.time_ns() // 1_000_000
+
+    def refresh(self) -> None:
+        """Puts a new file in place and announces it, if there is anything new."""
+        with self._state.store.read() as view:
+            rows = view.head().rows
+        now = (self._state.popularity.revision, rows)
+        if now == self._seen:
+            return
+        keys = self._state.segments.segments.keys[:rows]
+        self._sequence += 1
+        path = bias_path(self._folder, self._sequence)
+        self._state.popularity.bias(keys).tofile(path)
+        self._state.page.set_bias(self._sequence)
+        self._seen = now
+        for old in self._folder.glob("bias-*.f32"):
+            if old != path:
+                old.unlink()
+
+
+def _connect(
+    settings: Settings, paths: Paths, state: State, stopping: threading.Event
+) -> Log | None:
+    """Waits for the broker; None when told to stop before it answered."""
+    while not stopping.is_set():
+        state.page.beat()
+        try:
+            return _find_log(settings, paths, state)
+        except Unavailable as error:
+            log.warning("%s", error)
+            stopping.wait(_RETRY_S)
+    return None
+
+
+def _find_log(settings: Settings, paths: Paths, state: State) -> Log:
+    kafka = settings.kafka
+    lives = ()
+    if kafka.embedded:
+        broker = load_state(paths.broker)
+        lives = broker.incarnations if broker is not None else ()
+    topics = topic_settings(settings)
+    ensure_topics(kafka.bootstrap_servers, topics)
+    counts = {topics.events: kafka.events_partitions, topics.items: 1}
+    now = lives[-1] if lives else None
+    described = describe(kafka.bootstrap_servers, counts, now)
+    stored = _stored_positions(state.store, described, topics, lives)
+    verify_positions(
+        kafka.bootstrap_servers,
+        stored,
+        counts,
+        now,
+        accept_partial_history=kafka.accept_partial_history,
+    )
+    if kafka.accept_partial_history:
+        bounds = log_bounds(
+            kafka.bootstrap_servers, [(t, p) for t in counts for p in range(counts[t])]
+        )
+        for topic, partition in bounds:
+            name = (described[topic].topic_id, partition)
+            stored[name] = max(stored[name], bounds[topic, partition].beginning)
+    _store_positions(state, described, topics, stored)
+    events_id, items_id = (described[t].topic_id for t in (topics.events, topics.items))
+    events = {p: stored[events_id, p] for p in range(kafka.events_partitions)}
+    return Log(topics, described, now, events, stored[items_id, 0])
+
+
+def _stored_positions(
+    store: Store,
+    described: Mapping[str, TopicDescription],
+    topics: TopicSettings,
+    lives: tuple[Incarnation, ...],
+) -> dict[tuple[bytes, int], int]:
+    """The state's positions under the topics' present ids; 0 for what was never read."""
+    with store.read() as view:
+        stored = {(p.topic_id, p.partition): p.next_offset for p in view.positions()}
+    if lives:
+        stored = carry_positions(stored, (topics.events, topics.items), lives)
+    for description in described.values():
+        for partition in range(description.partitions):
+            stored.setdefault((description.topic_id, partition), 0)
+    return stored
+
+
+def _store_positions(
+    state: State,
+    described: Mapping[str, TopicDescription],
+    topics: TopicSettings,
+    stored: Mapping[tuple[bytes, int], int],
+) -> None:
+    lanes: dict[bytes, Lane] = {
+        described[topics.events].topic_id: "events",
+        described[topics.items].topic_id: "items",
+    }
+    with state.store.write() as txn:
+        txn.replace_positions([Position(lanes[i], i, p, at) for (i, p), at in stored.items()])
+    state.page.ring()
+
+
+def _opener(settings: Settings, topic: str) -> Callable[[Mapping[int, int]], LogConsumer]:
+    kafka = settings.kafka
+
+    def open_consumer(positions: Mapping[int, int]) -> LogConsumer:
+        while True:
+            try:
+                return LogConsumer(
+                    kafka.bootstrap_servers,
+                    topic,
+                    positions,
+                    group_id=f"{kafka.topic_prefix}ingest",
+                    fetch_max_wait_ms=kafka.fetch_max_wait_ms,
+                )
+            except Unavailable as error:
+                log.warning("%s", error)
+                time.sleep(_RETRY_S)
+
+    return open_consumer
+
+
+if __name__ == "__main__":
+    sys.exit(child_main(run, sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""The only writer: takes what the lanes prepared, commits it, announces it.
+
+Each commit: rows are on disk already (the item lane synced them) -> one LMDB transaction with the
+effects and the positions after them -> the bell. A commit that the disk refuses is tried again
+until it goes through; meanwhile the lanes' queue fills, they stop polling, and ranking goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import lmdb
+from rankstream.server.announce import Announcements
+from rankstream.server.store import Store, Txn
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+_QUEUED_COMMITS = 4
+_READER_CHECK_S = 5.0
+
+
+class Work(Protocol):
+    """What a lane hands over: its effects on the state."""
+
+    def apply(self, txn: Txn) -> None:
+        """Writes the effects and the positions. May run again after a failed commit."""
+
+    def committed(self) -> None:
+        """The state has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to do between commits, at most every ``period_s``."""
+
+    period_s: float
+    run: Callable[[], object]
+
+
+class Writer:
+    """Runs in the ingest process's main thread."""
+
+    def __init__(self, store: Store, page: Announcements, chores: list[Chore]) -> None:
+        self._store = store
+        self._page = page
+        self._queue: queue.Queue[Work | None] = queue.Queue(_QUEUED_COMMITS)
+        reap = Chore(_READER_CHECK_S, store.reap_readers)
+        self._chores = [*chores, reap, Chore(0.2, page.beat)]
+        self._due = [0.0] * len(self._chores)
+
+    def put(self, work: Work) -> None:
+        """Hands work over; waits while enough is waiting already."""
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """Ends ``run`` after what was handed over before."""
+        self._queue.put(None)
+
+    def run(self) -> None:
+        """Commits until ``stop``."""
+        while True:
+            self._do_chores()
+            try:
+                work = self._queue.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if work is None:
+                return
+            self._commit(work)
+
+    def _commit(self, work: Work) -> None:
+        while True:
+            try:
+                with self._store.write() as txn:
+                    work.apply(txn)
+                break
+            except (lmdb.MapFullError, lmdb.DiskError, OSError) as error:
+                log.error("the state cannot be written, trying again: %s", error)
+                self._page.beat()
+                time.sleep(_RETRY_S)
+        work.committed()
+        self._page.ring()
+
+    def _do_chores(self) -> None:
+        now = time.monotonic()
+        for i, chore in enumerate(self._chores):
+            if now >= self._due[i]:
+                chore.run()
+                self._due[i] = time.monotonic() + chore.period_s

@@ -1,0 +1,127 @@
+"""The words that the server's parts exchange: immutable values, and nothing that does something."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+UserId = NewType("UserId", str)
+ItemId = NewType("ItemId", str)
+
+Lane = Literal["events", "items"]
+
+
+def item_key(item_id: str) -> int:
+    """The stable 64-bit key of an item: BLAKE2b-64 personalised ``item``, little-endian."""
+    digest = hashlib.blake2b(item_id.encode(), digest_size=8, person=b"item").digest()
+    return int.from_bytes(digest, "little")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where one lane stands in one partition: ``next_offset`` is the first record not applied."""
+
+    lane: Lane
+    topic_id: bytes
+    partition: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The counts that one read transaction sees.
+
+    Attributes:
+        generation: which folder of segments the rows live in.
+        rows: rows of that generation that are visible.
+        catalogue_version: grows by one with each commit that changes what can be ranked.
+        items: live items.
+    """
+
+    generation: int
+    rows: int
+    catalogue_version: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankTask:
+    """One ranking, validated.
+
+    Attributes:
+        user: the user_id's bytes.
+        candidates: item keys ``uint64 [C]`` without repeats, or None for the whole catalogue.
+        names: the candidates' item_ids in the same order, where the request gave ids.
+        k: how many to return; None: all candidates.
+        excluded: item keys ``uint64 [n]`` that must not be returned.
+        exclude_seen: leave out what the user has acted on.
+        explained: how many of the best items carry reasons.
+        reasons: how many reasons each of them carries.
+    """
+
+    user: bytes
+    candidates: NDArray[np.uint64] | None
+    names: list[str] | None
+    k: int
+    excluded: NDArray[np.uint64]
+    exclude_seen: bool
+    explained: int
+    reasons: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReason:
+    """What one past interaction adds to an item's score."""
+
+    item_id: str
+    type_id: int
+    event_time_ms: int
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Microseconds of each stage of one engine batch, and how many tasks shared them."""
+
+    gather_us: int
+    pool_us: int
+    score_us: int
+    explain_us: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankAnswer:
+    """What the engine found for one task.
+
+    Attributes:
+        item_ids: best first.
+        scores: ``float32 [K]``.
+        parts: ``float64 [K, n_blocks]``: each block's exact share of the score.
+        biases: ``float32 [K]``.
+        reasons: for the first items, their reasons, greatest first.
+        missing: indices of the candidates that the catalogue does not hold.
+        fallback: why the answer is not personal, or "".
+        updated_at_ms: the broker's timestamp of the newest record in the profile; 0: none.
+        applied: the positions that this answer has seen.
+        head: the catalogue it is from.
+        queue_us: how long the task waited.
+        times: its batch's stages.
+    """
+
+    item_ids: list[str]
+    scores: NDArray[np.float32]
+    parts: NDArray[np.float64]
+    biases: NDArray[np.float32]
+    reasons: list[list[ItemReason]]
+    missing: list[int]
+    fallback: str
+    updated_at_ms: int
+    applied: list[Position]
+    head: Head
+    queue_us: int
+    times: StageTimes

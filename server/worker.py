@@ -1,0 +1,291 @@
+"""A serving process: read-only state, one event loop, one engine thread. Composition only."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from rankstream import kernels
+from rankstream.proto.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
+    encoder_pb2,
+    encoder_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    profiles_pb2,
+    profiles_pb2_grpc,
+    ranking_pb2,
+    ranking_pb2_grpc,
+)
+from rankstream.server.announce import Announcements
+from rankstream.server.batcher import Batch, Batcher
+from rankstream.server.catalog.blocks import Layout, make_layout
+from rankstream.server.catalog.view import Catalogue
+from rankstream.server.child import Control, Inherited, child_main
+from rankstream.server.config import Listen, Settings
+from rankstream.server.derived import (
+    encoder_settings,
+    fold_settings,
+    kernel_threads,
+    pooling_of,
+    topic_settings,
+)
+from rankstream.server.encoder.base import Encoder
+from rankstream.server.encoder.load import load_encoder
+from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.engine import Engine
+from rankstream.server.errors import RankstreamError
+from rankstream.server.freshness import Freshness
+from rankstream.server.interceptors import StatusInterceptor
+from rankstream.server.paths import Paths
+from rankstream.server.profiles.stored import ProfileStore
+from rankstream.server.services.admin import AdminService
+from rankstream.server.services.catalog import CatalogService
+from rankstream.server.services.encoder import Embedded, EncoderService, encode_batch
+from rankstream.server.services.events import EventsService
+from rankstream.server.services.profiles import ProfilesService
+from rankstream.server.services.ranking import RankingService
+from rankstream.server.store import Store
+from rankstream.server.stream.publisher import Publisher
+from rankstream.server.types import RankAnswer, RankTask
+from rankstream.server.wire import Names
+
+log = logging.getLogger(__name__)
+
+_SERVICES = (admin_pb2, catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services are made of."""
+
+    settings: Settings
+    names: Names
+    layout: Layout
+    encoder: Encoder
+    store: Store
+    page: Announcements
+    profiles: ProfileStore
+    engine: Engine
+    ranker: Batcher[RankTask, RankAnswer]
+    embedder: Batcher[str, Embedded]
+    publisher: Publisher
+    freshness: Freshness
+
+
+def run(settings: Settings, control: Control, inherited: Inherited) -> None:
+    """Warms up, serves, drains on SIGTERM."""
+    uvloop.run(_serve(settings, control, inherited))
+
+
+async def _serve(settings: Settings, control: Control, inherited: Inherited) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    paths = Paths(Path(settings.state.data_dir))
+    # Kernels and encoder load while ingest opens the state.
+    with ThreadPoolExecutor(1, thread_name_prefix="warm-up") as pool:
+        encoder = await loop.run_in_executor(pool, _warm_up, settings, paths)
+    if not await _state_is_there(control, stopping):
+        return
+    parts = make_parts(settings, paths, encoder, inherited)
+    await loop.run_in_executor(None, _warm_engine, parts.engine)
+    parts.freshness.listen(loop)
+    parts.publisher.connect_soon()
+    server, checks = make_server(parts)
+    await server.start()
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    control.send("ready")
+    await stopping.wait()
+    await checks.enter_graceful_shutdown()
+    await server.stop(settings.listen.drain_s)
+    parts.ranker.close()
+    parts.embedder.close()
+    parts.publisher.close()
+    parts.store.close()
+
+
+def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: Inherited) -> Parts:
+    """Opens the state and puts the parts together."""
+    limits = settings.limits
+    layout = make_layout(encoder.dimension, settings.scoring)
+    fold = fold_settings(settings)
+    topics = topic_settings(settings)
+    store = Store(paths.store, map_size_gib=settings.state.map_size_gib, write=False)
+    page = Announcements(paths.page)
+    profiles = ProfileStore(fold)
+    catalogue = Catalogue(paths.segments, layout)
+    engine = Engine(store, catalogue, profiles, pooling_of(settings, fold), page)
+    return Parts(
+        settings=settings,
+        names=Names(
+            server_version=importlib.metadata.version("rankstream"),
+            worker=f"{inherited.name}/{os.getpid()}",
+            space=encoder.fingerprint,
+            topics={"events": topics.events, "items": topics.items},
+            types=fold.type_names,
+        ),
+        layout=layout,
+        encoder=encoder,
+        store=store,
+        page=page,
+        profiles=profiles,
+        engine=engine,
+        ranker=Batcher(
+            engine.rank,
+            max_batch=limits.max_batch_requests,
+            max_queued=limits.max_queued,
+            name="engine",
+        ),
+        embedder=Batcher(
+            functools.partial(encode_batch, encoder),
+            max_batch=limits.max_batch_requests,
+            max_queued=limits.max_queued,
+            name="encoder",
+        ),
+        publisher=Publisher(
+            settings.kafka.bootstrap_servers,
+            linger_ms=settings.kafka.linger_ms,
+            timeout_s=settings.kafka.publish_timeout_s,
+            max_record_bytes=limits.max_record_bytes,
+        ),
+        freshness=Freshness(store, inherited.bell, limits),
+    )
+
+
+def make_server(parts: Parts) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """The gRPC server with every service on its port, and the health of it."""
+    settings = parts.settings
+    listen = settings.listen
+    server = grpc.aio.server(
+        interceptors=[StatusInterceptor()],
+        maximum_concurrent_rpcs=listen.max_concurrent_rpcs,
+        options=_channel_options(listen),
+    )
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    _add_services(parts, server)
+    if listen.reflection:
+        names = [s.full_name for m in _SERVICES for s in m.DESCRIPTOR.services_by_name.values()]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    for port in (listen.port, listen.admin_port):
+        if server.add_insecure_port(f"{listen.host}:{port}") == 0:
+            msg = f"{listen.host}:{port} cannot be bound"
+            raise RankstreamError(msg)
+    return server, checks
+
+
+def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
+    settings, limits = parts.settings, parts.settings.limits
+    fold, topics = parts.profiles.fold, parts.names.topics
+    template = ItemTemplate.parse(
+        encoder_settings(settings, Paths(Path(settings.state.data_dir))).template
+    )
+    ranking_pb2_grpc.add_RankingServicer_to_server(
+        RankingService(
+            parts.ranker, parts.freshness, parts.page, parts.layout, parts.names, limits
+        ),
+        server,
+    )
+    events_pb2_grpc.add_EventsServicer_to_server(
+        EventsService(parts.publisher, parts.freshness, topics["events"], fold, limits), server
+    )
+    catalog_pb2_grpc.add_CatalogServicer_to_server(
+        CatalogService(
+            parts.publisher,
+            parts.freshness,
+            parts.store,
+            parts.engine,
+            parts.layout,
+            template,
+            topics["items"],
+            limits,
+        ),
+        server,
+    )
+    profiles_pb2_grpc.add_ProfilesServicer_to_server(
+        ProfilesService(
+            parts.store, parts.profiles, parts.freshness, parts.page, parts.names, limits
+        ),
+        server,
+    )
+    encoder_pb2_grpc.add_EncoderServicer_to_server(
+        EncoderService(parts.embedder, parts.encoder.dimension, parts.names, limits), server
+    )
+    admin_pb2_grpc.add_AdminServicer_to_server(
+        AdminService(
+            settings,
+            parts.store,
+            parts.page,
+            parts.encoder,
+            parts.layout,
+            fold,
+            pooling_of(settings, fold),
+            parts.names,
+        ),
+        server,
+    )
+
+
+def _warm_up(settings: Settings, paths: Paths) -> Encoder:
+    kernels.configure_threads(kernel_threads(settings))
+    encoder = load_encoder(encoder_settings(settings, paths))
+    encoder.warm_up()
+    layout = make_layout(encoder.dimension, settings.scoring)
+    kernels.warm_up(layout.stride, len(layout.blocks))
+    kernels.require_omp()
+    return encoder
+
+
+def _warm_engine(engine: Engine) -> None:
+    """Ranks once for nobody: every code path of the hot line has run before the first caller."""
+    nobody = np.empty(0, np.uint64)
+    task = RankTask(b"\0", None, None, 10, nobody, True, 10, 3)
+    for answer in engine.rank(Batch([task, task], [0, 0])):
+        if isinstance(answer, RankstreamError):
+            raise answer
+
+
+async def _state_is_there(control: Control, stopping: asyncio.Event) -> bool:
+    """Waits for the supervisor's word; False when told to stop before."""
+    loop = asyncio.get_running_loop()
+    control.socket.setblocking(False)
+    heard = asyncio.ensure_future(loop.sock_recv(control.socket, 64))
+    stopped = asyncio.ensure_future(stopping.wait())
+    done, left = await asyncio.wait({heard, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    control.socket.setblocking(True)
+    return heard in done and heard.result() != b""
+
+
+def _channel_options(listen: Listen) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", listen.max_message_bytes),
+        ("grpc.max_send_message_length", listen.max_message_bytes),
+        ("grpc.max_connection_age_ms", listen.max_connection_age_s * 1000),
+        ("grpc.max_connection_age_grace_ms", int(listen.drain_s * 1000)),
+        ("grpc.max_concurrent_streams", listen.max_concurrent_rpcs),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(child_main(run, sys.argv[1:]))

@@ -1,0 +1,92 @@
+"""Brokers for the whole test tree: the embedded one, and Apache Kafka where it was fetched.
+
+``broker`` runs a test against both. Under REQUIRE_KAFKA=1 a missing Kafka is a failure, not a skip.
+"""
+
+import importlib.util
+import itertools
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+with warnings.catch_warnings():
+    # kafka-python reads its schemas with deprecated functions while it is imported
+    warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
+    import kafka  # noqa: F401
+
+from rankstream.server.stream.embedded_broker import EmbeddedBroker
+
+
+def pytest_configure(config):
+    """Let pass what kafka-python does when a connection is refused: it forgets the socket."""
+    unclosed = "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", unclosed)
+
+
+def _load(path):
+    """A module by its file: the test tree is no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+apache_kafka = _load(Path(__file__).parent / "kafka" / "apache_kafka.py")
+
+
+def kafka_or_skip(data_dir):
+    """A new, not yet started KafkaBroker over ``data_dir``."""
+    try:
+        return apache_kafka.KafkaBroker(data_dir)
+    except apache_kafka.KafkaMissing as missing:
+        if os.environ.get("REQUIRE_KAFKA") == "1":
+            pytest.fail(f"REQUIRE_KAFKA=1, but {missing}", pytrace=False)
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def embedded_broker(tmp_path_factory):
+    """A running EmbeddedBroker, shared: do not stop it."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("embedded-broker")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory):
+    """A running KafkaBroker, shared: do not stop it."""
+    broker = kafka_or_skip(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def broker(request):
+    """Either shared broker: ``.bootstrap``, and ``.incarnations`` (empty for Kafka)."""
+    return request.getfixturevalue(f"{request.param}_broker")
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def own_broker(request, tmp_path):
+    """A broker of this test alone, not yet started: start, stop, kill and restart it at will."""
+    if request.param == "embedded":
+        made = EmbeddedBroker(tmp_path / "broker")
+    else:
+        made = kafka_or_skip(tmp_path / "broker")
+    yield made
+    made.stop()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def topic_prefix(request):
+    """A prefix for topics that no other test has."""
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name)[:60].strip("-")
+    return f"{name}.{next(_numbers)}."

@@ -1,0 +1,101 @@
+"""Small model folders, made in the test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import normalizers, pre_tokenizers, processors
+
+TOYS = ["toy", "story", "alien", "wood", "train", "chess", "board", "red", "blue", "1995"]
+WORDS = [*TOYS, "a", "the", "for", "kids", "and", "of", ".", ",", "!"]
+LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = SPECIAL + WORDS + [w for w in LETTERS if w not in WORDS] + [f"##{c}" for c in LETTERS]
+HIDDEN = 32
+
+
+def write_tokenizer(file: Path, special: bool = True) -> None:
+    ids = {token: i for i, token in enumerate(VOCABULARY)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if special:
+        pairs = [("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
+        made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=pairs)
+    made.save(str(file))
+
+
+def write_random_model(folder: Path, architecture: str = "bert", **changes: Any) -> Path:
+    """A plain Hugging Face encoder folder with random weights, always the same ones."""
+    import torch
+    import transformers
+
+    classes = {
+        "bert": (transformers.BertConfig, transformers.BertModel),
+        "mpnet": (transformers.MPNetConfig, transformers.MPNetModel),
+    }
+    make_config, make_model = classes[architecture]
+    sizes = {
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+    }
+    torch.manual_seed(7)
+    model = make_model(make_config(**(sizes | changes)))
+    model.save_pretrained(folder)
+    write_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def write_fake_model(folder: Path, tensors: dict[str, Any] | None = None) -> Path:
+    """The files of a model folder without a model behind them: enough to be read and refused."""
+    folder.mkdir(parents=True)
+    config = {
+        "model_type": "bert",
+        "hidden_size": 4,
+        "vocab_size": len(VOCABULARY),
+        "num_hidden_layers": 1,
+        "max_position_embeddings": 64,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    write_tokenizer(folder / "tokenizer.json")
+    rows = len(VOCABULARY)
+    whole = {"embeddings": {"dtype": "F32", "shape": [rows, 4], "data_offsets": [0, rows * 16]}}
+    write_safetensors(folder / "model.safetensors", whole if tensors is None else tensors)
+    return folder
+
+
+def write_safetensors(file: Path, header: Any, data_bytes: int | None = None) -> None:
+    encoded = json.dumps(header).encode()
+    size = 16 * len(VOCABULARY) if data_bytes is None else data_bytes
+    file.write_bytes(len(encoded).to_bytes(8, "little") + encoded + bytes(size))
+
+
+def write_sentence_folder(folder: Path, pooling: dict[str, Any], modules: Any = None) -> Path:
+    """Adds the files of sentence-transformers to a folder."""
+    default = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
+    ]
+    (folder / "modules.json").write_text(json.dumps(default if modules is None else modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return (left.astype(np.float64) * right).sum(axis=1) / norms

