@@ -1,0 +1,1 @@
+"""The server: log, state, encoder, engine and services."""

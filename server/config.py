@@ -1,4 +1,4 @@
-"""Settings: one frozen dataclass per concern. Flags, environment and TOML are derived from the fields.
+"""Settings: one frozen dataclass per concern. Flags, environment and TOML come from the fields.
 
 A field's metadata holds its help line, with the unit. ``options`` lists them for the command line;
 ``from_mapping`` builds a ``Settings`` from a flat mapping of names to values.

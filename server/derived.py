@@ -6,6 +6,7 @@ import math
 import os
 
 import numpy as np
+
 from rankstream.server.config import Settings
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.errors import InvalidArgument
@@ -85,10 +86,11 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
         try:
             named[name] = float(weight)
         except ValueError:
-            raise InvalidArgument("type_weights", f"{entry!r}, expected TYPE:WEIGHT") from None
+            problem = f"{entry!r}, expected TYPE:WEIGHT"
+            raise InvalidArgument(field="type_weights", problem=problem) from None
         if name not in fold.type_ids or not math.isfinite(named[name]):
             problem = f"{entry!r}, expected one of {', '.join(fold.type_ids)} and a finite weight"
-            raise InvalidArgument("type_weights", problem)
+            raise InvalidArgument(field="type_weights", problem=problem)
     weights = np.zeros(1 + max(fold.type_ids.values()))
     for name, number in fold.type_ids.items():
         weights[number] = named[name]

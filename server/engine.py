@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream import kernels
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch

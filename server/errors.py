@@ -8,7 +8,7 @@
     ├── NotOwned                    FAILED_PRECONDITION   another shard has this partition or user
     ├── Overloaded                  RESOURCE_EXHAUSTED    a queue is full; says when to retry
     ├── StaleState                  DEADLINE_EXCEEDED     min_token not reached within max_wait
-    ├── DeadlineExceeded            DEADLINE_EXCEEDED     the caller's time ran out before work began
+    ├── DeadlineExceeded            DEADLINE_EXCEEDED     the caller's time ran out before the work
     ├── Unavailable                 UNAVAILABLE           the broker, the encoder or a child is away
     ├── SpaceMismatch               FAILED_PRECONDITION   vectors of two spaces
     ├── StateRefused                FAILED_PRECONDITION   what is stored contradicts what was asked

@@ -7,12 +7,10 @@ import os
 import time
 from dataclasses import dataclass
 
-from rankstream.proto.v1 import common_pb2
-from rankstream.server.config import Limits
-from rankstream.server.errors import InvalidArgument, Overloaded, StaleState, Unavailable
+from rankstream.server.errors import Overloaded, StaleState, Unavailable
 from rankstream.server.store import Store
-from rankstream.server.stream.token import is_reached, unpack_token
-from rankstream.server.types import Lane, Position
+from rankstream.server.stream.token import is_reached
+from rankstream.server.types import Lane, Position, ReadAfter
 
 Applied = dict[tuple[Lane, bytes, int], int]
 
@@ -29,14 +27,16 @@ class Freshness:
     Args:
         store: read for the positions.
         bell: the read end of this worker's pipe.
-        limits: how long a request may wait.
+        default_wait_s: the wait of a request that gives none.
         max_waiters: requests waiting at once.
     """
 
-    def __init__(self, store: Store, bell: int, limits: Limits, max_waiters: int = 4096) -> None:
+    def __init__(
+        self, store: Store, bell: int, default_wait_s: float, max_waiters: int = 4096
+    ) -> None:
         self._store = store
         self._bell = bell
-        self._limits = limits
+        self._default_wait_s = default_wait_s
         self._max_waiters = max_waiters
         self._waiters: set[_Waiter] = set()
         self._applied: Applied = {}
@@ -60,43 +60,33 @@ class Freshness:
         )
         raise Unavailable(msg)
 
-    async def wait(self, after: common_pb2.ReadAfter, deadline: float, field: str = "") -> bool:
-        """Waits until the state has what ``after.min_token`` names.
+    async def wait(self, after: ReadAfter, deadline: float) -> bool:
+        """Waits until the state has what a request asks for.
 
         Args:
             after: the request's contract.
             deadline: the call's own, on ``time.monotonic``'s clock.
-            field: where the request stands, as ``requests[3].``.
 
         Returns:
             True where the wait ended first and the request allows a stale answer.
 
         Raises:
             StaleState: it ended first and the request does not.
-            InvalidArgument: the token or the wait is not valid.
+            NotOwned: the token names what this replica does not fold.
+            Overloaded: too many requests wait already.
         """
-        if not after.min_token:
+        if not after.wanted:
             return False
-        field += "read_after."
-        wanted = unpack_token(after.min_token, field + "min_token")
-        wait_s = self._wait_s(after, field)
-        if await self._reached(wanted, min(time.monotonic() + wait_s, deadline)):
+        wait_s = self._default_wait_s if after.max_wait_s is None else after.max_wait_s
+        if await self._reached(after.wanted, min(time.monotonic() + wait_s, deadline)):
             return False
         if after.allow_stale:
             return True
         msg = (
-            f"{field}min_token was not reached within {wait_s * 1000:.0f} ms: wait longer "
+            f"read_after.min_token was not reached within {wait_s * 1000:.0f} ms: wait longer "
             "(max_wait_ms), or accept what there is (allow_stale)"
         )
         raise StaleState(msg)
-
-    def _wait_s(self, after: common_pb2.ReadAfter, field: str) -> float:
-        if not after.HasField("max_wait_ms"):
-            return self._limits.default_wait_ms / 1000
-        if after.max_wait_ms > self._limits.max_wait_ms:
-            problem = f"{after.max_wait_ms}, the limit is {self._limits.max_wait_ms}"
-            raise InvalidArgument(field + "max_wait_ms", problem)
-        return after.max_wait_ms / 1000
 
     async def _reached(self, wanted: list[Position], until: float) -> bool:
         self._refresh()

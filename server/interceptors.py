@@ -10,20 +10,24 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
 from rankstream.server.errors import InvalidArgument, Overloaded, RankstreamError
 
 log = logging.getLogger(__name__)
 
 _LONGEST_S = 3600.0
 
-Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+# Quoted: the types are generic for the type checker only.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def status_of(error: BaseException) -> status_pb2.Status:
@@ -47,20 +51,20 @@ def status_of(error: BaseException) -> status_pb2.Status:
     return status
 
 
-def deadline_of(context: grpc.aio.ServicerContext, default_s: float) -> float:
+def deadline_of(context: Context, default_s: float) -> float:
     """When this call must be done, on ``time.monotonic``'s clock."""
     left = context.time_remaining()
     return time.monotonic() + (default_s if left is None else min(left, _LONGEST_S))
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Turns what a unary handler raises into a status."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Method | None]],
         details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Method | None:
         """Wraps the handler that gRPC found."""
         found = await continuation(details)
         if found is None or found.unary_unary is None:
@@ -71,7 +75,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 
 def _guarded(handler: Handler) -> Handler:
-    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def call(request: Any, context: Context) -> Any:
         try:
             return await handler(request, context)
         except (asyncio.CancelledError, grpc.aio.AbortError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from rankstream.server.child import REFUSED, configure_logging
 from rankstream.server.config import Option, Settings, from_mapping, options
 from rankstream.server.errors import InvalidArgument, RankstreamError, StateRefused
@@ -68,10 +69,10 @@ def check(settings: Settings) -> Settings:
     kafka, listen = settings.kafka, settings.listen
     if kafka.embedded == bool(kafka.bootstrap_servers):
         problem = "give either it (a Kafka cluster) or --embedded (a broker beside the server)"
-        raise InvalidArgument("bootstrap_servers", problem)
+        raise InvalidArgument(field="bootstrap_servers", problem=problem)
     if not listen.insecure and not _is_loopback(listen.host):
         problem = f"{listen.host} is not loopback and there is no TLS: say --insecure to allow it"
-        raise InvalidArgument("host", problem)
+        raise InvalidArgument(field="host", problem=problem)
     positive = ("workers", "events_partitions", "max_batch_events", "max_rows", "history_cap")
     for option in options():
         value = getattr(getattr(settings, option.section), option.name)
@@ -93,7 +94,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         read = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument("config", f"{path} is not TOML: {error}") from None
+        problem = f"{path} is not TOML: {error}"
+        raise InvalidArgument(field="config", problem=problem) from None
     flat: dict[str, Any] = {}
     for name, value in read.items():
         flat |= value if isinstance(value, dict) else {name: value}

@@ -8,13 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """One data folder::
+    """One data folder.
 
-    state/       the LMDB environment
-    segments/    the catalogue's rows by generation, and the bias
-    announce     counters in shared memory
-    broker/      the embedded broker's log
-    cache/       compiled models; may be deleted
+    ::
+
+        state/       the LMDB environment
+        segments/    the catalogue's rows by generation, and the bias
+        announce     counters in shared memory
+        broker/      the embedded broker's log
+        cache/       compiled models; may be deleted
     """
 
     root: Path

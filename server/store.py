@@ -34,6 +34,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.types import Head, Lane, Position
 
@@ -47,6 +48,8 @@ DATABASES = (
     "tombstones",
     "checksums",
 )
+# What a commit meets when the disk or the map is full: transient, the transaction is gone.
+WRITE_ERRORS = (lmdb.MapFullError, lmdb.DiskError, OSError)
 _HEAD = struct.Struct("<qqqq")
 _POSITION = struct.Struct("<B16sIq")
 _ITEM = struct.Struct("<q16sqIH")

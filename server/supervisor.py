@@ -72,9 +72,7 @@ class Supervisor:
         for read, write in pipes:
             os.set_blocking(read, False)
             os.set_blocking(write, False)
-        self._ingest = Child(
-            "ingest", "rankstream.server.stream.ingest", bells=tuple(w for _, w in pipes)
-        )
+        self._ingest = Child("ingest", "rankstream.server.ingest", bells=tuple(w for _, w in pipes))
         self._workers = [
             Child(f"worker-{i}", "rankstream.server.worker", bell=read)
             for i, (read, _) in enumerate(pipes)

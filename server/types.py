@@ -48,6 +48,21 @@ class Head:
     items: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReadAfter:
+    """The freshness that a request asks for.
+
+    Attributes:
+        wanted: positions that the state must have reached; empty: any state will do.
+        max_wait_s: longest wait for them; None: the server's default.
+        allow_stale: answer from what there is when the wait ends.
+    """
+
+    wanted: tuple[Position, ...]
+    max_wait_s: float | None
+    allow_stale: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RankTask:
     """One ranking, validated.

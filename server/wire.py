@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.stream.codec import check_id
-from rankstream.server.types import Position, RankAnswer, RankTask, item_key
+from rankstream.server.stream.token import unpack_token
+from rankstream.server.types import Position, RankAnswer, RankTask, ReadAfter, item_key
+
+ANY_STATE = ReadAfter((), None, allow_stale=False)
 
 _DEFAULT_K = 10
 _DEFAULT_EXPLAINED = 10
@@ -70,6 +74,28 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: s
         explained=explained,
         reasons=reasons,
     )
+
+
+def read_after_from_pb(message: common_pb2.ReadAfter, limits: Limits, field: str = "") -> ReadAfter:
+    """Validates a freshness contract.
+
+    Args:
+        message: the request's ``read_after``.
+        limits: the longest wait.
+        field: where the request stands, as ``requests[3].``.
+
+    Raises:
+        InvalidArgument: the token or the wait is not valid.
+    """
+    if not message.min_token:
+        return ANY_STATE
+    field += "read_after."
+    wanted = tuple(unpack_token(message.min_token, field + "min_token"))
+    wait_s = message.max_wait_ms / 1000 if message.HasField("max_wait_ms") else None
+    if message.max_wait_ms > limits.max_wait_ms:
+        problem = f"{message.max_wait_ms}, the limit is {limits.max_wait_ms}"
+        raise InvalidArgument(field + "max_wait_ms", problem)
+    return ReadAfter(wanted, wait_s, message.allow_stale)
 
 
 def rank_answer_to_pb(

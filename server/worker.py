@@ -19,6 +19,7 @@ import numpy as np
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from rankstream import kernels
 from rankstream.proto.v1 import (
     admin_pb2,
@@ -166,7 +167,7 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             timeout_s=settings.kafka.publish_timeout_s,
             max_record_bytes=limits.max_record_bytes,
         ),
-        freshness=Freshness(store, inherited.bell, limits),
+        freshness=Freshness(store, inherited.bell, limits.default_wait_ms / 1000),
     )
 
 

@@ -99,7 +99,9 @@ def _record(
         for chunk in chunks(reader, batch):
             answer = client.record_events(chunk)
             tally.token = answer.token or tally.token
-            tally.add((result.error for result in answer.results), stop)
+            names = (f"{e.type!a} of {e.user_id!a} with {e.item_id!a}" for e in chunk)
+            errors = (result.error for result in answer.results)
+            tally.add(zip(names, errors, strict=False), stop)
             advance(tally.written)
 
 

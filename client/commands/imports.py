@@ -54,17 +54,24 @@ class Tally:
     start_s: float = field(default_factory=time.monotonic)
     shown: list[str] = field(default_factory=list)
 
-    def add(self, errors: Iterable[RankstreamError | None], stop: bool) -> None:
-        """Counts the results of one call; the first refusal is raised where it has to stop."""
-        for error in errors:
+    def add(self, results: Iterable[tuple[str, RankstreamError | None]], stop: bool) -> None:
+        """Counts the results of one call, by name of the record.
+
+        Raises:
+            RankstreamError: the server refused a record and ``stop`` is set; names the first.
+        """
+        from rankstream.client.errors import RankstreamError
+
+        refusals = []
+        for name, error in results:
             if error is None:
                 self.written += 1
-                continue
-            if stop:
-                raise error
-            self.refused += 1
-            if len(self.shown) < _SHOWN:
-                self.shown.append(error.message)
+            else:
+                refusals.append(f"{name} was refused: {error.message}")
+        self.refused += len(refusals)
+        if refusals and stop:
+            raise RankstreamError(refusals[0])
+        self.shown += refusals[: _SHOWN - len(self.shown)]
 
     @contextmanager
     def summed_up(self, reader: RecordReader[Any], as_json: bool) -> Iterator[None]:

@@ -53,7 +53,8 @@ def import_items(
         for chunk in chunks(reader, batch):
             answer = client.upsert_items(chunk)
             tally.token = answer.token or tally.token
-            tally.add((result.error for result in answer.results), stop=on_error == "stop")
+            results = [(f"item {ascii(r.item_id)}", r.error) for r in answer.results]
+            tally.add(results, stop=on_error == "stop")
             advance(tally.written)
 
 

@@ -50,7 +50,8 @@ def show(renderable: RenderableType) -> None:
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table; the columns named in ``right`` hold numbers."""
-    made = Table(title=cell(title) if title else None, title_justify="left", box=None)
+    heading = cell(title) if title else None
+    made = Table(title=heading, title_justify="left", box=None, show_header=any(columns))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

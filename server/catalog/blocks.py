@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.server.config import Scoring
 from rankstream.server.errors import InvalidArgument
 
@@ -102,7 +103,7 @@ def make_layout(text_dimensions: int, scoring: Scoring) -> Layout:
     ]
     names = [name for name, _, _ in declared]
     if len(set(names)) != len(names):
-        raise InvalidArgument("vectors", f"block names repeat in {names}")
+        raise InvalidArgument(field="vectors", problem=f"block names repeat in {names}")
     blocks, start = [], 0
     for name, dimensions, weight in declared:
         blocks.append(Block(name, start, dimensions, weight))
@@ -152,9 +153,10 @@ def _declared_vectors(declared: str) -> list[tuple[str, int, float]]:
             name, dimensions, *weight = entry.split(":")
             size, factor = int(dimensions), float(*weight) if weight else 1.0
         except (ValueError, TypeError):
-            raise InvalidArgument("vectors", f"{entry!r}, expected NAME:DIM[:WEIGHT]") from None
+            problem = f"{entry!r}, expected NAME:DIM[:WEIGHT]"
+            raise InvalidArgument(field="vectors", problem=problem) from None
         if not name or not 0 < size <= 4096 or not math.isfinite(factor):
             problem = f"{entry!r}, expected a name, 1 to 4096 dimensions and a finite weight"
-            raise InvalidArgument("vectors", problem)
+            raise InvalidArgument(field="vectors", problem=problem)
         found.append((name, size, factor))
     return found

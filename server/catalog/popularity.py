@@ -2,9 +2,9 @@
 
 An item's counter is a sorted run of (bucket, count) pairs, a bucket being ``bucket_s`` of event
 time. Its *level* is ``log2(sum(count * 2^(bucket / half_life)))``, half_life in buckets: a function
-of that item's counter alone, so that levels are kept while time moves on. Popularity at bucket ``t``
-is ``2^(level - t / half_life)``, and ``t`` is the newest bucket of the log, never the local clock:
-the same log gives the same bias, whenever it is replayed.
+of that item's counter alone, so that levels are kept while time moves on. Popularity at bucket
+``t`` is ``2^(level - t / half_life)``, and ``t`` is the newest bucket of the log, never the local
+clock: the same log gives the same bias, whenever it is replayed.
 
 ``bias = weight * log1p(popularity) / log1p(greatest popularity)``, between 0 and ``weight``.
 """
@@ -15,6 +15,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.kernels import KeyTable
 from rankstream.server.store import Txn, View
 

@@ -1,4 +1,4 @@
-"""The catalogue's matrix on disk: append-only files, one pair a generation, mapped by every worker.
+"""The catalogue's matrix on disk: append-only files, two a generation, mapped by every worker.
 
 ``rows.f32`` holds the rows (float32, little-endian, ``stride`` apart), ``keys.u64`` their item keys.
 Both are sparse files of their greatest size, given disk in steps, so that a mapping made once stays
@@ -15,6 +15,7 @@ from pathlib import Path
 import crc32c
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.server.errors import CorruptState, StateRefused
 
 _STEP_BYTES = 16 << 20

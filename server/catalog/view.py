@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.kernels import KeyTable
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.catalog.segments import Segments

@@ -113,9 +113,6 @@ class Backend(Protocol):
     def embed(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Pooled vectors [B, D] float32, not yet normalised; the caller owns the array."""
 
-    def close(self) -> None:
-        """Frees what was loaded."""
-
 
 class Encoder(Protocol):
     """Texts to vectors. Every method may be called from several threads at once."""
@@ -177,7 +174,7 @@ class Encoder(Protocol):
         """
 
     def close(self) -> None:
-        """Frees what was loaded; ``encode`` then raises EncoderError."""
+        """Frees the model when the calls in flight have ended; later ones raise EncoderError."""
 
 
 def require_same_space(expected: str, found: str) -> None:

@@ -72,11 +72,6 @@ class OpenVinoBackend:
         self._idle.put(request)
         return pooled
 
-    def close(self) -> None:
-        """Drops the requests and the compiled graph."""
-        self._idle = queue.SimpleQueue()
-        self._compiled = None
-
 
 def _compile(ov: ModuleType, folder: Path, precision: str, threads: int) -> Any:
     options = {

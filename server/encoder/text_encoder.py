@@ -89,10 +89,8 @@ class TextEncoder:
         self._require(least >= wanted, problem)
 
     def close(self) -> None:
-        """Frees the backend."""
-        loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            loaded.close()
+        """Lets the backend go; it is freed when the last call that uses it has ended."""
+        self._loaded = None
 
     def _tokenize(self, texts: Sequence[str]) -> Tokens:
         prompt = self._space.prompt

@@ -69,10 +69,6 @@ class TorchBackend:
             pooled = self._model(ids, mask)
         return np.ascontiguousarray(pooled.float().numpy())
 
-    def close(self) -> None:
-        """Drops the weights."""
-        del self._model
-
 
 def load_graph(folder: ModelFolder, pooling: str) -> tuple[PooledModel, str]:
     """The model of a folder with its pooling, in float32, and the attention that it uses.

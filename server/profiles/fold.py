@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.history import (
     CHANGED,
     NEEDS,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.gather import gather
 from rankstream.server.profiles.layout import (
     Buffer,

@@ -13,6 +13,7 @@ import math
 from typing import NoReturn
 
 import numpy as np
+
 from rankstream.kernels.history import RESET
 from rankstream.server.errors import InvalidArgument
 

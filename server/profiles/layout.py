@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.cells import SIEVE_CELLS
 from rankstream.kernels.history import Ragged
 from rankstream.server.errors import CorruptState
@@ -146,7 +147,7 @@ def join(values: Sequence[Buffer]) -> Ragged:
 
 def pick(cells: Cells, starts: Cells, stops: Cells) -> list[memoryview]:
     """The bytes of ``cells[starts[i]:stops[i]]``, for each i; they share the array's memory."""
-    raw = np.ascontiguousarray(cells).data.cast("B")
+    raw = np.ascontiguousarray(cells).reshape(-1).view(np.uint8).data
     begins, ends = (starts * CELL_BYTES).tolist(), (stops * CELL_BYTES).tolist()
     return [raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.cells import IN_SEEN, SEEN_CAP
 from rankstream.kernels.gather import winners
 from rankstream.kernels.retained import Rules

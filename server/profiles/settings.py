@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
+
 from rankstream.kernels.cells import COUNTED, IN_HISTORY, IN_SEEN
 from rankstream.kernels.retained import Rules
 from rankstream.server.errors import InvalidArgument

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.cells import ARCHIVE_MAX, COUNTS, WATERMARK
 from rankstream.kernels.history import Ragged
 from rankstream.kernels.settle import Settled, settle

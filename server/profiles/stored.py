@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.server.profiles.fold import ProfileChanges
 from rankstream.server.profiles.history import Histories, gather_histories
 from rankstream.server.profiles.layout import EMPTY_HEADER, HEADER, Buffer, read_header

@@ -1,0 +1,1 @@
+"""What happens to scores after they are made."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream import kernels
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.profiles.history import Histories

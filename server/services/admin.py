@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 
-import grpc
+
 from rankstream.kernels.cells import COUNTED, IN_HISTORY
 from rankstream.proto.v1 import admin_pb2, admin_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits, Settings
 from rankstream.server.encoder.base import Encoder
+from rankstream.server.interceptors import Context
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import Store
@@ -48,7 +49,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self._started_at_ms = time.time_ns() // 1_000_000
 
     async def GetServerInfo(  # noqa: N802 - the name that gRPC gives
-        self, request: admin_pb2.GetServerInfoRequest, context: grpc.aio.ServicerContext
+        self, request: admin_pb2.GetServerInfoRequest, context: Context
     ) -> admin_pb2.GetServerInfoResponse:
         """Versions, limits, the encoder, the blocks, the event types, the counts."""
         with self._store.read() as view:
@@ -72,7 +73,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         )
 
     async def GetConsumerLag(  # noqa: N802
-        self, request: admin_pb2.GetConsumerLagRequest, context: grpc.aio.ServicerContext
+        self, request: admin_pb2.GetConsumerLagRequest, context: Context
     ) -> admin_pb2.GetConsumerLagResponse:
         """Each partition's position, the log's end, and what lies between."""
         page = self._page

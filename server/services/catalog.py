@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import grpc
+
 from rankstream.proto.v1 import catalog_pb2, catalog_pb2_grpc
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
@@ -10,12 +10,13 @@ from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.engine import Engine
 from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import deadline_of, status_of
+from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.store import Store
 from rankstream.server.stream.codec import check_id, item_text, validate_item
 from rankstream.server.stream.publisher import Outgoing, Publisher
 from rankstream.server.types import item_key
+from rankstream.server.wire import read_after_from_pb
 
 
 class CatalogService(catalog_pb2_grpc.CatalogServicer):
@@ -42,12 +43,12 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         self._limits = limits
 
     async def UpsertItems(  # noqa: N802 - the name that gRPC gives
-        self, request: catalog_pb2.UpsertItemsRequest, context: grpc.aio.ServicerContext
+        self, request: catalog_pb2.UpsertItemsRequest, context: Context
     ) -> catalog_pb2.UpsertItemsResponse:
         """Writes each valid item; answers when the log has them."""
         count, limit = len(request.items), self._limits.max_items
         if count > limit:
-            raise InvalidArgument("items", f"{count} items, the limit is {limit}")
+            raise InvalidArgument(field="items", problem=f"{count} items, the limit is {limit}")
         topic_id = self._freshness.topic_id("items")
         prepared = [self._prepare(i, item) for i, item in enumerate(request.items)]
         records = [p for p in prepared if isinstance(p, Outgoing)]
@@ -61,12 +62,12 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         return response
 
     async def GetItem(  # noqa: N802
-        self, request: catalog_pb2.GetItemRequest, context: grpc.aio.ServicerContext
+        self, request: catalog_pb2.GetItemRequest, context: Context
     ) -> catalog_pb2.GetItemResponse:
         """One live item, as it is ranked."""
         check_id(request.item_id, "item_id", self._limits.max_id_bytes)
         deadline = deadline_of(context, self._limits.default_timeout_s)
-        await self._freshness.wait(request.read_after, deadline)
+        await self._freshness.wait(read_after_from_pb(request.read_after, self._limits), deadline)
         with self._store.read() as view:
             record, head = view.item(item_key(request.item_id)), view.head()
         if record is None or record.item_id != request.item_id:

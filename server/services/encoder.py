@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.proto.v1 import encoder_pb2, encoder_pb2_grpc
 from rankstream.server.batcher import Batch, Batcher
 from rankstream.server.config import Limits
 from rankstream.server.encoder.base import Encoder
 from rankstream.server.errors import InvalidArgument, RankstreamError
-from rankstream.server.interceptors import deadline_of, status_of
+from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.wire import Names, vector_to_pb
 
 
@@ -55,13 +55,13 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         self._limits = limits
 
     async def Embed(  # noqa: N802 - the name that gRPC gives
-        self, request: encoder_pb2.EmbedRequest, context: grpc.aio.ServicerContext
+        self, request: encoder_pb2.EmbedRequest, context: Context
     ) -> encoder_pb2.EmbedResponse:
         """One vector a text; a text that fails has a status and a row of zeros."""
         started = time.monotonic()
         count, limit = len(request.texts), self._limits.max_texts
         if count > limit:
-            raise InvalidArgument("texts", f"{count} texts, the limit is {limit}")
+            raise InvalidArgument(field="texts", problem=f"{count} texts, the limit is {limit}")
         longest = self._limits.max_text_chars
         fits = [len(text) <= longest for text in request.texts]
         tasks = [text for text, ok in zip(request.texts, fits, strict=True) if ok]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 import uuid
 
-import grpc
+
 from rankstream.proto.v1 import events_pb2, events_pb2_grpc
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import status_of
+from rankstream.server.interceptors import Context, status_of
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.stream.codec import validate_event
@@ -35,12 +35,12 @@ class EventsService(events_pb2_grpc.EventsServicer):
         self._limits = limits
 
     async def RecordEvents(  # noqa: N802 - the name that gRPC gives
-        self, request: events_pb2.RecordEventsRequest, context: grpc.aio.ServicerContext
+        self, request: events_pb2.RecordEventsRequest, context: Context
     ) -> events_pb2.RecordEventsResponse:
         """Writes each valid event; answers when the log has them."""
         count, limit = len(request.events), self._limits.max_events
         if count > limit:
-            raise InvalidArgument("events", f"{count} events, the limit is {limit}")
+            raise InvalidArgument(field="events", problem=f"{count} events, the limit is {limit}")
         topic_id = self._freshness.topic_id("events")
         prepared = [self._prepare(i, event) for i, event in enumerate(request.events)]
         records = [p[0] for p in prepared if isinstance(p, tuple)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import grpc
 import numpy as np
+
 from rankstream.proto.v1 import profiles_pb2, profiles_pb2_grpc
 from rankstream.server.announce import Announcements
 from rankstream.server.config import Limits
 from rankstream.server.engine import item_ids
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import deadline_of
+from rankstream.server.interceptors import Context, deadline_of
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.store import Store
 from rankstream.server.stream.codec import check_id
-from rankstream.server.wire import Names, freshness_to_pb
+from rankstream.server.wire import Names, freshness_to_pb, read_after_from_pb
 
 
 class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
@@ -36,12 +36,14 @@ class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
         self._limits = limits
 
     async def GetProfile(  # noqa: N802 - the name that gRPC gives
-        self, request: profiles_pb2.GetProfileRequest, context: grpc.aio.ServicerContext
+        self, request: profiles_pb2.GetProfileRequest, context: Context
     ) -> profiles_pb2.GetProfileResponse:
         """One user's history, newest first; an unknown user is an empty one."""
         check_id(request.user_id, "user_id", self._limits.max_id_bytes)
         deadline = deadline_of(context, self._limits.default_timeout_s)
-        stale = await self._freshness.wait(request.read_after, deadline)
+        stale = await self._freshness.wait(
+            read_after_from_pb(request.read_after, self._limits), deadline
+        )
         user = request.user_id.encode()
         with self._store.read() as view:
             profile = self._profiles.read(view, [user])

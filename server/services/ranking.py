@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-import grpc
+
 from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batcher
@@ -12,9 +12,15 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import deadline_of, status_of
+from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.types import RankAnswer, RankTask
-from rankstream.server.wire import Names, freshness_to_pb, rank_answer_to_pb, rank_task_from_pb
+from rankstream.server.wire import (
+    Names,
+    freshness_to_pb,
+    rank_answer_to_pb,
+    rank_task_from_pb,
+    read_after_from_pb,
+)
 
 _Ready = tuple[RankTask, bool]
 
@@ -39,25 +45,28 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         self._limits = limits
 
     async def Rank(  # noqa: N802 - the name that gRPC gives
-        self, request: ranking_pb2.RankRequest, context: grpc.aio.ServicerContext
+        self, request: ranking_pb2.RankRequest, context: Context
     ) -> ranking_pb2.RankResponse:
         """Ranks for one user."""
         started = time.monotonic()
         deadline = deadline_of(context, self._limits.default_timeout_s)
         task = rank_task_from_pb(request, self._limits, "")
-        stale = await self._freshness.wait(request.read_after, deadline)
+        after = read_after_from_pb(request.read_after, self._limits)
+        stale = await self._freshness.wait(after, deadline)
         answer = await self._batcher.submit(task, deadline)
         return self._encode(answer, task, request.request_id, stale, started)
 
     async def BatchRank(  # noqa: N802
-        self, request: ranking_pb2.BatchRankRequest, context: grpc.aio.ServicerContext
+        self, request: ranking_pb2.BatchRankRequest, context: Context
     ) -> ranking_pb2.BatchRankResponse:
         """Ranks for many users; an entry that fails has a status and spoils no other."""
         started = time.monotonic()
         deadline = deadline_of(context, self._limits.default_timeout_s)
         count, limit = len(request.requests), self._limits.max_batch_rank_entries
         if count > limit:
-            raise InvalidArgument("requests", f"{count} entries, the limit is {limit}")
+            raise InvalidArgument(
+                field="requests", problem=f"{count} entries, the limit is {limit}"
+            )
         prepared = [await self._prepare(i, r, deadline) for i, r in enumerate(request.requests)]
         tasks = [p[0] for p in prepared if isinstance(p, tuple)]
         answers = iter(await self._batcher.submit_many(tasks, deadline))
@@ -78,7 +87,8 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         field = f"requests[{index}]."
         try:
             task = rank_task_from_pb(request, self._limits, field)
-            return task, await self._freshness.wait(request.read_after, deadline, field)
+            after = read_after_from_pb(request.read_after, self._limits, field)
+            return task, await self._freshness.wait(after, deadline)
         except RankstreamError as error:
             return error
 

@@ -1,0 +1,1 @@
+"""The log: reading, folding, writing and watching it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.server.catalog.popularity import Popularity, add_counts
 from rankstream.server.profiles.fold import fold_batch
 from rankstream.server.profiles.interaction import EVENT

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+
 from rankstream.kernels.murmur2 import partitions_of
 from rankstream.proto.v1 import catalog_pb2, common_pb2, events_pb2
 from rankstream.server.catalog.blocks import Block, attribute_features
@@ -259,7 +260,7 @@ def validate_item(
     for i, tag in enumerate(item.tags):
         if len(tag) > limits.max_id_bytes:
             problem = f"longer than {limits.max_id_bytes} characters"
-            raise InvalidArgument(f"{field}tags[{i}]", problem)
+            raise InvalidArgument(field=f"{field}tags[{i}]", problem=problem)
     if item.HasField("price") and not (math.isfinite(item.price) and item.price >= 0):
         raise InvalidArgument(field + "price", f"{item.price}, expected a finite number from 0 up")
     declared = {b.name: b for b in blocks}

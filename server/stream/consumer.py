@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import kafka
 from kafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
+
 from rankstream.server.errors import StateRefused, Unavailable
 
 _BOOTSTRAP_TIMEOUT_MS = 5_000

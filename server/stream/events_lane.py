@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
+
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
 from rankstream.server.errors import RankstreamError
 from rankstream.server.stream.apply import EventBatch

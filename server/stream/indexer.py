@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rankstream.server.catalog.blocks import Layout, hash_attributes
 from rankstream.server.catalog.segments import SegmentWriter
 from rankstream.server.encoder.text import text_hash

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
+
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 
 from kafka import KafkaConsumer, TopicPartition
+
 from rankstream.server.errors import StateRefused
 from rankstream.server.stream.incarnations import Incarnation
 from rankstream.server.stream.topics import (

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import kafka
 from kafka.errors import KafkaError, MessageSizeTooLargeError
+
 from rankstream.server.errors import InvalidArgument, Overloaded, RankstreamError, Unavailable
 
 log = logging.getLogger(__name__)

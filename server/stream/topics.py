@@ -21,6 +21,7 @@ from uuid import UUID
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
+
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.stream.incarnations import Incarnation
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import lmdb
+
 from rankstream.server.announce import Announcements
-from rankstream.server.store import Store, Txn
+from rankstream.server.store import WRITE_ERRORS, Store, Txn
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Writer:
                 with self._store.write() as txn:
                     work.apply(txn)
                 break
-            except (lmdb.MapFullError, lmdb.DiskError, OSError) as error:
+            except WRITE_ERRORS as error:
                 log.error("the state cannot be written, trying again: %s", error)
                 self._page.beat()
                 time.sleep(_RETRY_S)

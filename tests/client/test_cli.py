@@ -194,7 +194,19 @@ def test_an_import_skips_bad_lines_and_refused_items(run, fake, tmp_path):
     document = json.loads(result.stdout)
     assert (document["written"], document["refused"], document["skipped"]) == (2, 1, 1)
     assert f"Warning: {path}:2: is not JSON" in result.stderr
-    assert "Warning: item_id: bad" in result.stderr
+    assert "Warning: item 'b' was refused: item_id: bad" in result.stderr
+
+
+def test_an_import_stops_at_a_refused_event_and_names_it(run, fake, events_file):
+    fake.refused_items.add("i4")
+
+    result = run("events", "import", str(events_file), "--batch", "3")
+
+    assert result.exit_code == 1
+    assert "Error: 'click' of 'u4' with 'i4' was refused: item_id: i4 is bad" in result.stderr
+    assert result.stdout.startswith("5 events in ")
+    assert "1 refused" in result.stdout
+    assert len(fake.requests["RecordEvents"]) == 2
 
 
 def test_an_import_of_standard_input(run, fake):

@@ -25,9 +25,6 @@ class Fake:
         self.tokens.append(batch.ids.size)
         return self.answer(batch)
 
-    def close(self):
-        pass
-
 
 def honest(batch):
     """Depends on the tokens under the mask and on nothing else."""

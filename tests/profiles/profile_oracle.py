@@ -108,7 +108,7 @@ class Counters:
     def fold(self, log):
         for record in log:
             self._fold(self.users[record.user], record)
-        return +self.counts | -(-self.counts)
+        return {key: count for key, count in self.counts.items() if count}
 
     def _fold(self, sets, record):
         if record.type == RESET:
