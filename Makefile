@@ -33,7 +33,7 @@ demo: $(INSTALLED)  ## shows it all on MovieLens 100k: events change rankings, m
 serve: $(INSTALLED)  ## keeps the demo's catalogue and profiles served, to play with
 	$(PY) bench/demo.py --cache $(CACHE) --serve
 
-kafka: | $(PY)  ## runs Apache Kafka on loopback (needs a JDK 17 and Maven)
+kafka: $(INSTALLED)  ## runs Apache Kafka on loopback (needs a JDK 17 and Maven)
 	$(PY) tests/kafka/apache_kafka.py run
 
 kafka-jars: $(INSTALLED)  ## fetches Apache Kafka's jars for the tests

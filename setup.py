@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-FOLDERS = ("proto", "server", "client", "kernels")
+FOLDERS = ("proto", "server", "client", "kernels", "training")
 ROOT = Path(__file__).parent
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.errors import refuse
 
 Float32: TypeAlias = npt.NDArray[np.float32]

@@ -2,14 +2,14 @@
 
 Kernels are called from several Python threads at once. numba's ``workqueue`` layer aborts the
 process then, and which layer it picks by itself depends on what was imported before; so it is
-always OpenMP here, and ``require_omp`` asserts it.
+always OpenMP (GNU's needs the system's ``libgomp``), and ``require_omp`` asserts that.
 """
 
 import os
 from typing import Final
 
 import numba
-from numba.np.ufunc import parallel as layer
+
 from rankstream.kernels.errors import KernelConfigurationError, refuse
 
 LAYER: Final = "omp"
@@ -22,35 +22,37 @@ _threads: int | None = None
 def configure_threads(count: int) -> None:
     """Sets how many threads a kernel call uses, and OpenMP as their layer.
 
-    Call it before the first parallel kernel: the pool is started then and cannot grow.
+    Call it before the first parallel kernel, whose layer then stays. OpenMP's threads are told to
+    sleep between calls (``OMP_WAIT_POLICY``, unless it is set): spinning, they would take a core
+    from everything else in the process, also when nothing is asked.
 
     Raises:
-        KernelArgumentError: ``count`` is below 1.
-        KernelConfigurationError: the pool runs already and is smaller.
+        KernelArgumentError: ``count`` is below 1, or above the cores that numba may use.
     """
     global _threads
-    if count < 1:
-        refuse("count", f"is {count}", "at least 1 thread")
-    if not layer._is_initialized:
-        numba.config.THREADING_LAYER = LAYER
-        numba.config.NUMBA_NUM_THREADS = count
-    elif count > layer.get_thread_count():
-        problem = f"the pool was started with {layer.get_thread_count()} threads, cannot grow to"
-        message = f"{problem} {count}; call configure_threads before the first kernel"
-        raise KernelConfigurationError(message)
+    cores = int(numba.config.NUMBA_NUM_THREADS)
+    if not 1 <= count <= cores:
+        refuse("count", f"is {count}", f"1 to {cores} threads, the cores of this process")
+    numba.config.THREADING_LAYER = LAYER
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _threads = count
 
 
 def thread_count() -> int:
     """Threads of a kernel call; the cores this process may use, unless configured."""
     if _threads is None:
-        configure_threads(len(os.sched_getaffinity(0)))
+        configure_threads(int(numba.config.NUMBA_NUM_THREADS))
     return _threads or 1
 
 
 def split(work: int) -> int:
     """Into how many parts to split ``work`` multiply-adds; 1 stays in the caller's thread."""
-    return 1 if work < PARALLEL_WORK else thread_count()
+    parts = thread_count()
+    if work < PARALLEL_WORK or parts == 1:
+        return 1
+    # numba keeps this per calling thread: without it, more threads than asked would be woken.
+    numba.set_num_threads(min(parts, numba.config.NUMBA_NUM_THREADS))
+    return parts
 
 
 def require_omp() -> None:

@@ -13,6 +13,7 @@ rounding to fp32.
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from rankstream.kernels.arrays import (
     Float32,
     Float64,

@@ -5,6 +5,7 @@ row. So the greater key is the better result, and of equal scores the lower row 
 """
 
 import numpy as np
+
 from rankstream.kernels.arrays import UInt64
 from rankstream.kernels.compilation import compiled
 

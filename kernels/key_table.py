@@ -4,6 +4,7 @@ import secrets
 from typing import Final
 
 import numpy as np
+
 from rankstream.kernels.arrays import Int32, UInt64, checked
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.errors import refuse

@@ -20,6 +20,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
 from rankstream.kernels.compilation import compiled
 
 LANES = 8

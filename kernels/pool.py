@@ -14,6 +14,7 @@ so a query is rounded to fp32 once.
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from rankstream.kernels.arrays import (
     Float32,
     Float64,

@@ -2,6 +2,7 @@
 
 import numba
 import numpy as np
+
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.lanes import AHEAD, prefetch_row

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from rankstream.kernels.arrays import (
     Float32,
     Int32,

@@ -6,6 +6,7 @@ ones use the threads alike. A candidate is -1 for an unknown item, else a row.
 
 import numba
 import numpy as np
+
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt64
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.heap import keep, key_of, score_of, sort_best_first

@@ -123,7 +123,7 @@ def retention(user: User, entry: Int64, event_time: int, rules: Rules) -> int:
     far = archived_count(user.header) if entry[0] <= user.header[ARCHIVE_MAX] else 0
     if seen and near + far <= limits[SEEN_CAP]:
         return RETAINED
-    if side & IN_HISTORY != 0 and near <= limits[HISTORY_CAP]:
+    if side & IN_HISTORY != 0 and near < limits[HISTORY_CAP]:
         return RETAINED
     if settled_count(user.header) > 0 and user.loaded == LOADED_NOTHING:
         return UNKNOWN

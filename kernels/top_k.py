@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from rankstream.kernels.arrays import (
     Float32,
     Int32,
@@ -93,31 +94,23 @@ def top_k(
     else:
         allowed = checked("allowed", allowed, np.uint8, (count + 7) // 8)
     indptr, rows = _NONE_EXCLUDED if excluded is None else _checked_excluded(excluded, batch)
-    result = TopK(
-        np.empty((batch, k), np.int32), np.empty((batch, k), np.float32), np.empty(batch, np.int32)
-    )
+    return _search(k, queries, items, bias, allowed, indptr, rows)
+
+
+def _search(k: int, queries: Float32, items: Float32, bias: Float32, *rest: Any) -> TopK:
+    """Makes room for the results and the work, runs the scan, and looks at what it refused."""
+    batch = queries.shape[0]
+    rows, scores = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
+    counts = np.empty(batch, np.int32)
     parts = split(batch * items.size)
     heaps = np.empty((parts, batch, k), np.uint64)
     sizes, bad = np.zeros((parts, batch), np.int64), np.empty(parts, np.int64)
     search = search_serial if parts == 1 else search_parallel
-    search(
-        queries,
-        items,
-        bias,
-        allowed,
-        indptr,
-        rows,
-        heaps,
-        sizes,
-        bad,
-        result.rows,
-        result.scores,
-        result.counts,
-    )
+    search(queries, items, bias, *rest, heaps, sizes, bad, rows, scores, counts)
     row = first_bad(bad)
     if row >= 0:
         refuse("bias", f"is {bias[row]} at row {row}", "finite numbers")
-    return result
+    return TopK(rows, scores, counts)
 
 
 def _checked_excluded(excluded: Any, batch: int) -> tuple[Int64, Int32]:

@@ -10,6 +10,7 @@ a total order, so no split of the rows can change it.
 
 import numba
 import numpy as np
+
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, UInt64
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.heap import keep, key_of, row_of, score_of, sort_best_first

@@ -1,6 +1,7 @@
 """Compiling, or loading from the cache, every kernel before a server says that it serves."""
 
 import numpy as np
+
 from rankstream.kernels.arrays import Float32
 from rankstream.kernels.device import PARALLEL_WORK, require_omp, thread_count
 from rankstream.kernels.explain import block_parts, contributions

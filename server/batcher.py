@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from rankstream.server.errors import DeadlineExceeded, Overloaded, RankstreamError, Unavailable
 
@@ -195,7 +195,7 @@ class Batcher(Generic[Task, Answer]):
                 entry.answered.set_result(answer)
 
 
-def _result(future: asyncio.Future[Answer]) -> Answer | BaseException:
+def _result(future: asyncio.Future[Any]) -> Any:
     if future.cancelled():
         return DeadlineExceeded("the deadline passed before there was an answer")
     return future.exception() or future.result()

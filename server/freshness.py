@@ -17,7 +17,7 @@ Applied = dict[tuple[Lane, bytes, int], int]
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    wanted: list[Position]
+    wanted: Sequence[Position]
     reached: asyncio.Future[None]
 
 
@@ -88,7 +88,7 @@ class Freshness:
         )
         raise StaleState(msg)
 
-    async def _reached(self, wanted: list[Position], until: float) -> bool:
+    async def _reached(self, wanted: Sequence[Position], until: float) -> bool:
         self._refresh()
         if is_reached(wanted, self._applied):
             return True

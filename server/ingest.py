@@ -6,12 +6,16 @@ and encodes items, one watches the log, one delivers dead letters.
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import logging
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +30,11 @@ from rankstream.server.derived import encoder_settings, fold_settings, topic_set
 from rankstream.server.encoder.base import Encoder
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
-from rankstream.server.errors import Unavailable
+from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import Store
-from rankstream.server.stream.apply import EventFolder
+from rankstream.server.stream.apply import EventFolder, warm_up_fold
 from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
@@ -53,6 +57,7 @@ from rankstream.server.types import Lane, Position
 log = logging.getLogger(__name__)
 
 _BIAS_S = 1.0
+_LOCK_WAIT_S = 10.0
 _RETRY_S = 0.5
 
 
@@ -85,6 +90,11 @@ def run(settings: Settings, control: Control, inherited: Inherited) -> None:
         RankstreamError: the state or the log refuses.
     """
     paths = Paths(Path(settings.state.data_dir))
+    with _only_writer(paths):
+        _fold(settings, control, inherited, paths)
+
+
+def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Paths) -> None:
     page = Announcements(paths.page, write=True, bells=inherited.bells)
     encoder = load_encoder(encoder_settings(settings, paths))
     layout = make_layout(encoder.dimension, settings.scoring)
@@ -93,6 +103,7 @@ def run(settings: Settings, control: Control, inherited: Inherited) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    warm_up_fold(state.fold)
     found = _connect(settings, paths, state, stopping)
     if found is not None:
         control.send("ready")
@@ -274,7 +285,7 @@ def _connect(
 
 def _find_log(settings: Settings, paths: Paths, state: State) -> Log:
     kafka = settings.kafka
-    lives = ()
+    lives: tuple[Incarnation, ...] = ()
     if kafka.embedded:
         broker = load_state(paths.broker)
         lives = broker.incarnations if broker is not None else ()
@@ -338,22 +349,42 @@ def _store_positions(
 
 def _opener(settings: Settings, topic: str) -> Callable[[Mapping[int, int]], LogConsumer]:
     kafka = settings.kafka
+    return functools.partial(
+        LogConsumer,
+        kafka.bootstrap_servers,
+        topic,
+        group_id=f"{kafka.topic_prefix}ingest",
+        fetch_max_wait_ms=kafka.fetch_max_wait_ms,
+    )
 
-    def open_consumer(positions: Mapping[int, int]) -> LogConsumer:
+
+@contextmanager
+def _only_writer(paths: Paths) -> Iterator[None]:
+    """Holds the data folder's lock; waits a while for a predecessor that is still stopping.
+
+    Raises:
+        StateRefused: another server has the folder.
+    """
+    paths.root.mkdir(parents=True, exist_ok=True)
+    with paths.lock.open("a+") as lock:
+        until = time.monotonic() + _LOCK_WAIT_S
         while True:
             try:
-                return LogConsumer(
-                    kafka.bootstrap_servers,
-                    topic,
-                    positions,
-                    group_id=f"{kafka.topic_prefix}ingest",
-                    fetch_max_wait_ms=kafka.fetch_max_wait_ms,
-                )
-            except Unavailable as error:
-                log.warning("%s", error)
-                time.sleep(_RETRY_S)
-
-    return open_consumer
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    lock.seek(0)
+                    msg = (
+                        f"{paths.root} is in use by the server whose ingest has process id "
+                        f"{lock.read().strip()}: stop it, or give this one another --data-dir"
+                    )
+                    raise StateRefused(msg) from None
+                time.sleep(0.05)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf import any_pb2
@@ -70,7 +70,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if found is None or found.unary_unary is None:
             return found
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(found.unary_unary), found.request_deserializer, found.response_serializer
+            _guarded(cast(Handler, found.unary_unary)),
+            found.request_deserializer,
+            found.response_serializer,
         )
 
 
@@ -82,7 +84,12 @@ def _guarded(handler: Handler) -> Handler:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing may pass it raw
             failed = rpc_status.to_status(status_of(error))
-        context.set_trailing_metadata(failed.trailing_metadata)
+            retry_ms = int(error.retry_after_s * 1000) if isinstance(error, Overloaded) else None
+        metadata = list(failed.trailing_metadata)
+        if retry_ms is not None:
+            # What gRPC's own retries obey; RetryInfo is for the callers that read details.
+            metadata.append(("grpc-retry-pushback-ms", str(retry_ms)))
+        context.set_trailing_metadata(tuple(metadata))
         return await context.abort(failed.code, failed.details)
 
     return call

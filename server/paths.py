@@ -14,12 +14,18 @@ class Paths:
 
         state/       the LMDB environment
         segments/    the catalogue's rows by generation, and the bias
-        announce     counters in shared memory
+        lock         held by the one writer
+    announce     counters in shared memory
         broker/      the embedded broker's log
         cache/       compiled models; may be deleted
     """
 
     root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the ingest process: one writer a folder."""
+        return self.root / "lock"
 
     @property
     def store(self) -> Path:

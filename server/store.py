@@ -117,8 +117,8 @@ class View:
 
     def get(self, database: str, key: bytes) -> memoryview | None:
         """The stored bytes, valid inside this transaction only."""
-        found: memoryview | None = self._txn.get(key, db=self._dbs[database])
-        return found
+        # Every transaction here is begun with buffers=True.
+        return self._txn.get(key, db=self._dbs[database])  # type: ignore[return-value]
 
     def get_many(self, database: str, keys: Iterable[bytes]) -> list[memoryview | bytes]:
         """As ``get`` for each key in order; ``b""`` where there is nothing."""
@@ -130,7 +130,7 @@ class View:
         cursor = self._txn.cursor(db=self._dbs[database])
         if cursor.set_range(start):
             for key, value in cursor:
-                yield bytes(key), value
+                yield bytes(key), memoryview(value)
 
     def count(self, database: str) -> int:
         """How many keys a database holds."""

@@ -9,9 +9,11 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -70,7 +72,7 @@ from rankstream.server.wire import Names
 
 log = logging.getLogger(__name__)
 
-_SERVICES = (admin_pb2, catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
+_SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,11 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     await loop.run_in_executor(None, _warm_engine, parts.engine)
     parts.freshness.listen(loop)
     parts.publisher.connect_soon()
-    server, checks = make_server(parts)
-    await server.start()
-    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    servers = Servers(parts)
+    await servers.start()
     control.send("ready")
     await stopping.wait()
-    await checks.enter_graceful_shutdown()
-    await server.stop(settings.listen.drain_s)
+    await servers.drain()
     parts.ranker.close()
     parts.embedder.close()
     parts.publisher.close()
@@ -171,26 +171,51 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
     )
 
 
-def make_server(parts: Parts) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """The gRPC server with every service on its port, and the health of it."""
-    settings = parts.settings
-    listen = settings.listen
-    server = grpc.aio.server(
-        interceptors=[StatusInterceptor()],
-        maximum_concurrent_rpcs=listen.max_concurrent_rpcs,
-        options=_channel_options(listen),
-    )
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    _add_services(parts, server)
-    if listen.reflection:
-        names = [s.full_name for m in _SERVICES for s in m.DESCRIPTOR.services_by_name.values()]
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-    for port in (listen.port, listen.admin_port):
+class Servers:
+    """The serving API and the Admin service, each on its port, and the health of both."""
+
+    def __init__(self, parts: Parts) -> None:
+        listen = parts.settings.listen
+        self._drain_s = listen.drain_s
+        self._health = health.aio.HealthServicer()
+        self._serving = self._listening(listen, listen.port)
+        self._admin = self._listening(listen, listen.admin_port)
+        _add_services(parts, self._serving)
+        _add_admin(parts, self._admin)
+        if listen.reflection:
+            _reflect(self._serving, _SERVICES)
+            _reflect(self._admin, (admin_pb2,))
+
+    async def start(self) -> None:
+        """Accepts connections, and says SERVING."""
+        await self._admin.start()
+        await self._serving.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Says NOT_SERVING, takes nothing new, finishes what is in flight."""
+        await self._health.enter_graceful_shutdown()
+        await self._serving.stop(self._drain_s)
+        await self._admin.stop(0.0)
+
+    def _listening(self, listen: Listen, port: int) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[StatusInterceptor()],
+            maximum_concurrent_rpcs=listen.max_concurrent_rpcs,
+            options=_channel_options(listen),
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if server.add_insecure_port(f"{listen.host}:{port}") == 0:
             msg = f"{listen.host}:{port} cannot be bound"
             raise RankstreamError(msg)
-    return server, checks
+        return server
+
+
+def _reflect(server: grpc.aio.Server, modules: Sequence[ModuleType]) -> None:
+    names = [s.full_name for m in modules for s in m.DESCRIPTOR.services_by_name.values()]
+    reflection.enable_server_reflection(
+        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+    )
 
 
 def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
@@ -230,15 +255,19 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     encoder_pb2_grpc.add_EncoderServicer_to_server(
         EncoderService(parts.embedder, parts.encoder.dimension, parts.names, limits), server
     )
+
+
+def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
+    fold = parts.profiles.fold
     admin_pb2_grpc.add_AdminServicer_to_server(
         AdminService(
-            settings,
+            parts.settings,
             parts.store,
             parts.page,
             parts.encoder,
             parts.layout,
             fold,
-            pooling_of(settings, fold),
+            pooling_of(parts.settings, fold),
             parts.names,
         ),
         server,

@@ -115,7 +115,9 @@ def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to norm 1 in fp64; a zero row, or one whose norm underflows, stays zero."""
     wide = vectors.astype(np.float64)
     norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-    return np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0).astype(np.float32)
+    scaled = np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0)
+    narrow: NDArray[np.float32] = scaled.astype(np.float32)
+    return narrow
 
 
 def hash_attributes(features: Iterable[str]) -> NDArray[np.float32]:

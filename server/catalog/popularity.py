@@ -41,7 +41,7 @@ def add_counts(
     """
     order = np.lexsort((buckets, keys))
     keys, buckets, deltas = keys[order], buckets[order], deltas[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else []
+    starts = np.unique(keys, return_index=True)[1].tolist()
     touched: dict[int, NDArray[np.void]] = {}
     for start, stop in zip(starts, [*starts[1:], len(keys)], strict=True):
         key = int(keys[start])
@@ -115,7 +115,8 @@ class Popularity:
         greatest = powers.max(initial=0.0)
         if greatest == 0.0:
             return np.zeros(len(keys), np.float32)
-        return (self._weight * powers / greatest).astype(np.float32)
+        bias: NDArray[np.float32] = (self._weight * powers / greatest).astype(np.float32)
+        return bias
 
     def _level(self, counter: NDArray[np.void]) -> float:
         if not len(counter):

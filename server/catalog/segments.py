@@ -1,9 +1,9 @@
 """The catalogue's matrix on disk: append-only files, two a generation, mapped by every worker.
 
-``rows.f32`` holds the rows (float32, little-endian, ``stride`` apart), ``keys.u64`` their item keys.
-Both are sparse files of their greatest size, given disk in steps, so that a mapping made once stays
-valid and the rows are one contiguous matrix however many there are. A row is written, synced and
-only then counted by a commit; a counted row is never written again.
+``rows.f32`` holds the rows (float32, little-endian, ``stride`` apart), ``keys.u64`` their item
+keys. Both are sparse files of their greatest size, given disk in steps, so that a mapping made once
+stays valid and the rows are one contiguous matrix however many there are. A row is written, synced
+and only then counted by a commit; a counted row is never written again.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def check_rows(segments: Segments, first: int, count: int, checksum: int) -> Non
     upto = first + count
     fits = upto <= segments.capacity
     if fits:
-        data = memoryview(segments.rows[first:upto]).cast("B")
-        names = memoryview(segments.keys[first:upto]).cast("B")
+        data = segments.rows[first:upto].data.cast("B")
+        names = segments.keys[first:upto].data.cast("B")
         fits = crc32c.crc32c(names, crc32c.crc32c(data)) == checksum
     if not fits:
         msg = (

@@ -18,10 +18,21 @@ from rankstream.server.types import ItemReason
 class Pooled(Protocol):
     """What a batch of profiles became; see ``engine.Queries``."""
 
-    rows: NDArray[np.int32]
-    weights: NDArray[np.float64]
-    norms: NDArray[np.float64]
-    block_weights: NDArray[np.float64]
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        """``int32 [T]``: each interaction's item row, or -1."""
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """``float64 [T]``."""
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """``float64 [B, n_blocks]`` before normalisation."""
+
+    @property
+    def block_weights(self) -> NDArray[np.float64]:
+        """``float64 [B, n_blocks]``."""
 
 
 class Explainer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 
-
 from rankstream.kernels.cells import COUNTED, IN_HISTORY
 from rankstream.proto.v1 import admin_pb2, admin_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
@@ -18,7 +17,7 @@ from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import Store
 from rankstream.server.wire import Names
 
-_UNITS = {"ms": "ms", "_s": "s", "bytes": "bytes", "chars": "characters"}
+_UNITS = {"_ms": "ms", "_s": "s", "_bytes": "bytes", "_chars": "characters"}
 # The guard asks the broker every few seconds; three silences are one too many.
 _SILENCE_MS = 20_000
 _BEAT_MS = 5_000

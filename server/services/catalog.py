@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from rankstream.proto.v1 import catalog_pb2, catalog_pb2_grpc
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 
-
 from rankstream.proto.v1 import events_pb2, events_pb2_grpc
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError

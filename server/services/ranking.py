@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-
 from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batcher

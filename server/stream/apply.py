@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.kernels.murmur2 import partitions_of
 from rankstream.server.catalog.popularity import Popularity, add_counts
 from rankstream.server.profiles.fold import fold_batch
 from rankstream.server.profiles.interaction import EVENT
@@ -78,3 +79,27 @@ class EventFolder:
 
 
 _COLUMNS = ("event_time_ms", "event_key", "target_key", "weight", "type", "broker_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    """A reader of users of whom nothing is stored."""
+
+    def recent(self, users: Sequence[int]) -> Sequence[bytes]:
+        return [b""] * len(users)
+
+    def settled(self, users: Sequence[int]) -> Sequence[bytes]:
+        return [b""] * len(users)
+
+    def archive(self, user: int, chunks: int) -> Sequence[bytes]:
+        return [b""] * chunks
+
+
+def warm_up_fold(fold: FoldSettings) -> None:
+    """Folds enough of nobody's events to settle them, so that no kernel compiles under traffic."""
+    count = fold.recent_cap + 2
+    events = np.zeros(count, EVENT)
+    events["event_time_ms"] = events["event_key"] = np.arange(count)
+    events["type"] = 1 + np.arange(count) % 2
+    fold_batch(fold, _Nobody(), np.zeros(count, np.int32), 1, events)
+    partitions_of([b"nobody"], 1)

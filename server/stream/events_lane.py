@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
-from rankstream.server.errors import RankstreamError
+from rankstream.server.errors import RankstreamError, Unavailable
 from rankstream.server.stream.apply import EventBatch
 from rankstream.server.stream.codec import DecodedEvent, EventCodec
 from rankstream.server.stream.consumer import Chunk, LogConsumer
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _POLL_MS = 100
 _NOTE_S = 5.0
+_RETRY_S = 0.5
 
 
 @dataclass(slots=True)
@@ -97,12 +98,19 @@ class EventsLane:
     def run(self) -> None:
         """Polls until ``stop``."""
         while not self._stopping.is_set():
-            consumer = self._open(self._next)
+            try:
+                consumer = self._open(self._next)
+            except Unavailable as error:
+                log.warning("%s", error)
+                self._stopping.wait(_RETRY_S)
+                continue
             self._reopen.clear()
             self._held.clear()
             try:
                 while not (self._stopping.is_set() or self._reopen.is_set()):
                     self._step(consumer)
+            except Unavailable as error:
+                log.warning("opening a new consumer: %s", error)
             finally:
                 consumer.close()
 

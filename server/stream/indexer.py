@@ -178,7 +178,9 @@ class ItemIndexer:
         first: int,
     ) -> tuple[dict[int, ItemRecord], list[int], list[int]]:
         """Records to store, rows that die, and which of ``rows`` are really new."""
-        put, dead, fresh = {}, [], []
+        put: dict[int, ItemRecord] = {}
+        dead: list[int] = []
+        fresh: list[int] = []
         known = self._segments.segments.rows
         for i, record in enumerate(upserts):
             old, name = stored[record.key], record.item.item_id if record.item is not None else ""

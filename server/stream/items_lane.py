@@ -19,7 +19,7 @@ from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.encoder.text import ItemTemplate
-from rankstream.server.errors import RankstreamError
+from rankstream.server.errors import RankstreamError, Unavailable
 from rankstream.server.stream.codec import BadRecord, DecodedItem, decode_item
 from rankstream.server.stream.consumer import Chunk, LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters
@@ -99,11 +99,18 @@ class ItemsLane:
         """Polls until ``stop``."""
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while not self._stopping.is_set():
-            consumer = self._open({0: self._next})
+            try:
+                consumer = self._open({0: self._next})
+            except Unavailable as error:
+                log.warning("%s", error)
+                self._stopping.wait(_RETRY_S)
+                continue
             self._reopen.clear()
             try:
                 while not (self._stopping.is_set() or self._reopen.is_set()):
                     self._step(consumer)
+            except Unavailable as error:
+                log.warning("opening a new consumer: %s", error)
             finally:
                 consumer.close()
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-
 from rankstream.server.announce import Announcements
 from rankstream.server.store import WRITE_ERRORS, Store, Txn
 

@@ -1,10 +1,13 @@
 """Threads: each case in a process of its own, because numba's layer is chosen once."""
 
+import os
 import subprocess
 import sys
 import types
 
+import numba
 import pytest
+
 import rankstream.kernels
 from rankstream.kernels import KernelArgumentError, configure_threads
 
@@ -79,16 +82,36 @@ for n in (10, 5000):
     kernels.pool(many, np.array([0, n, n]), np.ones(n), items, offsets, ones)
     kernels.KeyTable().lookup(np.arange(n, dtype=np.uint64))
 print("compiled since:", compiled() - before)
-try:
-    kernels.configure_threads(3)
-except kernels.KernelConfigurationError as error:
-    print(error)
+"""
+
+
+FEWER = """
+import os, threading
+import numpy as np
+from rankstream.kernels import configure_threads, top_k
+configure_threads(2)
+items = np.ones((3000, 96), np.float32)
+def work():
+    top_k(items[:5], items, 3)
+    print(os.environ["OMP_WAIT_POLICY"], len(os.listdir("/proc/self/task")) - before)
+before = len(os.listdir("/proc/self/task"))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
 """
 
 
 def run(program):
+    """What ``program`` prints in a process that sees four cores."""
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    environment.pop("OMP_WAIT_POLICY", None)
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -106,12 +129,17 @@ def test_nothing_is_compiled_after_warm_up():
     lines = run(WARM_UP).splitlines()
     assert lines[0] == "no parallel kernel has run yet; call warm_up first"
     assert lines[1] == "compiled since: set()"
-    assert lines[2].startswith("the pool was started with 2 threads, cannot grow to 3;")
+    assert len(lines) == 2
 
 
-def test_threads_are_at_least_one():
-    with pytest.raises(KernelArgumentError, match="count: is 0; expected at least 1 thread"):
-        configure_threads(0)
+@pytest.mark.parametrize("count", [0, numba.config.NUMBA_NUM_THREADS + 1])
+def test_threads_are_between_one_and_the_cores(count):
+    with pytest.raises(KernelArgumentError, match=f"count: is {count}; expected 1 to"):
+        configure_threads(count)
+
+
+def test_no_more_threads_run_than_configured():
+    assert run(FEWER) == "passive 2\n"
 
 
 def test_public_names_are_the_exported_ones():

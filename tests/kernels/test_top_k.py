@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rankstream.kernels import KernelArgumentError, pack_allowed, score_rows, top_k
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=60)

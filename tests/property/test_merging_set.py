@@ -16,7 +16,7 @@ from profile_oracle import (
 )
 
 settings.register_profile("merging-set", derandomize=True, deadline=None, database=None)
-deterministic = settings(settings.get_profile("merging-set"), max_examples=150)
+deterministic = settings(settings.get_profile("merging-set"), max_examples=250)
 
 KEYS = (0, 1, 2, 3, 2**31, 2**63 - 1, 2**63, 2**64 - 1)
 TYPES = ("impression", "view", "click", "search")

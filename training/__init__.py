@@ -1,0 +1,1 @@
+"""Data sets, splits, metrics and baselines: how good a ranking is, beside what is simple."""
