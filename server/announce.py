@@ -33,6 +33,9 @@ class Announcements:
         with path.open("r+b" if write else "rb") as file:
             self._map = mmap.mmap(file.fileno(), _WORDS * 8, access=access)
         self._words: NDArray[np.int64] = np.frombuffer(self._map, np.int64)
+        if write:
+            # What an ingest of before has heard and counted; its clock may be of another boot.
+            self._words[_FETCH_MS:] = 0
         self._bells = bells
 
     @property

@@ -11,6 +11,7 @@ An entry whose caller has gone or whose deadline has passed is dropped before it
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -131,8 +132,10 @@ class Batcher(Generic[Task, Answer]):
         return await self._answers("bulk", tasks, deadline)
 
     def close(self) -> None:
-        """Refuses new tasks and waits for the batch in flight."""
+        """Refuses new tasks and those that wait; waits for the batch in flight."""
         self._closed = True
+        for entry in self._lanes.take(sys.maxsize) + self._lanes.take(sys.maxsize):
+            entry.answered.set_exception(_draining())
         self._engine.shutdown(wait=True)
 
     async def _answers(
@@ -157,8 +160,7 @@ class Batcher(Generic[Task, Answer]):
 
     def _admit(self, waiting: int, more: int) -> None:
         if self._closed:
-            msg = "this worker is draining; another connection reaches another worker"
-            raise Unavailable(msg)
+            raise _draining()
         if waiting + more > self._max_queued:
             seconds = self._batch_s * waiting / self._max_batch
             msg = f"{waiting} entries wait for the {self._name}, its limit is {self._max_queued}"
@@ -193,6 +195,10 @@ class Batcher(Generic[Task, Answer]):
                 entry.answered.set_exception(answer)
             else:
                 entry.answered.set_result(answer)
+
+
+def _draining() -> Unavailable:
+    return Unavailable("this worker is draining; another connection reaches another worker")
 
 
 def _result(future: asyncio.Future[Any]) -> Any:

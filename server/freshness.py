@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankstream.server.errors import Overloaded, StaleState, Unavailable
+from rankstream.server.errors import NotOwned, Overloaded, StaleState, Unavailable
 from rankstream.server.store import Store
 from rankstream.server.stream.token import is_reached
 from rankstream.server.types import Lane, Position, ReadAfter
@@ -115,8 +116,16 @@ class Freshness:
             return
         self._refresh()
         for waiter in list(self._waiters):
-            if not waiter.reached.done() and is_reached(waiter.wanted, self._applied):
+            if not waiter.reached.done():
+                self._tell(waiter)
+
+    def _tell(self, waiter: _Waiter) -> None:
+        try:
+            if is_reached(waiter.wanted, self._applied):
                 waiter.reached.set_result(None)
+        except NotOwned as error:
+            # The topic became another one meanwhile; the others still want to be told.
+            waiter.reached.set_exception(error)
 
     def _refresh(self) -> None:
         with self._store.read() as view:

@@ -93,7 +93,7 @@ def _is_loopback(host: str) -> bool:
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         read = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problem = f"{path} is not TOML: {error}"
         raise InvalidArgument(field="config", problem=problem) from None
     flat: dict[str, Any] = {}

@@ -88,7 +88,7 @@ class ItemRecord:
         """Reads ``pack``'s bytes.
 
         Raises:
-            CorruptState: the lengths do not add up.
+            CorruptState: the lengths do not add up, or the id is not UTF-8.
         """
         if len(blob) < _ITEM.size:
             msg = f"an item record of {len(blob)} bytes, expected at least {_ITEM.size}"
@@ -98,7 +98,11 @@ class ItemRecord:
         if len(blob) != start + n_payload:
             msg = f"an item record of {len(blob)} bytes, its header says {start + n_payload}"
             raise CorruptState(msg)
-        name = bytes(blob[_ITEM.size : start]).decode()
+        try:
+            name = bytes(blob[_ITEM.size : start]).decode()
+        except UnicodeDecodeError as error:
+            msg = f"an item record whose item_id is not UTF-8: {error}"
+            raise CorruptState(msg) from error
         return cls(row, text_hash, updated, name, bytes(blob[start:]))
 
 

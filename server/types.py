@@ -71,7 +71,7 @@ class RankTask:
         user: the user_id's bytes.
         candidates: item keys ``uint64 [C]`` without repeats, or None for the whole catalogue.
         names: the candidates' item_ids in the same order, where the request gave ids.
-        k: how many to return; None: all candidates.
+        k: how many to return; 0: none.
         excluded: item keys ``uint64 [n]`` that must not be returned.
         exclude_seen: leave out what the user has acted on.
         explained: how many of the best items carry reasons.

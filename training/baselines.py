@@ -65,7 +65,7 @@ class ItemKNN:
     cosine similarity (section 4.1) of the items' columns in the binary user x item matrix:
     ``sim(i, j) = |users of i and j| / sqrt(|users of i| |users of j|)``. An item's score is the sum
     of its similarities to the last items of the history, each keeping its nearest neighbours only.
-    Takes ``8 N^2`` bytes.
+    An empty history gets the popularity of the items. Takes ``8 N^2`` bytes.
 
     Args:
         log: what is known.
@@ -86,7 +86,7 @@ class ItemKNN:
     ) -> None:
         self._last = last
         shared = _shared_users(log.by_user(n_users), n_items)
-        counts = shared.diagonal().copy()
+        self._counts = counts = shared.diagonal().copy()
         np.fill_diagonal(shared, 0.0)
         norms = np.sqrt(np.outer(counts, counts))
         similar = np.divide(shared, norms, out=shared, where=norms > 0)
@@ -96,11 +96,12 @@ class ItemKNN:
         self._similar = similar
 
     def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
-        """Sums of similarities; all 0 for an empty history."""
+        """Sums of similarities; numbers of users where the history is empty."""
         scores = np.zeros((len(histories), len(self._similar)))
         for row, history in enumerate(histories):
             # An item that came twice counts once.
-            scores[row] = self._similar[np.unique(history[-self._last :])].sum(axis=0)
+            last = np.unique(history[-self._last :])
+            scores[row] = self._similar[last].sum(axis=0) if len(last) else self._counts
         return scores
 
 

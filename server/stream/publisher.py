@@ -130,6 +130,9 @@ class Publisher:
 
     def _send_all(self, topic: str, records: Sequence[Outgoing], pending: _Pending) -> None:
         for index, record in enumerate(records):
+            if pending.answered.done():
+                # Its caller has gone; with the broker away, each send would block for long.
+                return
             try:
                 future = self._connected().send(topic, record.value, record.key)
             except MessageSizeTooLargeError:

@@ -56,6 +56,7 @@ def is_reached(wanted: Iterable[Position], applied: dict[tuple[Lane, bytes, int]
     Raises:
         NotOwned: the token names a partition that this replica does not fold.
     """
+    reached = True
     for p in wanted:
         at = applied.get((p.lane, p.topic_id, p.partition))
         if at is None:
@@ -65,6 +66,5 @@ def is_reached(wanted: Iterable[Position], applied: dict[tuple[Lane, bytes, int]
                 "partitions include murmur2(user_id) mod partitions"
             )
             raise NotOwned(msg)
-        if at < p.next_offset:
-            return False
-    return True
+        reached = reached and at >= p.next_offset
+    return reached

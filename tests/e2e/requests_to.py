@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from rankstream.proto.v1 import (
+    admin_pb2,
     catalog_pb2,
     common_pb2,
     events_pb2,
@@ -83,6 +84,10 @@ def ids_of(answer) -> list[str]:
 def profile(server, user, token=b"", **fields):
     request = profiles_pb2.GetProfileRequest(user_id=user, read_after=after(token), **fields)
     return server.profiles.GetProfile(request, timeout=20)
+
+
+def info(server) -> admin_pb2.GetServerInfoResponse:
+    return server.admin.GetServerInfo(admin_pb2.GetServerInfoRequest(), timeout=10)
 
 
 @contextmanager
