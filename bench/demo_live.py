@@ -9,10 +9,11 @@ import numpy as np
 from demo_load import rating_events
 from demo_screen import Screen, grid
 from demo_server import DemoError
+
 from rankstream.client.client import Client
 from rankstream.client.rankings import RankedItem, Ranking
 from rankstream.client.records import Event
-from rankstream.training.datasets import MovieLens
+from rankstream.training.datasets import Interactions, MovieLens
 from rankstream.training.splits import Split
 
 PEOPLE = 3
@@ -99,7 +100,9 @@ def show_reaction(reaction: Reaction, data: MovieLens, screen: Screen) -> None:
     titles = {film.item_id: film.title for film in data.films}
     said = ", ".join(f"{titles[e.item_id]} {_stars(e)}" for e in reaction.sent)
     screen.say(f"user {reaction.user_id} rates {said}", style="cyan")
-    table = grid("", "before", "after", "moved", "why", right=("",), wide=("before", "after", "why"))
+    table = grid(
+        "", "before", "after", "moved", "why", right=("",), wide=("before", "after", "why")
+    )
     places = {item_id: place for place, item_id in enumerate(reaction.before.item_ids, start=1)}
     just_now = {event.item_id for event in reaction.sent}
     for old, new in zip(reaction.before.items, reaction.after.items, strict=False):
@@ -111,7 +114,7 @@ def show_reaction(reaction: Reaction, data: MovieLens, screen: Screen) -> None:
     screen.say(f"in the log after {ack} ms; in the answer after {visible} ms")
 
 
-def _next_of(split: Split, user: int):
+def _next_of(split: Split, user: int) -> Interactions:
     return split.test.take(split.test.users == user).take(slice(0, NEXT))
 
 
@@ -126,15 +129,15 @@ def _moved(old: int | None, new: int) -> str:
 
 
 def _why(item: RankedItem, titles: dict[str, str], just_now: set[str]) -> str:
-    """The strongest past interaction, or popularity where that says more."""
-    strongest = max(item.reasons, key=lambda r: abs(r.contribution), default=None)
-    if strongest is None or abs(strongest.contribution) < item.bias:
-        popular = f"popular now ({item.bias:+.2f})"
-        if strongest is None:
-            return popular
-    title = titles.get(strongest.item_id, strongest.item_id)
-    mark = "NOW " if strongest.item_id in just_now else ""
-    return f"{strongest.contribution:+.2f} {mark}{title}"
+    """The past interaction that says most; popularity first where that says more."""
+    if not item.reasons:
+        return f"{item.bias:+.2f} popular now"
+    reason = item.reasons[0]
+    mark = "NOW " if reason.item_id in just_now else ""
+    because = f"{reason.contribution:+.2f} {mark}{titles.get(reason.item_id, reason.item_id)}"
+    return (
+        because if abs(reason.contribution) >= item.bias else f"{item.bias:+.2f} popular, {because}"
+    )
 
 
 def _listed(numbers: list[float]) -> str:

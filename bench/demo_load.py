@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from demo_screen import Screen
 from demo_server import DemoError
+
 from rankstream.client.client import Client
 from rankstream.client.events import EventProducer, Sent
 from rankstream.client.records import Event, Item

@@ -12,6 +12,7 @@ An *event* is a record and a fifth word, the broker's timestamp.
 from typing import Final
 
 import numpy as np
+
 from rankstream.kernels.arrays import Int64, UInt8
 from rankstream.kernels.compilation import compiled
 

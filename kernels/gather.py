@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+
 from rankstream.kernels.arrays import Int64, UInt8
 from rankstream.kernels.cells import (
     HISTORY_CAP,

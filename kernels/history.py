@@ -9,6 +9,7 @@ computes depends neither on where a record is stored nor on how the log was cut 
 from typing import Final, NamedTuple
 
 import numpy as np
+
 from rankstream.kernels.arrays import Int32, Int64, UInt8
 from rankstream.kernels.cells import (
     ARCHIVE_MAX,

@@ -7,6 +7,7 @@ Recent and settled never hold two versions of one interaction; the archive may h
 from typing import Final, NamedTuple
 
 import numpy as np
+
 from rankstream.kernels.arrays import Int64, UInt8
 from rankstream.kernels.cells import (
     ARCHIVE_MAX,

@@ -8,6 +8,7 @@ ends some way before the present and events slightly out of order are not late.
 from typing import NamedTuple
 
 import numpy as np
+
 from rankstream.kernels.arrays import Int64, UInt8
 from rankstream.kernels.cells import (
     ARCHIVE_MAX,

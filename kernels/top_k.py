@@ -97,20 +97,29 @@ def top_k(
     return _search(k, queries, items, bias, allowed, indptr, rows)
 
 
-def _search(k: int, queries: Float32, items: Float32, bias: Float32, *rest: Any) -> TopK:
+def _search(
+    k: int,
+    queries: Float32,
+    items: Float32,
+    bias: Float32,
+    allowed: UInt8,
+    indptr: Int64,
+    excluded: Int32,
+) -> TopK:
     """Makes room for the results and the work, runs the scan, and looks at what it refused."""
     batch = queries.shape[0]
-    rows, scores = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
-    counts = np.empty(batch, np.int32)
+    shape = (batch, k)
+    best = TopK(np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(batch, np.int32))
     parts = split(batch * items.size)
     heaps = np.empty((parts, batch, k), np.uint64)
     sizes, bad = np.zeros((parts, batch), np.int64), np.empty(parts, np.int64)
     search = search_serial if parts == 1 else search_parallel
-    search(queries, items, bias, *rest, heaps, sizes, bad, rows, scores, counts)
+    work, output = (heaps, sizes, bad), (best.rows, best.scores, best.counts)
+    search(queries, items, bias, allowed, indptr, excluded, *work, *output)
     row = first_bad(bad)
     if row >= 0:
         refuse("bias", f"is {bias[row]} at row {row}", "finite numbers")
-    return TopK(rows, scores, counts)
+    return best
 
 
 def _checked_excluded(excluded: Any, batch: int) -> tuple[Int64, Int32]:

@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from rankstream.server.config import Settings, from_json
-from rankstream.server.errors import CorruptState, RankstreamError, StateRefused
+from rankstream.server.errors import RankstreamError
 
 log = logging.getLogger(__name__)
 
 # EX_CONFIG of sysexits.h: starting again would be refused again.
 REFUSED = 78
+# A wrong setting, a contradiction, a damage: another start meets them again.
+_FINAL = ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "DATA_LOSS")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -81,13 +83,12 @@ def child_main(run: Callable[[Settings, Control, Inherited], None], argv: Sequen
     control = Control(inherited.control)
     try:
         run(from_json(given.settings), control, inherited)
-    except (StateRefused, CorruptState) as error:
-        log.error("%s", error)
-        control.send("refused " + json.dumps(str(error)))
-        return REFUSED
     except RankstreamError as error:
         log.error("%s", error)
-        return 1
+        if error.status not in _FINAL:
+            return 1
+        control.send("refused " + json.dumps(str(error)))
+        return REFUSED
     except BrokenPipeError:
         # The supervisor is gone.
         return 1

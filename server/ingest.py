@@ -28,6 +28,7 @@ from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings, fold_settings, topic_settings
 from rankstream.server.encoder.base import Encoder
+from rankstream.server.encoder.cached_encoder import CachedEncoder
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import StateRefused, Unavailable
@@ -99,13 +100,19 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
     encoder = load_encoder(encoder_settings(settings, paths))
     layout = make_layout(encoder.dimension, settings.scoring)
     state = open_state(settings, paths, page, layout, encoder.fingerprint)
-    control.send("state")
+    with state.store.read() as view:
+        known = bool(view.positions())
+    if known:
+        control.send("state")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     warm_up_fold(state.fold)
     found = _connect(settings, paths, state, stopping)
     if found is not None:
+        if not known:
+            # Before its first look at the log there is nothing to read, and nowhere to write to.
+            control.send("state")
         control.send("ready")
         Ingest(settings, state, found, layout, encoder, paths).run(stopping)
     state.store.close()
@@ -185,7 +192,12 @@ class Ingest:
             topic_id=found.described[found.topics.items].topic_id,
             topic=found.topics.items,
             form=ItemFormat(settings.limits, layout, template),
-            indexer=ItemIndexer(state.store, state.segments, layout, encoder.encode),
+            indexer=ItemIndexer(
+                state.store,
+                state.segments,
+                layout,
+                CachedEncoder(encoder, settings.encoding.cache_mib << 20).encode,
+            ),
             letters=self._letters,
             put=self._writer.put,
             page=state.page,

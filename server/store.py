@@ -250,6 +250,15 @@ class Store:
         """Frees the slots of readers whose process died; they pin pages until then."""
         return int(self._env.reader_check())
 
+    def last_txn(self) -> int:
+        """The number of the newest commit."""
+        return int(self._env.info()["last_txnid"])
+
+    def readers(self) -> list[tuple[int, str, int]]:
+        """``(process id, thread, transaction)`` of every open read transaction."""
+        lines = [line.split() for line in self._env.readers().splitlines()[1:]]
+        return [(int(pid), thread, int(txn)) for pid, thread, txn in lines if txn != "-"]
+
     def used_bytes(self) -> int:
         """Bytes of the file that hold something."""
         info, stat = self._env.info(), self._env.stat()

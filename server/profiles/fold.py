@@ -54,6 +54,7 @@ from rankstream.server.profiles.layout import (
     join_recent,
     join_settled,
     pick,
+    read_only,
     take,
 )
 from rankstream.server.profiles.reader import ProfileReader
@@ -97,9 +98,9 @@ def fold_batch(
     Raises:
         CorruptState: a stored value is not what its layout says.
     """
-    order, offsets = group(owners, users)
+    order, offsets = group(read_only(owners), users)
     recent = join_recent(reader.recent(range(users)))
-    words = np.ascontiguousarray(events).view(np.int64).reshape(-1, 5)
+    words = read_only(np.ascontiguousarray(events).view(np.int64).reshape(-1, 5))
     grouped = Grouped(words, order, offsets[:-1], offsets[1:])
     nothing = Ragged(join([]).cells, np.zeros(users + 1, np.int64))
     loaded = np.zeros(users, np.uint8)

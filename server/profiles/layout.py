@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -186,6 +186,13 @@ def headers_of(cells: Cells) -> Headers:
 def records_of(cells: Cells) -> npt.NDArray[np.void]:
     """Record cells int64[n, 4] as RECORD[n]."""
     return np.ascontiguousarray(cells).view(RECORD).reshape(-1)
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A read-only view: to a kernel, a writable array is another type, to be compiled for."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _refuse(what: str, at: int, found: Cells, expected: Cells) -> None:

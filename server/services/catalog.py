@@ -12,7 +12,7 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.store import Store
-from rankstream.server.stream.codec import check_id, item_text, validate_item
+from rankstream.server.stream.codec import check_id, check_size, item_text, validate_item
 from rankstream.server.stream.publisher import Outgoing, Publisher
 from rankstream.server.types import item_key
 from rankstream.server.wire import read_after_from_pb
@@ -86,7 +86,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         field = f"items[{index}]."
         try:
             validate_item(item, self._limits, self._layout.vectors, field)
+            # Deterministic, so that the same item is the same bytes whichever worker wrote it.
+            value = item.SerializeToString(deterministic=True)
+            check_size(value, self._limits, f"items[{index}]")
         except RankstreamError as error:
             return error
-        # Deterministic, so that the same item is the same bytes whichever worker wrote it.
-        return Outgoing(item.item_id.encode(), item.SerializeToString(deterministic=True))
+        return Outgoing(item.item_id.encode(), value)

@@ -12,7 +12,7 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, status_of
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.services.outcomes import token_of
-from rankstream.server.stream.codec import validate_event
+from rankstream.server.stream.codec import check_size, validate_event
 from rankstream.server.stream.publisher import Outgoing, Publisher
 
 
@@ -60,12 +60,14 @@ class EventsService(events_pb2_grpc.EventsServicer):
         try:
             validate_event(event, self._fold, self._limits, field)
             self._check_time(event, field)
+            assigned = not event.event_id
+            if assigned:
+                event.event_id = uuid.uuid4().hex
+            value = event.SerializeToString()
+            check_size(value, self._limits, f"events[{index}]")
         except RankstreamError as error:
             return error
-        assigned = not event.event_id
-        if assigned:
-            event.event_id = uuid.uuid4().hex
-        return Outgoing(event.user_id.encode(), event.SerializeToString()), assigned
+        return Outgoing(event.user_id.encode(), value), assigned
 
     def _check_time(self, event: events_pb2.Event, field: str) -> None:
         if not event.HasField("event_time_ms"):

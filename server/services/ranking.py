@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 
 from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements
@@ -66,7 +68,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
             raise InvalidArgument(
                 field="requests", problem=f"{count} entries, the limit is {limit}"
             )
-        prepared = [await self._prepare(i, r, deadline) for i, r in enumerate(request.requests)]
+        prepared = await self._prepare_all(request.requests, deadline)
         tasks = [p[0] for p in prepared if isinstance(p, tuple)]
         answers = iter(await self._batcher.submit_many(tasks, deadline))
         response = ranking_pb2.BatchRankResponse()
@@ -79,6 +81,15 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
             elif isinstance(answer, BaseException):
                 response.entries.add(status=status_of(answer))
         return response
+
+    async def _prepare_all(
+        self, requests: Sequence[ranking_pb2.RankRequest], deadline: float
+    ) -> Sequence[_Ready | RankstreamError]:
+        entries = [self._prepare(i, r, deadline) for i, r in enumerate(requests)]
+        if any(r.read_after.min_token for r in requests):
+            # Side by side: tokens that never come cost one wait, not one each.
+            return await asyncio.gather(*entries)
+        return [await entry for entry in entries]
 
     async def _prepare(
         self, index: int, request: ranking_pb2.RankRequest, deadline: float

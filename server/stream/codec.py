@@ -82,14 +82,21 @@ class EventCodec:
             offset: likewise.
 
         Raises:
-            BadRecord: it cannot be folded; the message says why.
+            BadRecord: it has no value.
+            DecodeError: it is no ``Event``.
+            InvalidArgument: it cannot be folded; the message names the field.
         """
+        if value is None:
+            msg = "value: null, expected an Event (only the items topic has deletions)"
+            raise BadRecord(msg)
+        check_size(value, self._limits)
         event = events_pb2.Event()
-        event.ParseFromString(self._checked_size(value))
+        event.ParseFromString(value)
         user = event.user_id.encode()
         at = event.event_time_ms if event.HasField("event_time_ms") else timestamp_ms
         check_event_time(at, timestamp_ms, self._fold.allowed_skew_ms)
-        if event.type == RESET and user:
+        if event.type == RESET:
+            check_id(event.user_id, "user_id", self._limits.max_id_bytes)
             return DecodedEvent(user, at, 0, 0, 0.0, RESET_TYPE, timestamp_ms)
         type_id, weight = validate_event(event, self._fold, self._limits)
         name = event.event_id or f"{self._topic}/{partition}/{offset}"
@@ -109,15 +116,6 @@ class EventCodec:
             return 0
         owners = partitions_of([e.user for e in events], self._n_partitions)
         return int((owners != partition).sum())
-
-    def _checked_size(self, value: bytes | None) -> bytes:
-        if value is None:
-            msg = "value: null, expected an Event (only the items topic has deletions)"
-            raise BadRecord(msg)
-        if len(value) > self._limits.max_record_bytes:
-            msg = f"value: {len(value)} bytes, the limit is {self._limits.max_record_bytes}"
-            raise BadRecord(msg)
-        return value
 
     def _item_key(self, item_id: str) -> int:
         key = self._item_keys.get(item_id)
@@ -160,6 +158,16 @@ def validate_event(
         return type_id, signed_weight(event.type, value, weight)
     except InvalidArgument as error:
         raise InvalidArgument(field + error.field, error.problem) from None
+
+
+def check_size(value: bytes, limits: Limits, field: str = "value") -> None:
+    """A record's value is bounded, whoever wrote it.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    if len(value) > limits.max_record_bytes:
+        raise InvalidArgument(field, f"{len(value)} bytes, the limit is {limits.max_record_bytes}")
 
 
 def check_id(name: str, field: str, max_bytes: int) -> None:
@@ -208,9 +216,7 @@ def decode_item(
         BadRecord: it cannot be folded.
         InvalidArgument: a field of the item is wrong.
     """
-    if len(value) > limits.max_record_bytes:
-        msg = f"value: {len(value)} bytes, the limit is {limits.max_record_bytes}"
-        raise BadRecord(msg)
+    check_size(value, limits)
     item = catalog_pb2.Item()
     try:
         item.ParseFromString(value)

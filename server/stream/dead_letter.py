@@ -18,7 +18,9 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 log = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
+_ANSWER_S = 10
 _TRUNCATED_BYTES = 64 << 10
+_TRUNCATED_KEY_BYTES = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class DeadLetter:
     def origin(self) -> str:
         """``topic/partition/offset``: the dead letter's key, so that a listing can deduplicate."""
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Where it was, and why it is here."""
+        return [
+            ("topic", self.topic.encode()),
+            ("partition", str(self.partition).encode()),
+            ("offset", str(self.offset).encode()),
+            ("error", self.error.encode(errors="replace")[:1024]),
+        ]
 
 
 class Ticket:
@@ -87,31 +98,43 @@ class DeadLetters:
 
     def _deliver(self, ticket: Ticket) -> bool:
         try:
-            sent = [self._send(letter) for letter in ticket.letters]
-            for future in sent:
-                future.get(timeout=10)
+            sent = [(letter, self._send(letter)) for letter in ticket.letters]
+            for letter, future in sent:
+                self._await(letter, future)
         except KafkaError as error:
             log.warning("dead letters wait, their topic does not answer: %s", error)
+            return False
+        except Exception:
+            # This thread must outlive whatever it meets: partitions wait for it.
+            log.exception("dead letters wait")
             return False
         ticket.finish()
         return True
 
+    def _await(self, letter: DeadLetter, future: kafka.future.Future) -> None:
+        try:
+            future.get(timeout=_ANSWER_S)
+        except MessageSizeTooLargeError:
+            # The broker's limit is lower than ours.
+            self._send_cut(letter).get(timeout=_ANSWER_S)
+
     def _send(self, letter: DeadLetter) -> kafka.future.Future:
-        producer = self._connected()
-        headers = [
-            ("topic", letter.topic.encode()),
-            ("partition", str(letter.partition).encode()),
-            ("offset", str(letter.offset).encode()),
-            ("error", letter.error.encode()[:1024]),
-        ]
+        headers = letter.headers()
         if letter.key is not None:
             headers.append(("key", letter.key))
-        key = letter.origin.encode()
         try:
-            return producer.send(self._topic, letter.value, key, headers)
+            return self._connected().send(
+                self._topic, letter.value, letter.origin.encode(), headers
+            )
         except MessageSizeTooLargeError:
-            cut = (letter.value or b"")[:_TRUNCATED_BYTES]
-            return producer.send(self._topic, cut, key, [*headers, ("truncated", b"1")])
+            return self._send_cut(letter)
+
+    def _send_cut(self, letter: DeadLetter) -> kafka.future.Future:
+        headers = [*letter.headers(), ("truncated", b"1")]
+        if letter.key is not None:
+            headers.append(("key", letter.key[:_TRUNCATED_KEY_BYTES]))
+        cut = (letter.value or b"")[:_TRUNCATED_BYTES]
+        return self._connected().send(self._topic, cut, letter.origin.encode(), headers)
 
     def _connected(self) -> kafka.KafkaProducer:
         if self._producer is None:

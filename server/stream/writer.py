@@ -16,12 +16,13 @@ from typing import Protocol
 
 from rankstream.server.announce import Announcements
 from rankstream.server.store import WRITE_ERRORS, Store, Txn
+from rankstream.server.stream.readers import ReaderWatch
 
 log = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
 _QUEUED_COMMITS = 4
-_READER_CHECK_S = 5.0
+_READER_CHECK_S = 1.0
 
 
 class Work(Protocol):
@@ -49,7 +50,7 @@ class Writer:
         self._store = store
         self._page = page
         self._queue: queue.Queue[Work | None] = queue.Queue(_QUEUED_COMMITS)
-        reap = Chore(_READER_CHECK_S, store.reap_readers)
+        reap = Chore(_READER_CHECK_S, ReaderWatch(store).look)
         self._chores = [*chores, reap, Chore(0.2, page.beat)]
         self._due = [0.0] * len(self._chores)
 

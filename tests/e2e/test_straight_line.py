@@ -459,7 +459,8 @@ def test_reflection_describes_the_services_when_asked_for(server):
 
 
 def test_the_lag_goes_to_zero(server):
-    record(server, *(event(f"lag-{i}", "toy") for i in range(2000)))
+    token = record(server, *(event(f"lag-{i}", "toy") for i in range(2000)))
+    profile(server, "lag-0", token)
 
     def caught_up():
         lag = server.lag()
@@ -481,9 +482,10 @@ def test_a_restart_keeps_the_state_and_answers_the_same(server):
 
     assert server.positions() == positions
     assert profile(server, "keeper", token).history_size == 2
-    answer = rank(server, "keeper", list(TITLES), token)
-    assert [(i.item_id, i.parts.blocks) for i in answer.items] == [
-        (i.item_id, i.parts.blocks) for i in before.items
-    ]
+    again = rank(server, "keeper", list(TITLES), token)
+    # The bias follows by itself, at most once a second.
+    assert {i.item_id: i.parts.blocks for i in again.items} == {
+        i.item_id: i.parts.blocks for i in before.items
+    }
     token = record(server, event("keeper", "titanic"))
     assert profile(server, "keeper", token).history_size == 3

@@ -1,0 +1,179 @@
+"""The demo: real people's ratings change what they are recommended, milliseconds later.
+
+Starts a server with an embedded broker, fills it with MovieLens 100k, lets three people come back,
+ranks 1,000 users in one call and says how good the rankings are. ``--serve`` fills a server on the
+default ports instead, and keeps it running.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from demo_acts import Stage, fill, perform
+from demo_screen import Screen
+from demo_server import DemoError, DemoServer, free_ports
+
+from rankstream.client.client import Client
+from rankstream.client.errors import RankstreamError
+from rankstream.training.datasets import DEFAULT_CACHE, DatasetError, load_movielens
+
+_START_S = 180.0
+_DEFAULT_PORTS = (50051, 50052)
+_SERVE_DIR = Path("rankstream-data")
+_FILLED = "demo-filled"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asked for.
+
+    Attributes:
+        cache: folder of what is kept from one run to the next.
+        data_dir: folder of the state; None: one that is deleted in the end.
+        ports: of the serving API and of Admin; None: free ones.
+    """
+
+    cache: Path
+    data_dir: Path | None
+    ports: tuple[int, int] | None
+
+
+@contextmanager
+def raised(options: Options, screen: Screen) -> Iterator[Stage]:
+    """Fetches the data, starts the server and waits until it is SERVING."""
+    screen.head("MovieLens 100k, from the package that carries it (research use only)")
+    data = load_movielens(options.cache)
+    with ExitStack() as stack:
+        data_dir = options.data_dir or _temporary(stack, options.cache)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        ports = options.ports or free_ports(2)
+        screen.head("rankstream serve --embedded: a broker, ingest and a worker (a first start")
+        screen.say("converts the encoder, which takes half a minute)")
+        server = stack.enter_context(DemoServer(data_dir, *ports))
+        addresses = server.wait_serving(_START_S)
+        client = stack.enter_context(
+            Client(addresses.target, admin_target=addresses.admin_target, timeout_s=10.0)
+        )
+        client.wait_ready()
+        screen.say(f"SERVING on {addresses.target}, log at {addresses.bootstrap_servers}")
+        yield Stage(server, addresses, client, data, screen)
+
+
+def keep_running(stage: Stage) -> None:
+    """Says what to try, and waits until Ctrl-C.
+
+    Raises:
+        DemoError: the server ended.
+    """
+    target, admin_target = stage.addresses.target, stage.addresses.admin_target
+    where = (
+        ""
+        if target.endswith(str(_DEFAULT_PORTS[0]))
+        else f"--target {target} --admin-target {admin_target} "
+    )
+    stage.screen.head("Running until Ctrl-C. In another shell:")
+    for command in (
+        f"{_cli()} {where}rank 196 --exclude-seen",
+        f"{_cli()} {where}events send 196 rate 50 --value 5 --wait",
+        f"{_cli()} {where}profile show 196",
+    ):
+        stage.screen.say(command, style="bold")
+    while stage.server.alive:
+        time.sleep(0.2)
+    raise stage.server.failure("the server ended")
+
+
+def serve(options: Options, screen: Screen) -> None:
+    """Fills the data folder where it is not filled yet, and keeps the server running."""
+    with raised(options, screen) as stage:
+        assert options.data_dir is not None
+        filled = options.data_dir / _FILLED
+        if not filled.exists():
+            fill(stage, stage.data.log)
+            filled.touch()
+        keep_running(stage)
+
+
+def show_all(options: Options, screen: Screen, keep: bool) -> dict[str, Any]:
+    """The whole demo; returns its figures."""
+    with raised(options, screen) as stage:
+        figures = perform(stage)
+        screen.head("Done. What next?")
+        screen.say("make serve                 the same data on a server that keeps running")
+        screen.say(
+            f"{_cli()} rank 196 --exclude-seen                     (beside it: who gets what, and why)"
+        )
+        screen.say(f"{_cli()} events send 196 rate 50 --value 5 --wait    (and rank again)")
+        if keep:
+            keep_running(stage)
+    return figures
+
+
+@click.command()
+@click.option(
+    "--data",
+    "cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_CACHE,
+    show_default=True,
+    help="Cache folder of what is fetched.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the state. Default: one that is deleted in the end.",
+)
+@click.option(
+    "--json", "json_file", type=click.File("w"), help="Write the figures here; - : print them last."
+)
+@click.option("--keep", is_flag=True, help="Keep the server running after the demo, until Ctrl-C.")
+@click.option(
+    "--serve", "serves", is_flag=True, help="No demo: a filled server on the default ports."
+)
+def main(cache: Path, data_dir: Path | None, json_file: Any, keep: bool, serves: bool) -> None:
+    """Show on MovieLens 100k what rankstream does; see the module."""
+    sys.stdout.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    screen = Screen()
+    try:
+        if serves:
+            serve(Options(cache, data_dir or _SERVE_DIR, _DEFAULT_PORTS), screen)
+        figures = show_all(Options(cache, data_dir, None), screen, keep)
+    except (DatasetError, DemoError, RankstreamError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(0 if serves or keep else 130)
+    if json_file:
+        json_file.write(json.dumps(figures) + "\n")
+
+
+def _temporary(stack: ExitStack, cache: Path) -> Path:
+    """A data folder for this run; compiled models are kept in the cache, for the next one."""
+    data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rankstream-demo-")))
+    models = (cache / "models").resolve()
+    models.mkdir(parents=True, exist_ok=True)
+    (data_dir / "cache").symlink_to(models)
+    return data_dir
+
+
+def _cli() -> str:
+    """How to call the command line from here."""
+    found = Path(sys.executable).with_name("rankstream")
+    try:
+        return str(found.relative_to(Path.cwd()))
+    except ValueError:
+        return str(found)
+
+
+if __name__ == "__main__":
+    main()
