@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn, TextIO
 
 import click
 from demo_acts import Stage, fill, perform
@@ -57,8 +57,8 @@ def raised(options: Options, screen: Screen) -> Iterator[Stage]:
         data_dir = options.data_dir or _temporary(stack, options.cache)
         data_dir.mkdir(parents=True, exist_ok=True)
         ports = options.ports or free_ports(2)
-        screen.head("rankstream serve --embedded: a broker, ingest and a worker (a first start")
-        screen.say("converts the encoder, which takes half a minute)")
+        screen.head("rankstream serve --embedded: a broker, ingest and a worker")
+        screen.say("the first start converts the encoder once, which takes half a minute")
         server = stack.enter_context(DemoServer(data_dir, *ports))
         addresses = server.wait_serving(_START_S)
         client = stack.enter_context(
@@ -69,54 +69,53 @@ def raised(options: Options, screen: Screen) -> Iterator[Stage]:
         yield Stage(server, addresses, client, data, screen)
 
 
-def keep_running(stage: Stage) -> None:
+def keep_running(stage: Stage) -> NoReturn:
     """Says what to try, and waits until Ctrl-C.
 
     Raises:
         DemoError: the server ended.
     """
     target, admin_target = stage.addresses.target, stage.addresses.admin_target
-    where = (
-        ""
-        if target.endswith(str(_DEFAULT_PORTS[0]))
-        else f"--target {target} --admin-target {admin_target} "
-    )
+    default = target.endswith(f":{_DEFAULT_PORTS[0]}")
     stage.screen.head("Running until Ctrl-C. In another shell:")
-    for command in (
-        f"{_cli()} {where}rank 196 --exclude-seen",
-        f"{_cli()} {where}events send 196 rate 50 --value 5 --wait",
-        f"{_cli()} {where}profile show 196",
-    ):
-        stage.screen.say(command, style="bold")
+    show_commands(stage, "" if default else f" --target {target} --admin-target {admin_target}")
     while stage.server.alive:
         time.sleep(0.2)
-    raise stage.server.failure("the server ended")
+    what = "the server ended"
+    raise stage.server.failure(what)
 
 
-def serve(options: Options, screen: Screen) -> None:
+def show_commands(stage: Stage, where: str) -> None:
+    """Three commands to try on the running server."""
+    for command in (
+        "rank 196 --exclude-seen",
+        "events send 196 rate 50 --value 5 --wait",
+        "profile show 196",
+    ):
+        stage.screen.say(f"{_cli()}{where} {command}", style="bold")
+
+
+def serve(options: Options, screen: Screen) -> NoReturn:
     """Fills the data folder where it is not filled yet, and keeps the server running."""
     with raised(options, screen) as stage:
-        assert options.data_dir is not None
-        filled = options.data_dir / _FILLED
+        filled = (options.data_dir or _SERVE_DIR) / _FILLED
         if not filled.exists():
             fill(stage, stage.data.log)
             filled.touch()
         keep_running(stage)
 
 
-def show_all(options: Options, screen: Screen, keep: bool) -> dict[str, Any]:
-    """The whole demo; returns its figures."""
+def show_all(options: Options, screen: Screen, json_file: TextIO | None, keep: bool) -> None:
+    """The whole demo, and its figures as JSON."""
     with raised(options, screen) as stage:
         figures = perform(stage)
-        screen.head("Done. What next?")
-        screen.say("make serve                 the same data on a server that keeps running")
-        screen.say(
-            f"{_cli()} rank 196 --exclude-seen                     (beside it: who gets what, and why)"
-        )
-        screen.say(f"{_cli()} events send 196 rate 50 --value 5 --wait    (and rank again)")
+        screen.head("Done. Next: make serve keeps a server with these films running; beside it")
+        show_commands(stage, "")
+        if json_file:
+            json_file.write(json.dumps(figures) + "\n")
+            json_file.flush()
         if keep:
             keep_running(stage)
-    return figures
 
 
 @click.command()
@@ -140,7 +139,9 @@ def show_all(options: Options, screen: Screen, keep: bool) -> dict[str, Any]:
 @click.option(
     "--serve", "serves", is_flag=True, help="No demo: a filled server on the default ports."
 )
-def main(cache: Path, data_dir: Path | None, json_file: Any, keep: bool, serves: bool) -> None:
+def main(
+    cache: Path, data_dir: Path | None, json_file: TextIO | None, keep: bool, serves: bool
+) -> None:
     """Show on MovieLens 100k what rankstream does; see the module."""
     sys.stdout.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -148,13 +149,11 @@ def main(cache: Path, data_dir: Path | None, json_file: Any, keep: bool, serves:
     try:
         if serves:
             serve(Options(cache, data_dir or _SERVE_DIR, _DEFAULT_PORTS), screen)
-        figures = show_all(Options(cache, data_dir, None), screen, keep)
+        show_all(Options(cache, data_dir, None), screen, json_file, keep)
     except (DatasetError, DemoError, RankstreamError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(0 if serves or keep else 130)
-    if json_file:
-        json_file.write(json.dumps(figures) + "\n")
 
 
 def _temporary(stack: ExitStack, cache: Path) -> Path:

@@ -48,7 +48,11 @@ def perform(stage: Stage) -> dict[str, Any]:
     figures |= {
         "people": [_reaction_figures(reaction) for reaction in reactions],
         "event_to_visible_ms": median(ms for r in reactions for ms in r.visible_ms),
-        "batch": {"users": len(batch.rankings), "seconds": batch.seconds, **batch.fallbacks},
+        "batch": {
+            "users": len(batch.rankings),
+            "seconds": batch.seconds,
+            "fallbacks": dict(batch.fallbacks),
+        },
         "quality_at_cut": [asdict(quality) for quality in cut],
         f"quality_{REVEALED}_events_later": [asdict(quality) for quality in after],
         "seconds": stage.screen.elapsed_s,
@@ -75,19 +79,23 @@ def batch_of_everyone(stage: Stage) -> Batch:
     """Ranks all people of the data set and some guests."""
     stage.screen.head("1,000 users in one BatchRank, each over the whole catalogue")
     batch = rank_everyone(stage.client, stage.data)
-    people, users = len(stage.data.user_ids), len(batch.rankings)
-    rate = users / batch.seconds
-    stage.screen.say(f"{batch.seconds * 1e3:.0f} ms: {rate:,.0f} users/s ({people} people of the")
-    stage.screen.say(f"data set and {users - people} guests that nobody knows)")
-    personal = batch.fallbacks.get("", 0)
+    users, personal = len(batch.rankings), batch.fallbacks[""]
+    stage.screen.say(f"{batch.seconds * 1e3:.0f} ms: {users / batch.seconds:,.0f} users/s")
     reasons = [f"{n} {why.replace('_', ' ')}" for why, n in batch.fallbacks.items() if why]
-    stage.screen.say(f"{personal} personal, by popularity: {', '.join(reasons) or 'none'}")
+    stage.screen.say(f"{personal} personal; by popularity: {', '.join(reasons) or 'none'}")
+    people = len(stage.data.user_ids)
+    stage.screen.say(
+        f"({people} people of the data set, not all here yet, and {users - people} guests)"
+    )
     return batch
 
 
 def people_come_back(stage: Stage, split: Split) -> list[Reaction]:
     """Three people's next ratings, and what they change."""
     stage.screen.head("People come back: their next three ratings over Events.RecordEvents")
+    stage.screen.say(
+        "popular: the score's part that is the same for all; taste: its strongest reason"
+    )
     reactions = []
     for user in choose_people(split, len(stage.data.user_ids)):
         reactions.append(react(stage.client, stage.data, split, user))
@@ -104,10 +112,9 @@ def judge(stage: Stage, split: Split, batch: Batch) -> tuple[list[Quality], list
     after = quality_after(stage.client, stage.data, split)
     show_quality(cut, after, stage.screen)
     for line in (
-        f"All films ranked except those a user has rated; relevant: later rated 4 or 5. {cut[0].users}",
-        "users at the cut, most of them new: then popularity is all there is.",
-        f"+{REVEALED}: {after[0].users} users, {REVEALED} of their later events known to every "
-        "system. * best NDCG.",
+        "All films are ranked but those the user has rated; relevant: rated 4 or 5 later. * best.",
+        f"Left: {cut[0].users} users at the cut, most of them new: popularity is all there is.",
+        f"+{REVEALED}: {after[0].users} users, {REVEALED} later ratings of each known.",
     ):
         stage.screen.say(line, style="dim")
     return cut, after

@@ -24,6 +24,9 @@ _DEEP = 200
 _LEAST_KNOWN = 20
 _LEAST_NEXT = 10
 _LIKED = 4.0
+_LEAST_LIKED = 2
+# What a row takes beside its three titles: the narrow columns, and the space around each.
+_COLUMNS = 2 + 5 + 7 + 6 * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,14 @@ class Reaction:
 def choose_people(split: Split, n_users: int) -> list[int]:
     """The first ``PEOPLE`` to come back after the cut of whom enough is known.
 
-    They rated at least 20 films before it and 10 after it, and liked one of their next three.
+    They rated at least 20 films before it and 10 after it, and liked two of their next three.
     """
     known = np.bincount(split.train.users, minlength=n_users)
     coming = np.bincount(split.test.users, minlength=n_users)
     chosen: list[int] = []
     for user in dict.fromkeys(split.test.users.tolist()):
         enough = known[user] >= _LEAST_KNOWN and coming[user] >= _LEAST_NEXT
-        if enough and (_next_of(split, user).values >= _LIKED).any():
+        if enough and (_next_of(split, user).values >= _LIKED).sum() >= _LEAST_LIKED:
             chosen.append(user)
     return chosen[:PEOPLE]
 
@@ -100,15 +103,16 @@ def show_reaction(reaction: Reaction, data: MovieLens, screen: Screen) -> None:
     titles = {film.item_id: film.title for film in data.films}
     said = ", ".join(f"{titles[e.item_id]} {_stars(e)}" for e in reaction.sent)
     screen.say(f"user {reaction.user_id} rates {said}", style="cyan")
-    table = grid(
-        "", "before", "after", "moved", "why", right=("",), wide=("before", "after", "why")
-    )
+    title = max(12, (screen.width - _COLUMNS) // 3)
+    widths = {"": 2, "before": title, "after": title, "moved": 5, "popular": 7, "taste": title}
+    table = grid(*widths, right=("", "popular"), widths=widths)
     places = {item_id: place for place, item_id in enumerate(reaction.before.item_ids, start=1)}
     just_now = {event.item_id for event in reaction.sent}
     for old, new in zip(reaction.before.items, reaction.after.items, strict=False):
         moved = _moved(places.get(new.item_id), new.rank)
-        why = _why(new, titles, just_now)
-        table.add_row(str(new.rank), titles[old.item_id], titles[new.item_id], moved, why)
+        named = titles[old.item_id], titles[new.item_id]
+        popular = f"{new.bias:+.2f}" if new.bias else ""
+        table.add_row(str(new.rank), *named, moved, popular, _why(new, titles, just_now))
     screen.show(table)
     ack, visible = _listed(reaction.ack_ms), _listed(reaction.visible_ms)
     screen.say(f"in the log after {ack} ms; in the answer after {visible} ms")
@@ -124,20 +128,17 @@ def _stars(event: Event) -> str:
 
 def _moved(old: int | None, new: int) -> str:
     if old is None:
-        return f"↑ >{_DEEP}"
+        return "new"
     return "=" if old == new else f"{'↑' if old > new else '↓'}{abs(old - new)}"
 
 
 def _why(item: RankedItem, titles: dict[str, str], just_now: set[str]) -> str:
-    """The past interaction that says most; popularity first where that says more."""
+    """The past interaction that adds or takes most; NOW: it is one of the three."""
     if not item.reasons:
-        return f"{item.bias:+.2f} popular now"
+        return ""
     reason = item.reasons[0]
     mark = "NOW " if reason.item_id in just_now else ""
-    because = f"{reason.contribution:+.2f} {mark}{titles.get(reason.item_id, reason.item_id)}"
-    return (
-        because if abs(reason.contribution) >= item.bias else f"{item.bias:+.2f} popular, {because}"
-    )
+    return f"{reason.contribution:+.2f} {mark}{titles.get(reason.item_id, reason.item_id)}"
 
 
 def _listed(numbers: list[float]) -> str:

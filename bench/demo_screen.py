@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -32,6 +32,11 @@ class Screen:
     def elapsed_s(self) -> float:
         """Seconds since the demo began."""
         return time.monotonic() - self._start
+
+    @property
+    def width(self) -> int:
+        """Characters in a line."""
+        return self._console.width
 
     def head(self, text: str) -> None:
         """A step begins."""
@@ -65,14 +70,16 @@ class Screen:
             yield advance
 
 
-def grid(*columns: str, right: tuple[str, ...] = (), wide: tuple[str, ...] = ()) -> Table:
-    """An empty table: ``right`` columns hold numbers, ``wide`` ones give way where room lacks."""
-    made = Table(box=None, pad_edge=True, padding=(0, 1), header_style="dim")
+def grid(
+    *columns: str, right: tuple[str, ...] = (), widths: Mapping[str, int] | None = None
+) -> Table:
+    """An empty table: ``right`` columns hold numbers, ``widths`` cut what is longer."""
+    made = Table(box=None, padding=(0, 1), header_style="dim")
     for name in columns:
         made.add_column(
             name,
             justify="right" if name in right else "left",
-            ratio=1 if name in wide else None,
+            width=(widths or {}).get(name),
             no_wrap=True,
             overflow="ellipsis",
         )

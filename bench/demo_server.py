@@ -94,8 +94,10 @@ class DemoServer:
                 if found := _SERVING.search(line):
                     return Addresses(*found.groups())
                 if not line:
-                    raise self.failure("the server ended before it was SERVING")
-        raise self.failure(f"the server is not SERVING after {timeout_s:g} s")
+                    what = "the server ended before it was SERVING"
+                    raise self.failure(what)
+        what = f"the server is not SERVING after {timeout_s:g} s"
+        raise self.failure(what)
 
     def failure(self, what: str) -> DemoError:
         """An error that carries the end of the server's log."""

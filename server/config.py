@@ -35,6 +35,9 @@ class Listen:
     max_concurrent_rpcs: int = option(4096, "RPCs in flight in one worker")
     max_connection_age_s: int = option(3600, "seconds until a connection is asked to reopen")
     drain_s: float = option(20.0, "seconds that SIGTERM leaves to RPCs in flight")
+    longest_backoff_s: float = option(
+        5.0, "longest wait before a process that keeps dying is started again, s"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,10 @@ class Scoring:
     """How a score is made."""
 
     text_weight: float = option(1.0, "weight of the text block")
-    attributes_weight: float = option(0.35, "weight of the attributes block")
-    bias_weight: float = option(0.3, "weight of decayed popularity")
+    attributes_weight: float = option(0.2, "weight of the attributes block")
+    bias_weight: float = option(0.7, "weight of decayed popularity")
     half_life_s: float = option(
-        30 * 86_400.0, "seconds in which an interaction loses half its weight"
+        90 * 86_400.0, "seconds in which an interaction loses half its weight"
     )
     popularity_half_life_s: float = option(
         30 * 86_400.0, "seconds in which popularity loses half its weight"

@@ -16,7 +16,8 @@ recent      user_id                         newest interactions (server/profiles
 settled     user_id                         the interactions behind them
 archive     chunk key (server/profiles)     what a user has seen before those
 items       item_key, 8 bytes               ``ItemRecord``
-counters    target key, 8 bytes             sorted (bucket, count) pairs (server/profiles)
+counters    target key, 8 bytes             the newest (bucket, count) (server/catalog/popularity)
+counters_older  target key, 8 bytes         the older ones, sorted
 tombstones  catalogue_version, 8 bytes BE   int32 rows that died in that commit
 checksums   first row, 8 bytes BE           (rows, crc32c) of one append to the segments
 ==========  ==============================  ==================================================
@@ -45,6 +46,7 @@ DATABASES = (
     "archive",
     "items",
     "counters",
+    "counters_older",
     "tombstones",
     "checksums",
 )
@@ -124,10 +126,12 @@ class View:
         # Every transaction here is begun with buffers=True.
         return self._txn.get(key, db=self._dbs[database])  # type: ignore[return-value]
 
-    def get_many(self, database: str, keys: Iterable[bytes]) -> list[memoryview | bytes]:
-        """As ``get`` for each key in order; ``b""`` where there is nothing."""
+    def get_many(
+        self, database: str, keys: Iterable[bytes], missing: bytes = b""
+    ) -> list[memoryview | bytes]:
+        """As ``get`` for each key in order; ``missing`` where there is nothing."""
         get, db = self._txn.get, self._dbs[database]
-        return [get(key, b"", db) for key in keys]
+        return [get(key, missing, db) for key in keys]
 
     def items_from(self, database: str, start: bytes) -> Iterator[tuple[bytes, memoryview]]:
         """Entries in key order, from the first whose key is not less than ``start``."""

@@ -30,7 +30,6 @@ from rankstream.server.stream.embedded_broker import EmbeddedBroker
 log = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_S = 0.1
-_LONGEST_BACKOFF_S = 5.0
 _STEADY_S = 30.0
 _TICK_S = 0.1
 _INGEST_STOP_S = 15.0
@@ -149,7 +148,11 @@ class Supervisor:
         control = child.control
         if control is None:
             return
-        data = control.recv(65_536)
+        try:
+            data = control.recv(65_536)
+        except ConnectionResetError:
+            # It ended before it had read what it was told.
+            data = b""
         if not data:
             self._selector.unregister(control)
             control.close()
@@ -195,9 +198,8 @@ class Supervisor:
             self._stopping = True
             return
         steady = time.monotonic() - child.started > _STEADY_S
-        child.backoff_s = (
-            _FIRST_BACKOFF_S if steady else min(2 * child.backoff_s, _LONGEST_BACKOFF_S)
-        )
+        longest_s = self._settings.listen.longest_backoff_s
+        child.backoff_s = _FIRST_BACKOFF_S if steady else min(2 * child.backoff_s, longest_s)
         child.start_at = time.monotonic() + (0.0 if steady else child.backoff_s / 2)
         log.error("%s ended with status %d, starting it again", child.name, code)
 

@@ -280,7 +280,6 @@ def _warm_up(settings: Settings, paths: Paths) -> Encoder:
     encoder.warm_up()
     layout = make_layout(encoder.dimension, settings.scoring)
     kernels.warm_up(layout.stride, len(layout.blocks))
-    kernels.require_omp()
     return encoder
 
 

@@ -1,71 +1,150 @@
 """The per-item bias: popularity that decays, from integer counters.
 
-An item's counter is a sorted run of (bucket, count) pairs, a bucket being ``bucket_s`` of event
-time. Its *level* is ``log2(sum(count * 2^(bucket / half_life)))``, half_life in buckets: a function
-of that item's counter alone, so that levels are kept while time moves on. Popularity at bucket
-``t`` is ``2^(level - t / half_life)``, and ``t`` is the newest bucket of the log, never the local
-clock: the same log gives the same bias, whenever it is replayed.
+An item's counter is a set of (bucket, count) pairs, a bucket being ``bucket_s`` of event time. Its
+*level* is ``log2(sum(count * 2^(bucket / half_life)))``, half_life in buckets: a function of that
+item's counter alone, so that levels are kept while time moves on. Popularity at bucket ``t`` is
+``2^(level - t / half_life)``, and ``t`` is the newest bucket of the log, never the local clock: the
+same log gives the same bias, whenever it is replayed.
 
 ``bias = weight * log1p(popularity) / log1p(greatest popularity)``, between 0 and ``weight``.
+
+Stored, a counter is its newest pair (``counters``, 8 bytes) and the older ones (``counters_older``),
+because nearly every event adds to the newest alone: a small value in a dense page.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels import KeyTable
+from rankstream.kernels.counters import levels_of, merge_counts
 from rankstream.server.store import Txn, View
 
-COUNT = np.dtype([("bucket", "<i4"), ("count", "<i4")])
 # Buckets of one item that are kept: the newest. A set that only grows, so the order of arrival
 # cannot matter; with the default width, the last 64 days on which the item was touched.
 MAX_BUCKETS = 64
+_PAIR_BYTES = 8
+_NONE = b"\0" * _PAIR_BYTES
+
+Pairs = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Touched:
+    """Counters after a batch.
+
+    Attributes:
+        keys: ``uint64 [U]``.
+        newest: ``int32 [U, 2]`` (bucket, count); count 0: nothing is left.
+        whole: indices ``int64 [W]`` of those whose older pairs changed.
+        older: their older pairs ``int32 [T, 2]``.
+        offsets: ``int64 [W + 1]`` into ``older``.
+    """
+
+    keys: NDArray[np.uint64]
+    newest: Pairs
+    whole: NDArray[np.int64]
+    older: Pairs
+    offsets: NDArray[np.int64]
 
 
 def add_counts(
     txn: Txn, keys: NDArray[np.uint64], buckets: NDArray[np.int64], deltas: NDArray[np.int64]
-) -> dict[int, NDArray[np.void]]:
+) -> Touched:
     """Adds counter deltas inside a write transaction.
 
     Args:
         txn: the transaction.
-        keys: target keys ``uint64 [n]``, in any order, with repeats.
+        keys: target keys ``uint64 [n]``.
         buckets: ``int64 [n]``.
-        deltas: ``int64 [n]``, may be negative.
+        deltas: ``int64 [n]``, may be negative. Sorted by (key, bucket), each pair once.
 
     Returns:
-        The new counter of each key touched: ``COUNT [at most MAX_BUCKETS]``.
+        The counters touched, each once.
     """
-    order = np.lexsort((buckets, keys))
-    keys, buckets, deltas = keys[order], buckets[order], deltas[order]
-    starts = np.unique(keys, return_index=True)[1].tolist()
-    touched: dict[int, NDArray[np.void]] = {}
-    for start, stop in zip(starts, [*starts[1:], len(keys)], strict=True):
-        key = int(keys[start])
-        name = key.to_bytes(8, "little")
-        counter = read_counter(txn.get("counters", name))
-        counter = _merge(counter, buckets[start:stop], deltas[start:stop])
-        txn.put("counters", name, counter.tobytes())
-        touched[key] = counter
-    return touched
+    new = np.ones(len(keys), np.bool_)
+    new[1:] = keys[1:] != keys[:-1]
+    firsts = np.append(np.flatnonzero(new), len(keys))
+    owners = keys[firsts[:-1]]
+    names = _names(owners)
+    stored = b"".join(txn.get_many("counters", names, _NONE))
+    newest = np.frombuffer(stored, np.int32).reshape(-1, 2).copy()
+    simple = _adds_to_newest_alone(newest, buckets, deltas, firsts)
+    at = firsts[:-1][simple]
+    newest[simple, 0] = buckets[at]
+    newest[simple, 1] += deltas[at].astype(np.int32)
+    whole = np.flatnonzero(~simple)
+    older, offsets = _merge_whole(txn, names, newest, whole, buckets, deltas, firsts)
+    _write(txn, names, newest, whole, older, offsets)
+    return Touched(owners, newest, whole, older, offsets)
 
 
-def read_counter(blob: memoryview | bytes | None) -> NDArray[np.void]:
-    """A stored counter as an array of its own: ``COUNT [n]``."""
-    return np.frombuffer(bytes(blob or b""), COUNT)
+def _adds_to_newest_alone(
+    newest: Pairs,
+    buckets: NDArray[np.int64],
+    deltas: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    first = firsts[:-1]
+    empty = newest[:, 1] == 0
+    here = empty | (newest[:, 0] == buckets[first])
+    total = np.where(empty, 0, newest[:, 1]) + deltas[first]
+    return (np.diff(firsts) == 1) & here & (total > 0) & (total < 2**31)
 
 
-def _merge(
-    counter: NDArray[np.void], buckets: NDArray[np.int64], deltas: NDArray[np.int64]
-) -> NDArray[np.void]:
-    counts = dict(zip(counter["bucket"].tolist(), counter["count"].tolist(), strict=True))
-    for bucket, delta in zip(buckets.tolist(), deltas.tolist(), strict=True):
-        counts[bucket] = counts.get(bucket, 0) + delta
-    kept = sorted((b, c) for b, c in counts.items() if c != 0)[-MAX_BUCKETS:]
-    return np.array(kept, COUNT)
+def _merge_whole(
+    txn: Txn,
+    names: list[bytes],
+    newest: Pairs,
+    whole: NDArray[np.int64],
+    buckets: NDArray[np.int64],
+    deltas: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+) -> tuple[Pairs, NDArray[np.int64]]:
+    """Merges the counters ``whole`` with their older pairs; sets their ``newest`` in place."""
+    found = txn.get_many("counters_older", (names[u] for u in whole))
+    older, offsets = _joined(found)
+    groups = [np.arange(firsts[u], firsts[u + 1]) for u in whole]
+    taken = np.concatenate([np.empty(0, np.int64), *groups])
+    starts = np.zeros(len(whole) + 1, np.int64)
+    np.cumsum([len(g) for g in groups], out=starts[1:])
+    merged = merge_counts(
+        newest[whole], older, offsets, buckets[taken], deltas[taken], starts, MAX_BUCKETS
+    )
+    newest[whole] = merged.newest
+    return merged.older, merged.offsets
+
+
+def _write(
+    txn: Txn,
+    names: list[bytes],
+    newest: Pairs,
+    whole: NDArray[np.int64],
+    older: Pairs,
+    offsets: NDArray[np.int64],
+) -> None:
+    raw = newest.tobytes()
+    for u, name in enumerate(names):
+        txn.put("counters", name, raw[u * _PAIR_BYTES : (u + 1) * _PAIR_BYTES])
+    rest, ends = older.tobytes(), (offsets * _PAIR_BYTES).tolist()
+    for w, u in enumerate(whole.tolist()):
+        if newest[u, 1] == 0:
+            txn.delete("counters", names[u])
+        if ends[w] < ends[w + 1]:
+            txn.put("counters_older", names[u], rest[ends[w] : ends[w + 1]])
+        else:
+            txn.delete("counters_older", names[u])
+
+
+def read_counter(view: View, key: int) -> list[tuple[int, int]]:
+    """One item's counter: ``(bucket, count)``, buckets rising."""
+    name = key.to_bytes(8, "little")
+    stored = [bytes(view.get(db, name) or b"") for db in ("counters_older", "counters")]
+    pairs = np.frombuffer(b"".join(stored), np.int32).reshape(-1, 2)
+    return [(bucket, count) for bucket, count in pairs.tolist()]
 
 
 class Popularity:
@@ -76,58 +155,75 @@ class Popularity:
     """
 
     def __init__(self, *, weight: float, half_life_s: float, bucket_s: int) -> None:
+        self.revision = 0
         self._weight = weight
         self._half_life = half_life_s / bucket_s
-        self._slots: dict[int, int] = {}
-        self._table = KeyTable()
-        self._levels = np.full(1024, -np.inf)
-        self._newest = np.iinfo(np.int32).min
-        self.revision = 0
+        self._slots = KeyTable()
+        self._count = 0
+        self._older = np.full(1024, -np.inf)
+        self._newest = np.zeros((1024, 2), np.int32)
 
     def load(self, view: View) -> None:
         """Reads every counter once, at start."""
-        found = {
-            int.from_bytes(k, "little"): read_counter(v)
-            for k, v in view.items_from("counters", b"")
-        }
-        self.update(found)
+        stored = list(view.items_from("counters", b""))
+        keys = np.frombuffer(b"".join(k for k, _ in stored), np.uint64)
+        newest = np.frombuffer(b"".join(v for _, v in stored), np.int32).reshape(-1, 2)
+        rest = {bytes(k): bytes(v) for k, v in view.items_from("counters_older", b"")}
+        older, offsets = _joined([rest.get(k, b"") for k, _ in stored])
+        self.update(Touched(keys, newest, np.arange(len(keys)), older, offsets))
 
-    def update(self, counters: dict[int, NDArray[np.void]]) -> None:
+    def update(self, touched: Touched) -> None:
         """Takes over changed counters."""
-        self.revision += bool(counters)
-        fresh = [key for key in counters if key not in self._slots]
-        for key in fresh:
-            self._slots[key] = len(self._slots)
-        if fresh:
-            slots = np.arange(len(self._slots) - len(fresh), len(self._slots), dtype=np.int32)
-            self._table.insert(np.array(fresh, np.uint64), slots)
-            self._grow()
-        for key, counter in counters.items():
-            self._levels[self._slots[key]] = self._level(counter)
-            if len(counter):
-                self._newest = max(self._newest, int(counter["bucket"][-1]))
+        if not len(touched.keys):
+            return
+        self.revision += 1
+        slots = self._slots_of(touched.keys)
+        self._newest[slots] = touched.newest
+        levels = levels_of(touched.older, touched.offsets, self._half_life)
+        self._older[slots[touched.whole]] = levels
 
     def bias(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
         """The bias of the items with these keys: ``float32 [n]``; 0 for one never counted."""
-        slots = self._table.lookup(np.ascontiguousarray(keys))
-        levels = np.where(slots >= 0, self._levels[slots], -np.inf)
-        powers = np.log1p(np.exp2(levels - self._newest / self._half_life))
-        greatest = powers.max(initial=0.0)
-        if greatest == 0.0:
+        known = self._newest[: self._count]
+        alive = known[:, 1] > 0
+        if not alive.any():
             return np.zeros(len(keys), np.float32)
-        bias: NDArray[np.float32] = (self._weight * powers / greatest).astype(np.float32)
+        now = int(known[alive, 0].max()) / self._half_life
+        with np.errstate(divide="ignore"):
+            newest = np.log2(known[:, 1]) + known[:, 0] / self._half_life
+        powers = np.log1p(np.exp2(np.logaddexp2(self._older[: self._count], newest) - now))
+        slots = self._slots.lookup(np.ascontiguousarray(keys))
+        # One more at the end, for the items never counted (slot -1).
+        powers = np.append(powers, 0.0)
+        greatest = powers[slots].max(initial=0.0)
+        scale = self._weight / greatest if greatest > 0 else 0.0
+        bias: NDArray[np.float32] = (powers[slots] * scale).astype(np.float32)
         return bias
 
-    def _level(self, counter: NDArray[np.void]) -> float:
-        if not len(counter):
-            return -math.inf
-        newest = int(counter["bucket"][-1])
-        ages = (counter["bucket"].astype(np.float64) - newest) / self._half_life
-        total = float((counter["count"] * np.exp2(ages)).sum())
-        return math.log2(total) + newest / self._half_life if total > 0 else -math.inf
+    def _slots_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        slots = self._slots.lookup(keys)
+        fresh = np.flatnonzero(slots < 0)
+        if len(fresh):
+            slots[fresh] = np.arange(self._count, self._count + len(fresh), dtype=np.int32)
+            self._slots.insert(keys[fresh], slots[fresh])
+            self._count += len(fresh)
+            self._grow()
+        return slots
 
     def _grow(self) -> None:
-        if len(self._slots) > len(self._levels):
-            grown = np.full(2 * len(self._slots), -np.inf)
-            grown[: len(self._levels)] = self._levels
-            self._levels = grown
+        room = len(self._older)
+        if self._count > room:
+            more = 2 * self._count - room
+            self._older = np.concatenate([self._older, np.full(more, -np.inf)])
+            self._newest = np.concatenate([self._newest, np.zeros((more, 2), np.int32)])
+
+
+def _names(keys: NDArray[np.uint64]) -> list[bytes]:
+    raw = keys.astype("<u8").tobytes()
+    return [raw[i : i + 8] for i in range(0, len(raw), 8)]
+
+
+def _joined(blobs: list[bytes] | list[memoryview | bytes]) -> tuple[Pairs, NDArray[np.int64]]:
+    offsets = np.zeros(len(blobs) + 1, np.int64)
+    np.cumsum([len(b) // _PAIR_BYTES for b in blobs], out=offsets[1:])
+    return np.frombuffer(b"".join(blobs), np.int32).reshape(-1, 2).copy(), offsets

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels.murmur2 import partitions_of
-from rankstream.server.catalog.popularity import Popularity, add_counts
+from rankstream.server.catalog.popularity import Popularity, Touched, add_counts
 from rankstream.server.profiles.fold import fold_batch
 from rankstream.server.profiles.interaction import EVENT
 from rankstream.server.profiles.settings import FoldSettings
@@ -36,7 +36,7 @@ class EventBatch:
     owners: NDArray[np.int32]
     events: NDArray[np.void]
     positions: list[Position]
-    _counters: dict[int, NDArray[np.void]] = field(default_factory=dict)
+    _touched: Touched | None = None
 
     def apply(self, txn: Txn) -> None:
         """Writes the effects and the positions."""
@@ -45,12 +45,13 @@ class EventBatch:
             changes = fold_batch(self.fold, reader, self.owners, len(self.users), self.events)
             write_changes(txn, self.users, changes)
             counts = changes.counts
-            self._counters = add_counts(txn, counts.target_keys, counts.buckets, counts.deltas)
+            self._touched = add_counts(txn, counts.target_keys, counts.buckets, counts.deltas)
         txn.advance(self.positions)
 
     def committed(self) -> None:
         """The state has it: popularity may show it."""
-        self.popularity.update(self._counters)
+        if self._touched is not None:
+            self.popularity.update(self._touched)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class ServerProcess:
     """One `rankstream serve` over one data folder; may be started again after it has ended.
 
@@ -165,6 +173,14 @@ class ServerProcess:
             except ProcessLookupError:
                 continue
         self.wait()
+
+    def kill_supervisor(self) -> None:
+        """SIGKILL of the first process alone; what it started has to end by itself."""
+        assert self.process is not None
+        orphans = self._child_pids()
+        self.process.kill()
+        self.wait()
+        wait_for(lambda: not any(map(alive, orphans)), f"the end of {orphans}")
 
     def restart(self) -> ServerProcess:
         assert self.stop() == 0

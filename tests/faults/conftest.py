@@ -1,14 +1,22 @@
-"""Makes the servers and requests of the end-to-end tests importable by name."""
+"""Makes servers, requests, the load and its oracle importable by name."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "e2e"
+TESTS = Path(__file__).parents[1]
+MODULES = (
+    "e2e/server_process",
+    "e2e/requests_to",
+    "e2e/server_fixtures",
+    "profiles/profile_oracle",
+    "faults/crash_load",
+)
 
-for name in ("server_process", "requests_to", "server_fixtures"):
+for module in MODULES:
+    name = Path(module).name
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, TESTS / f"{module}.py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
 

@@ -135,6 +135,37 @@ def test_an_archived_version_does_not_vouch_for_a_newer_event():
     assert store.counted() == Counters(caps).fold(log)
 
 
+def test_versions_that_lost_take_no_place_in_the_history():
+    caps = Caps(history=2, seen=9, bucket_ms=100)
+    store = folded([Logged(0, 1, 10, 1)], [Logged(0, 2, 20, 2)], recent_cap=1, caps=caps)
+
+    store.fold([Logged(0, 2, 30, 3), Logged(0, 1, 40, 4)])
+
+    assert store.counted() == {(3, 0): 1, (4, 0): 1}
+
+
+def test_versions_that_lost_take_no_place_in_the_seen_set():
+    caps = Caps(history=1, seen=3, bucket_ms=100)
+    log = [Logged(0, 1, 5), Logged(0, 2, 10), Logged(0, 3, 60), Logged(0, 2, 50, target=9)]
+    store = folded(*[[r] for r in log], recent_cap=1, caps=caps)
+    before = store.counted()
+
+    store.fold([log[0]])
+
+    assert store.counted() == before
+    assert store.seen_targets(0) == [0, 9]
+
+
+def test_a_reset_forgets_at_once_what_the_same_batch_repeats():
+    log = [Logged(0, key, key * 10, target=key) for key in range(1, 4)]
+    store = folded(*[[r] for r in log])
+
+    store.fold([Logged(0, 0, 20, type=RESET), *log])
+
+    assert store.counted() == {(1, 0): 2, (2, 0): 2, (3, 0): 1}
+    assert kept(store) == [(3, 30, 3)]
+
+
 def test_a_redelivered_record_changes_nothing_and_writes_nothing():
     log = [Logged(0, 1, 10, broker=99)]
     store = folded(log)

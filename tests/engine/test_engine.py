@@ -1,0 +1,271 @@
+"""The engine's answers against its definition in plain Python, to the last bit."""
+
+import kernels_oracle
+import numpy as np
+import pytest
+from small_server import HALF_LIFE_MS, item, keys_of, task
+
+from rankstream.server.types import item_key
+
+USERS = ("ann", "bob", "cat", "dan")
+
+
+class Oracle:
+    """Answers from what was written, one query after the other; reads only the fused rows."""
+
+    def __init__(self, server, live, history, bias):
+        head = server.head()
+        self.items = np.array(server.segments.segments.rows[: head.rows])
+        keys = server.segments.segments.keys[: head.rows].tolist()
+        # The latest row of a key is its live one, where the item is live.
+        self.rows = {name: max(r for r, k in enumerate(keys) if k == item_key(name)) for name in live}
+        self.names = {row: name for name, row in self.rows.items()}
+        self.bias = np.zeros(head.rows, np.float32)
+        self.bias[: len(bias)] = bias[: head.rows]
+        self.history, self.server = history, server
+
+    def query(self, user):
+        events = sorted((e for e in self.history if e[0] == user), key=lambda e: e[2])
+        rows = np.array([self.rows.get(e[1], -1) for e in events], np.int32)
+        newest = max((e[2] for e in events), default=0)
+        ages = [newest - e[2] for e in events]
+        decay = np.exp2(-np.array(ages, np.float64) / HALF_LIFE_MS)
+        kinds = self.server.pooling.type_weights[[self.server.fold.type_ids[e[3]] for e in events]]
+        signed = np.array([np.float32(e[4]) for e in events], np.float64)
+        layout = self.server.layout
+        offsets = np.cumsum([0] + [b.dimensions for b in layout.blocks])
+        weights = np.array([[b.weight for b in layout.blocks]])
+        indptr = np.array([0, len(rows)])
+        pooled, _ = kernels_oracle.pool(
+            rows, indptr, kinds * signed * decay, self.items, offsets, weights
+        )
+        return pooled[0]
+
+    def answer(self, asked):
+        query = self.query(asked.user.decode())
+        out = {self.names.get(r) for r in range(len(self.items))} - {None}
+        out -= {name for name in out if item_key(name) in asked.excluded.tolist()}
+        if asked.exclude_seen:
+            out -= {e[1] for e in self.history if e[0] == asked.user.decode() and e[3] != "search"}
+        if asked.candidates is not None:
+            wanted = asked.candidates.tolist()
+            out = {name for name in out if item_key(name) in wanted}
+        found = []
+        for name in out:
+            row = self.rows[name]
+            score = kernels_oracle.score(query, self.items[row], self.bias[row])
+            found.append((-float(score), row, name, score))
+        best = sorted(found)[: asked.k]
+        return [b[2] for b in best], np.array([b[3] for b in best], np.float32)
+
+
+def furnish(server, seed):
+    """Items that come, change, go and come again; events of known and unknown items; a bias."""
+    random = np.random.default_rng(seed)
+    live = set()
+
+    def made(number, word):
+        image = random.standard_normal(5) if number % 3 else None
+        tags = [f"t{t}" for t in random.integers(0, 4, 2)]
+        live.add(f"i{number}")
+        return item(f"i{number}", f"{word} {number % 9}", tags=tags, price=number, image=image)
+
+    server.put(*(made(n, "first") for n in range(20)))
+    server.put(*(made(n, "second") for n in range(15, 30)), delete=["i3", "i4", "i99"])
+    server.put(made(4, "again"), *(made(n, "third") for n in range(5, 8)))
+    server.put(delete=["i7"])
+    live -= {"i3", "i7"}
+    history = [
+        (user, f"i{random.integers(0, 33)}", int(at), kind, float(weight))
+        for user in USERS[:3]
+        for at, kind, weight in zip(
+            np.cumsum(random.integers(1, 900, 25)),
+            random.choice(["view", "click", "rate", "search"], 25),
+            random.uniform(-1, 1, 25),
+            strict=True,
+        )
+    ]
+    server.events(*history)
+    bias = random.uniform(0, 0.3, server.head().rows - 2).astype(np.float32)
+    server.set_bias(bias)
+    return Oracle(server, live, history, bias)
+
+
+def tasks(random):
+    """Every way of asking."""
+    some = [f"i{n}" for n in random.permutation(35)[:17]]
+    yield task("ann")
+    yield task("bob", k=1)
+    yield task("ann", k=500)
+    yield task("nobody", k=7)
+    yield task("dan", exclude_seen=True)
+    yield task("cat", k=40, exclude_seen=True, exclude=["i1", "i3", "i17", "unknown"])
+    yield task("bob", k=0)
+    yield task("ann", item_ids=some, k=17)
+    yield task("cat", candidates=keys_of(some), k=3, exclude=some[:4])
+    yield task("bob", item_ids=some, k=17, exclude_seen=True)
+    yield task("ann", item_ids=["i3", "i7", "unknown"], k=3)
+    yield task("ann", item_ids=[], k=0)
+    yield task("nobody", item_ids=some, k=5)
+
+
+def assert_answers(answers, asked, oracle):
+    for answer, wanted in zip(answers, asked, strict=True):
+        names, scores = oracle.answer(wanted)
+        assert answer.item_ids == names
+        assert answer.scores.dtype == np.float32
+        assert answer.scores.tobytes() == scores.tobytes()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_answers_are_those_of_the_definition(server, seed):
+    oracle = furnish(server, seed)
+    asked = list(tasks(np.random.default_rng(seed)))
+
+    together = server.rank(*asked)
+    alone = [server.rank(one)[0] for one in asked]
+
+    assert_answers(together, asked, oracle)
+    assert_answers(alone, asked, oracle)
+
+
+def test_a_worker_that_starts_late_answers_as_one_that_followed(server):
+    server.rank(task())
+    oracle = furnish(server, 4)
+    asked = list(tasks(np.random.default_rng(4)))
+    followed = server.rank(*asked)
+
+    server.engine = server.new_engine()
+
+    assert_answers(followed, asked, oracle)
+    assert_answers(server.rank(*asked), asked, oracle)
+
+
+def test_parts_and_bias_add_up_to_the_score(server):
+    furnish(server, 5)
+
+    answers = server.rank(task("ann", k=30), task("cat", item_ids=["i1", "i2", "i20"], k=3))
+
+    for answer in answers:
+        total = answer.parts.sum(axis=1) + answer.biases
+        assert answer.parts.shape == (len(answer.item_ids), 3)
+        np.testing.assert_allclose(total, answer.scores, rtol=0, atol=1e-7)
+        assert np.any(answer.parts != 0, axis=0).all()
+
+
+def test_reasons_over_all_interactions_add_up_to_the_score_less_the_bias(server):
+    furnish(server, 6)
+
+    (answer,) = server.rank(task("ann", k=30, explained=30, reasons=25))
+
+    for reasons, score, bias in zip(answer.reasons, answer.scores, answer.biases, strict=True):
+        amounts = [r.contribution for r in reasons]
+        assert amounts == sorted(amounts, reverse=True)
+        assert abs(sum(amounts) - (float(score) - float(bias))) < 1e-5
+
+
+def test_a_reason_names_the_interaction(server):
+    server.put(item("sea", "sea"), item("sky", "sky"))
+    server.events(("ann", "sea", 5, "click", 1.0), ("ann", "later", 6, "view", 1.0))
+
+    (answer,) = server.rank(task("ann", k=1, explained=1, reasons=3))
+
+    (reason,) = answer.reasons[0]
+    assert answer.item_ids == ["sea"]
+    assert (reason.item_id, reason.event_time_ms) == ("sea", 5)
+    assert reason.type_id == server.fold.type_ids["click"]
+
+
+def test_only_the_first_items_carry_reasons_and_only_where_asked(server):
+    furnish(server, 7)
+
+    plain, some = server.rank(task("ann", k=5), task("ann", k=5, explained=2, reasons=1))
+
+    assert [len(r) for r in plain.reasons] == []
+    assert [len(r) for r in some.reasons] == [1, 1]
+
+
+def test_missing_candidates_are_reported_and_excluded_ones_are_not(server):
+    furnish(server, 8)
+    wanted = ["i1", "i3", "unknown", "i2", "i7"]
+
+    (answer,) = server.rank(task("ann", item_ids=wanted, k=5, exclude=["i1"]))
+
+    assert answer.missing == [1, 2, 4]
+    assert answer.item_ids == ["i2"]
+
+
+def test_equal_scores_go_to_the_lower_row(server):
+    server.put(*(item(name, "same") for name in ("c", "a", "b")))
+
+    (whole,) = server.rank(task("nobody"))
+    (given,) = server.rank(task("nobody", item_ids=["b", "a", "c"]))
+
+    assert whole.item_ids == given.item_ids == ["c", "a", "b"]
+
+
+def test_the_fallback_says_why_an_answer_is_not_personal(server):
+    server.put(item("sea", "sea"))
+    server.events(("ann", "sea", 5, "click", 1.0), ("bob", "nowhere", 5, "click", 1.0))
+
+    ann, bob, nobody = server.rank(task("ann"), task("bob"), task("nobody"))
+
+    assert (ann.fallback, bob.fallback) == ("", "no_usable_history")
+    assert nobody.fallback == "unknown_user"
+    assert (ann.updated_at_ms, nobody.updated_at_ms) == (5, 0)
+
+
+def test_an_interaction_counts_from_the_moment_its_item_arrives(server):
+    server.events(("ann", "sea", 5, "click", 1.0))
+    server.put(item("sky", "sky"))
+    assert server.rank(task("ann"))[0].fallback == "no_usable_history"
+
+    server.put(item("sea", "sea"))
+
+    (answer,) = server.rank(task("ann"))
+    assert answer.item_ids[0] == "sea"
+    assert answer.fallback == ""
+
+
+def test_an_empty_catalogue_answers_with_nothing(server):
+    server.events(("ann", "sea", 5, "click", 1.0))
+
+    whole, given = server.rank(task("ann"), task("ann", item_ids=["sea"], k=1, explained=1, reasons=1))
+
+    assert whole.item_ids == given.item_ids == []
+    assert given.missing == [0]
+    assert whole.head.rows == 0
+
+
+def test_a_catalogue_whose_items_are_all_deleted_answers_with_nothing(server):
+    server.put(item("sea", "sea"), item("sky", "sky"))
+    server.put(delete=["sea", "sky"])
+
+    (answer,) = server.rank(task())
+
+    assert answer.item_ids == []
+    assert answer.head.items == 0
+    assert answer.head.rows == 2
+
+
+def test_an_answer_says_what_it_has_seen(server):
+    server.put(item("sea", "sea"))
+    server.events(("ann", "sea", 5, "click", 1.0))
+
+    (answer,) = server.rank(task("ann"))
+
+    assert [(p.lane, p.partition, p.next_offset) for p in answer.applied] == [
+        ("events", 0, 2),
+        ("items", 0, 1),
+    ]
+    assert answer.head == server.head()
+    assert answer.times.batch_size == 1
+
+
+def test_bias_of_a_row_that_was_not_seen_yet_is_zero(server):
+    server.put(item("sea", "sea"))
+    server.set_bias([0.25])
+    server.rank(task())
+
+    assert server.engine.bias_of(0) == 0.25
+    assert server.engine.bias_of(10_000) == 0.0
