@@ -93,9 +93,7 @@ def batch_of_everyone(stage: Stage) -> Batch:
 def people_come_back(stage: Stage, split: Split) -> list[Reaction]:
     """Three people's next ratings, and what they change."""
     stage.screen.head("People come back: their next three ratings over Events.RecordEvents")
-    stage.screen.say(
-        "popular: the score's part that is the same for all; taste: its strongest reason"
-    )
+    stage.screen.say("popular: the same for everyone; taste: the past rating that says most")
     reactions = []
     for user in choose_people(split, len(stage.data.user_ids)):
         reactions.append(react(stage.client, stage.data, split, user))

@@ -21,7 +21,7 @@ NEXT = 3
 _K = 10
 # How deep the ranking before is read, to say from where an item came.
 _DEEP = 200
-_LEAST_KNOWN = 20
+_KNOWN = range(20, 101)
 _LEAST_NEXT = 10
 _LIKED = 4.0
 _LEAST_LIKED = 2
@@ -53,13 +53,14 @@ class Reaction:
 def choose_people(split: Split, n_users: int) -> list[int]:
     """The first ``PEOPLE`` to come back after the cut of whom enough is known.
 
-    They rated at least 20 films before it and 10 after it, and liked two of their next three.
+    They rated 20 to 100 films before it, so that three more say something, and at least 10 after
+    it, of which they liked two of the first three.
     """
     known = np.bincount(split.train.users, minlength=n_users)
     coming = np.bincount(split.test.users, minlength=n_users)
     chosen: list[int] = []
     for user in dict.fromkeys(split.test.users.tolist()):
-        enough = known[user] >= _LEAST_KNOWN and coming[user] >= _LEAST_NEXT
+        enough = known[user] in _KNOWN and coming[user] >= _LEAST_NEXT
         if enough and (_next_of(split, user).values >= _LIKED).sum() >= _LEAST_LIKED:
             chosen.append(user)
     return chosen[:PEOPLE]
@@ -92,8 +93,8 @@ def react(client: Client, data: MovieLens, split: Split, user: int) -> Reaction:
         for result in answer.results:
             if result.error is not None:
                 raise result.error
-    if after.item_ids == before.item_ids[:_K]:
-        message = f"three ratings of {user_id} changed nothing in the top {_K}"
+    if np.array_equal(after.scores, before.scores[:_K]):
+        message = f"three ratings of {user_id} changed no score in the top {_K}"
         raise DemoError(message)
     return Reaction(user_id, events, before, after, ack_ms, visible_ms)
 

@@ -29,12 +29,13 @@ from kafka import KafkaProducer
 from load import Load, percentile, precise_channel, run_precisely, send_times
 from numpy.typing import NDArray
 from rankings import RANK, rank_candidates
+from sizes import ITEMS, USERS, item_id, user_id
+
 from rankstream.client.events import LINGER_MS
 from rankstream.proto.v1 import events_pb2, events_pb2_grpc, ranking_pb2
 from rankstream.server.stream.token import pack_token
 from rankstream.server.stream.topics import describe
 from rankstream.server.types import Position
-from sizes import ITEMS, USERS, item_id, user_id
 
 WAYS = ("kafka", "rpc")
 _MAX_WAIT_MS = 10_000

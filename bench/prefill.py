@@ -10,6 +10,7 @@ became full at the same event would be settled in one burst.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sizes import HISTORY, ITEMS, SEED, USERS, item_id, user_id
+
+from rankstream import server as server_package
 from rankstream.proto.v1 import catalog_pb2
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.blocks import Layout, make_layout
@@ -36,11 +40,9 @@ from rankstream.server.profiles.interaction import EVENT
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.profiles.stored import StoredProfiles, write_changes
 from rankstream.server.store import Store
-
 from rankstream.server.stream.codec import decode_item
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.types import Position, item_key
-from sizes import HISTORY, ITEMS, SEED, USERS, item_id, user_id
 
 _ITEMS_A_COMMIT = 1_000
 _USERS_A_COMMIT = 2_000
@@ -63,7 +65,7 @@ def prepare(cache: Path, sizes: Sizes = Sizes()) -> Path:  # noqa: B008 - a froz
     """Makes the state unless it is there; returns its data folder, which nobody may change."""
     place = cache / f"state-{sizes.items}-items-{sizes.users}-users"
     mark = place / "prefilled.json"
-    wanted = {"fold_version": fold_version(fold_settings(Settings())), "seed": SEED}
+    wanted = {"written_by": _digest_of_writers(), "seed": SEED}
     if mark.exists() and json.loads(mark.read_text()) == wanted:
         return place
     shutil.rmtree(place, ignore_errors=True)
@@ -79,6 +81,16 @@ def copy(state: Path, target: Path) -> Path:
     command = ["cp", "-r", "--sparse=always", "--reflink=auto", f"{state}", f"{target}"]
     subprocess.run(command, check=True)
     return target
+
+
+def _digest_of_writers() -> str:
+    """Changes with the code that lays state out, so that no run starts from an older layout."""
+    server = Path(server_package.__file__).parent
+    files = [server / "store.py", *server.glob("profiles/*.py"), *server.glob("catalog/*.py")]
+    digest = hashlib.blake2b(fold_version(fold_settings(Settings())).encode(), digest_size=16)
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _fill(place: Path, sizes: Sizes) -> None:
@@ -147,14 +159,14 @@ def _add_items(
         commit.apply(txn)
 
 
-def _add_profiles(
-    store: Store, fold: FoldSettings, sizes: Sizes, rng: np.random.Generator
-) -> None:
+def _add_profiles(store: Store, fold: FoldSettings, sizes: Sizes, rng: np.random.Generator) -> None:
     keys = np.array([item_key(item_id(n)) for n in range(sizes.items)], np.uint64)
     now = int(time.time() * 1000)
     counted = []
     for first in range(0, sizes.users, _USERS_A_COMMIT):
-        users = [user_id(n).encode() for n in range(first, min(first + _USERS_A_COMMIT, sizes.users))]
+        users = [
+            user_id(n).encode() for n in range(first, min(first + _USERS_A_COMMIT, sizes.users))
+        ]
         older = np.full(len(users), HISTORY)
         newer = rng.integers(0, fold.recent_cap, len(users))
         for lengths, begin, end in ((older, _DAYS, 1), (newer, 1, 0)):

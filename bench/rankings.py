@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from rankstream.proto.v1 import ranking_pb2
 from sizes import CANDIDATES, ITEMS, USERS, item_id, user_id
+
+from rankstream.proto.v1 import ranking_pb2
 
 RANK = "/rankstream.v1.Ranking/Rank"
 BATCH_RANK = "/rankstream.v1.Ranking/BatchRank"
@@ -29,23 +30,19 @@ def rank_whole(count: int, seed: int) -> list[bytes]:
     ]
 
 
-def batch_rank(count: int, entries: int, seed: int) -> list[bytes]:
-    """BatchRankRequests of 256 candidates an entry, without reasons."""
+def batch_rank(count: int, entries: int, seed: int) -> list[ranking_pb2.BatchRankRequest]:
+    """Batches of 256 candidates an entry, all of them answered, without reasons."""
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        batch = ranking_pb2.BatchRankRequest()
+    found = [ranking_pb2.BatchRankRequest() for _ in range(count)]
+    for batch in found:
         for _ in range(entries):
             entry = _candidates(rng, None)
             entry.explain.reasons = 0
             batch.requests.append(entry)
-        found.append(batch.SerializeToString())
     return found
 
 
 def _candidates(rng: np.random.Generator, k: int | None) -> ranking_pb2.RankRequest:
     rows = rng.choice(ITEMS, CANDIDATES, replace=False).tolist()
     ids = ranking_pb2.ItemIds(item_ids=[item_id(row) for row in rows])
-    return ranking_pb2.RankRequest(
-        user_id=user_id(int(rng.integers(USERS))), item_ids=ids, k=k
-    )
+    return ranking_pb2.RankRequest(user_id=user_id(int(rng.integers(USERS))), item_ids=ids, k=k)

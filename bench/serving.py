@@ -55,7 +55,7 @@ def running_server(bootstrap: str, data_dir: Path, *flags: str) -> Iterator[Serv
     Raises:
         NotServing: it ended, or did not serve within a minute.
     """
-    port, admin_port = _free_ports(2)
+    port, admin_port = free_ports(2)
     command = [str(Path(sys.executable).with_name("rankstream")), "serve"]
     command += ["--bootstrap-servers", bootstrap, "--data-dir", str(data_dir)]
     command += ["--port", str(port), "--admin-port", str(admin_port), *flags]
@@ -103,7 +103,8 @@ def _parent_of(pid: int) -> int:
         return -1
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for probe in sockets:
         probe.bind(("127.0.0.1", 0))

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from companion import Companion, await_word, read_spec, report
+from sizes import ITEMS, USERS, item_id, user_id
+
 from rankstream.client.events import LINGER_MS
 from rankstream.proto.v1 import events_pb2
-from sizes import ITEMS, USERS, item_id, user_id
 
 _TICK_S = 0.002
 _IN_FLIGHT = 1_000_000

@@ -57,7 +57,7 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: s
     elif kind is None:
         problem = "not set: give item_ids, item_keys or whole_catalogue"
         raise InvalidArgument(field + "candidates", problem)
-    default_k = _DEFAULT_K if keys is None else len(keys)
+    default_k = min(_DEFAULT_K, limits.max_k) if keys is None else len(keys)
     k = request.k if request.HasField("k") else default_k
     if keys is not None:
         k = min(k, len(keys))
@@ -197,10 +197,11 @@ def _excluded_keys(ids: Sequence[str], field: str, limits: Limits) -> NDArray[np
 
 
 def _explain_from_pb(explain: ranking_pb2.Explain, limits: Limits, field: str) -> tuple[int, int]:
-    items = explain.items if explain.HasField("items") else _DEFAULT_EXPLAINED
-    reasons = explain.reasons if explain.HasField("reasons") else _DEFAULT_REASONS
-    if items > limits.max_explained:
-        raise InvalidArgument(field + "items", f"{items}, the limit is {limits.max_explained}")
-    if reasons > limits.max_reasons:
-        raise InvalidArgument(field + "reasons", f"{reasons}, the limit is {limits.max_reasons}")
+    most, longest = limits.max_explained, limits.max_reasons
+    items = explain.items if explain.HasField("items") else min(_DEFAULT_EXPLAINED, most)
+    reasons = explain.reasons if explain.HasField("reasons") else min(_DEFAULT_REASONS, longest)
+    if items > most:
+        raise InvalidArgument(field + "items", f"{items}, the limit is {most}")
+    if reasons > longest:
+        raise InvalidArgument(field + "reasons", f"{reasons}, the limit is {longest}")
     return (items, reasons) if reasons else (0, 0)

@@ -59,8 +59,9 @@ class Interactions:
 
     def take(self, chosen: NDArray[np.bool_] | slice) -> Interactions:
         """Some of them, in the same order."""
-        columns = (self.users, self.items, self.values, self.times_s)
-        return Interactions(*(column[chosen] for column in columns))
+        return Interactions(
+            self.users[chosen], self.items[chosen], self.values[chosen], self.times_s[chosen]
+        )
 
     def by_user(self, n_users: int) -> list[NDArray[np.int32]]:
         """Items of each user from 0 to ``n_users - 1``, in the order of time."""

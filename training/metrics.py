@@ -42,7 +42,8 @@ def hit_at_k(
     The hit rate of Deshpande and Karypis, "Item-based top-N recommendation algorithms", ACM TOIS
     22, 1, 2004, section 6.1.2; there with one relevant item a user.
     """
-    return hits(ranked, relevant)[:, :k].any(axis=1).astype(np.float64)
+    any_of_k: NDArray[np.bool_] = hits(ranked, relevant)[:, :k].any(axis=1)
+    return any_of_k.astype(np.float64)
 
 
 def ndcg_at_k(
@@ -60,4 +61,6 @@ def ndcg_at_k(
     gained = (found * discounts[: found.shape[1]]).sum(axis=1)
     most = np.array([min(k, len(np.unique(wanted))) for wanted in relevant], np.int64)
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[most]
-    return np.divide(gained, ideal, out=np.zeros(len(relevant)), where=ideal > 0)
+    shares: NDArray[np.float64] = np.zeros(len(relevant))
+    np.divide(gained, ideal, out=shares, where=ideal > 0)
+    return shares

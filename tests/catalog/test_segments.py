@@ -101,7 +101,9 @@ def test_the_checksum_is_of_rows_and_then_keys(writer):
     assert checksum == crc32c.crc32c(rows.tobytes() + keys.tobytes())
 
 
-@pytest.mark.parametrize(("name", "at"), [("rows.f32", 0), ("rows.f32", 3 * 64 - 1), ("keys.u64", 9)])
+@pytest.mark.parametrize(
+    ("name", "at"), [("rows.f32", 0), ("rows.f32", 3 * 64 - 1), ("keys.u64", 9)]
+)
 def test_one_flipped_bit_is_found(tmp_path, writer, name, at):
     counted = writer.append(0, *rows_from(0, 3))
     check_rows(writer.segments, 0, *counted)

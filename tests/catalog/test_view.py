@@ -141,7 +141,9 @@ def fold(folder, batches):
     return found, missing, items, [r and (r.item_id, r.payload) for r in stored]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(log=operations, cuts=st.lists(st.integers(0, 25), max_size=6))
 def test_item_commits_in_any_batching_give_the_same_catalogue(tmp_path, log, cuts):
     bounds = sorted({0, len(log), *(c for c in cuts if c < len(log))})

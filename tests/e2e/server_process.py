@@ -131,8 +131,8 @@ class ServerProcess:
         self._connect()
         return self
 
-    def start(self, timeout_s: float = 60.0) -> ServerProcess:
-        """Starts it and waits until it says SERVING."""
+    def start(self, timeout_s: float = 240.0) -> ServerProcess:
+        """Starts it and waits until it says SERVING; the very first compiles every kernel."""
         self.launch()
         wait_for(self.is_serving, "SERVING", timeout_s)
         return self

@@ -29,6 +29,7 @@ TEMPLATE = ItemTemplate.parse("{title} | {category} | {tags}")
 EVENTS_ID, ITEMS_ID = b"events-topic-id.", b"items-topic-id.."
 HALF_LIFE_MS = 1000.0
 TEXT_DIMENSIONS = 21
+TYPE_WEIGHTS = {"view": 0.25, "rate": 1.7}
 NO_KEYS = np.empty(0, np.uint64)
 
 
@@ -86,11 +87,13 @@ def keys_of(item_ids):
 class SmallServer:
     """Writes items and events, ranks; what ingest and one worker do together."""
 
-    def __init__(self, folder, *, vectors="image:5:0.7", fold=None, max_rows=512, type_weights=None):
+    def __init__(
+        self, folder, *, vectors="image:5:0.7", fold=None, max_rows=512, type_weights=None
+    ):
         self.folder = folder
         self.scoring = Scoring(vectors=vectors)
         self.layout = make_layout(TEXT_DIMENSIONS, self.scoring)
-        self.fold = fold or FoldSettings()
+        self.fold = FoldSettings()
         self.store = Store(folder / "state", map_size_gib=1, write=True)
         with self.store.write() as txn:
             txn.set_head(Head(1, 0, 0, 0))
@@ -102,7 +105,7 @@ class SmallServer:
         self.folder_of_events = EventFolder(self.fold, self.popularity)
         weights = np.zeros(1 + max(self.fold.type_ids.values()))
         for name, number in self.fold.type_ids.items():
-            weights[number] = (type_weights or {}).get(name, 1.0)
+            weights[number] = TYPE_WEIGHTS.get(name, 1.0)
         self.pooling = Pooling(HALF_LIFE_MS, weights)
         self.profiles = ProfileStore(self.fold)
         self.engine = self.new_engine()

@@ -18,7 +18,9 @@ class Oracle:
         self.items = np.array(server.segments.segments.rows[: head.rows])
         keys = server.segments.segments.keys[: head.rows].tolist()
         # The latest row of a key is its live one, where the item is live.
-        self.rows = {name: max(r for r, k in enumerate(keys) if k == item_key(name)) for name in live}
+        self.rows = {
+            name: max(r for r, k in enumerate(keys) if k == item_key(name)) for name in live
+        }
         self.names = {row: name for name, row in self.rows.items()}
         self.bias = np.zeros(head.rows, np.float32)
         self.bias[: len(bias)] = bias[: head.rows]
@@ -230,7 +232,9 @@ def test_an_interaction_counts_from_the_moment_its_item_arrives(server):
 def test_an_empty_catalogue_answers_with_nothing(server):
     server.events(("ann", "sea", 5, "click", 1.0))
 
-    whole, given = server.rank(task("ann"), task("ann", item_ids=["sea"], k=1, explained=1, reasons=1))
+    whole, given = server.rank(
+        task("ann"), task("ann", item_ids=["sea"], k=1, explained=1, reasons=1)
+    )
 
     assert whole.item_ids == given.item_ids == []
     assert given.missing == [0]

@@ -10,12 +10,12 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
-import lmdb
 from kafka.errors import KafkaError
 from profile_oracle import Caps, Counters, Logged, history, seen, watermark
 from requests_to import event, ids_of, info, item_key, log_of, producer, profile, rank
 
 from rankstream.proto.v1 import catalog_pb2, events_pb2
+from rankstream.server.catalog.popularity import read_counter
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import ProfileStore
@@ -166,26 +166,16 @@ def _assert_profile(found, user: str, log: list[Logged]) -> None:
 
 def _assert_stored(server, expected: Expected) -> None:
     """What no answer shows: the seen sets, and the counters to the last one."""
-    where = Paths(server.data_dir).store
-    store = Store(where, map_size_gib=256, write=False)
+    store = Store(Paths(server.data_dir).store, map_size_gib=256, write=False)
     fold = FoldSettings(history_cap=CAPS.history, seen_cap=CAPS.seen)
     with store.read() as view:
         for user, log in expected.events.items():
             found = ProfileStore(fold).seen_targets(view, user.encode()).tolist()
             assert found == sorted({r.target for r in seen(CAPS, log, user)}), user
+        stored = [int.from_bytes(key, "little") for key, _ in view.items_from("counters", b"")]
+        counts = {(key, b): n for key in stored for b, n in read_counter(view, key)}
     store.close()
-    assert _counters(where) == expected.counts
-
-
-def _counters(where) -> dict[tuple[int, int], int]:
-    environment = lmdb.open(str(where), readonly=True, max_dbs=16, map_size=256 << 30)
-    found = {}
-    with environment.begin(db=environment.open_db(b"counters", create=False)) as txn:
-        for key, value in txn.cursor():
-            for bucket, count in struct.iter_unpack("<ii", value):
-                found[int.from_bytes(key, "little"), bucket] = count
-    environment.close()
-    return found
+    assert counts == expected.counts
 
 
 def _logged(server, record) -> Logged:

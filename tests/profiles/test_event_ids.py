@@ -166,6 +166,17 @@ def test_a_reset_forgets_at_once_what_the_same_batch_repeats():
     assert kept(store) == [(3, 30, 3)]
 
 
+def test_archiving_late_events_does_not_move_the_end_of_the_archive_back():
+    caps = Caps(history=1, seen=9, bucket_ms=100)
+    times = (10, 80, 90, 99, 50, 55)
+    log = [Logged(0, key, time, target=key) for key, time in enumerate(times)]
+    store = folded(*[[r] for r in log], recent_cap=1, caps=caps)
+
+    store.fold([log[1]])
+
+    assert store.counted() == {(key, 0): 1 for key in range(6)}
+
+
 def test_a_redelivered_record_changes_nothing_and_writes_nothing():
     log = [Logged(0, 1, 10, broker=99)]
     store = folded(log)

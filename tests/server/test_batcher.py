@@ -144,7 +144,9 @@ def test_a_full_lane_refuses_and_says_when_to_come_again():
         batcher = batcher_of(engine, max_queued=3)
         first = await busy(batcher, engine)
         waiting = [await queued(batcher.submit(f"t{i}", later())) for i in range(3)]
-        with pytest.raises(Overloaded, match="3 entries wait for the engine, its limit is 3") as full:
+        with pytest.raises(
+            Overloaded, match="3 entries wait for the engine, its limit is 3"
+        ) as full:
             await batcher.submit("more", later())
         assert full.value.retry_after_s > 0
         # The other lane has room of its own, for all of a request or for none of it.

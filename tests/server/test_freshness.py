@@ -125,7 +125,9 @@ def test_the_default_wait_is_used_where_none_is_given(state):
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("foreign", [event(7, 1), event(0, 1, GONE), Position("items", ITEMS, 0, 1)])
+@pytest.mark.parametrize(
+    "foreign", [event(7, 1), event(0, 1, GONE), Position("items", ITEMS, 0, 1)]
+)
 def test_a_token_of_what_is_not_folded_here_is_refused_at_once(state, foreign):
     async def scenario(freshness):
         with pytest.raises(NotOwned, match="which this replica does not fold"):

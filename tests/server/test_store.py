@@ -70,7 +70,9 @@ def test_a_fixed_setting_takes_no_other_value(store):
         txn.fix_setting("fold_version", b"old", "do this")
         txn.fix_setting("fold_version", b"old", "do this")
 
-        with pytest.raises(StateRefused, match="fold_version 'old', this server has 'new': do this"):
+        with pytest.raises(
+            StateRefused, match="fold_version 'old', this server has 'new': do this"
+        ):
             txn.fix_setting("fold_version", b"new", "do this")
 
     with store.read() as view:
@@ -141,7 +143,9 @@ def test_another_process_sees_a_commit_at_once(tmp_path, store):
 
 
 def test_readers_whose_process_died_are_reaped(tmp_path, store):
-    script = _READER.replace("for line", "view = store.read().__enter__()\nimport os\nos._exit(0)\nfor line")
+    script = _READER.replace(
+        "for line", "view = store.read().__enter__()\nimport os\nos._exit(0)\nfor line"
+    )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "state")], check=True)
 
     assert store.reap_readers() == 1

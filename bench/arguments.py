@@ -1,0 +1,44 @@
+"""The flags that every benchmark has."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What to do.
+
+    Attributes:
+        prepare: make the cached state and end.
+        quick: end within 60 s on two cores, and leave out the keys that take longer.
+        cache: folder of what takes long to make.
+        out: where the result goes as JSON; None: nowhere.
+    """
+
+    prepare: bool
+    quick: bool
+    cache: Path
+    out: Path | None
+
+
+def read_arguments(doc: str) -> Arguments:
+    """The command line's flags.
+
+    Args:
+        doc: the benchmark's docstring; its first line is the help.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--prepare", action="store_true", help="make the cached state and end")
+    parser.add_argument("--quick", action="store_true", help="within 60 s; leaves keys out")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".cache/bench"), help="default: %(default)s"
+    )
+    parser.add_argument("--out", type=Path, help="write the result there, as JSON")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    given = parser.parse_args()
+    if given.device != "cpu":
+        parser.error(f"--device {given.device}: nothing measured here runs on one; expected cpu")
+    return Arguments(given.prepare, given.quick, given.cache.resolve(), given.out)

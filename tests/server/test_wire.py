@@ -1,0 +1,263 @@
+"""Requests to tasks: every limit has its answer; answers to responses."""
+
+import numpy as np
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from rankstream.proto.v1 import common_pb2, ranking_pb2
+from rankstream.server.announce import Announcements, slot_of
+from rankstream.server.catalog.blocks import make_layout
+from rankstream.server.config import Limits, Scoring
+from rankstream.server.errors import InvalidArgument
+from rankstream.server.stream.token import pack_token
+from rankstream.server.types import (
+    Head,
+    ItemReason,
+    Position,
+    RankAnswer,
+    StageTimes,
+    item_key,
+)
+from rankstream.server.wire import (
+    ANY_STATE,
+    Names,
+    freshness_to_pb,
+    rank_answer_to_pb,
+    rank_task_from_pb,
+    read_after_from_pb,
+    vector_to_pb,
+)
+
+LIMITS = Limits(
+    max_id_bytes=8,
+    max_candidates=4,
+    max_k=3,
+    max_exclusions=2,
+    max_explained=5,
+    max_reasons=6,
+    max_wait_ms=1000,
+)
+WHOLE = {"wholeCatalogue": {}}
+NAMES = Names("1.2", "worker-0/1", "space", {"events": "e", "items": "i"}, {3: "click"})
+
+
+def request(**fields):
+    return ParseDict({"userId": "ann", **fields}, ranking_pb2.RankRequest())
+
+
+def ids(*names):
+    return {"itemIds": {"itemIds": list(names)}}
+
+
+def keys(*numbers):
+    return {"itemKeys": {"itemKeys": list(numbers)}}
+
+
+REFUSED = [
+    (request(**WHOLE, userId=""), "user_id", "empty"),
+    (request(**WHOLE, userId="a" * 9), "user_id", "longer than 8 bytes"),
+    (request(**WHOLE, userId="ü" * 5), "user_id", "longer than 8 bytes"),
+    (request(**WHOLE, userId="a\0b"), "user_id", "NUL"),
+    (request(), "candidates", "not set"),
+    (request(**ids(*"abcde")), "item_ids.item_ids", "5 candidates, the limit is 4"),
+    (request(**ids("a", "")), "item_ids.item_ids[1]", "empty"),
+    (request(**ids("a", "b", "c" * 9)), "item_ids.item_ids[2]", "longer than 8 bytes"),
+    (request(**keys(1, 2, 3, 4, 5)), "item_keys.item_keys", "5 candidates, the limit is 4"),
+    (request(**WHOLE, k=4), "k", "4, the limit is 3"),
+    (request(**ids(*"abcd")), "k", "4, the limit is 3"),
+    (request(**WHOLE, k=2**32 - 1), "k", "the limit is 3"),
+    (request(**WHOLE, excludeItemIds=["a", "b", "c"]), "exclude_item_ids", "3 exclusions"),
+    (request(**WHOLE, explain={"items": 6}), "explain.items", "6, the limit is 5"),
+    (request(**WHOLE, explain={"items": 1, "reasons": 7}), "explain.reasons", "the limit is 6"),
+]
+
+
+@pytest.mark.parametrize(("sent", "field", "problem"), REFUSED, ids=[r[1] for r in REFUSED])
+def test_each_limit_names_its_field(sent, field, problem):
+    with pytest.raises(InvalidArgument) as refused:
+        rank_task_from_pb(sent, LIMITS, "requests[3].")
+
+    assert refused.value.field == "requests[3]." + field
+    assert problem in refused.value.problem
+
+
+def test_what_is_exactly_at_a_limit_is_taken():
+    task = rank_task_from_pb(
+        request(
+            userId="ü" * 4,
+            **ids("a", "b", "c" * 8, "d"),
+            k=3,
+            excludeItemIds=["a", "b"],
+            explain={"items": 5, "reasons": 6},
+        ),
+        LIMITS,
+        "",
+    )
+
+    assert (task.user, task.k, task.explained, task.reasons) == ("üüüü".encode(), 3, 5, 6)
+    assert task.excluded.tolist() == [item_key("a"), item_key("b")]
+    assert task.names == ["a", "b", "c" * 8, "d"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "k"),
+    [
+        (request(**WHOLE), 10),
+        (request(**WHOLE, k=0), 0),
+        (request(**ids("a", "b", "a")), 2),
+        (request(**ids("a", "b"), k=1), 1),
+        (request(**ids("a", "b"), k=900), 2),
+        (request(**ids()), 0),
+        (request(**keys(1, 2)), 2),
+    ],
+)
+def test_k_has_a_default_and_never_exceeds_the_candidates(sent, k):
+    assert rank_task_from_pb(sent, Limits(), "").k == k
+
+
+def test_repeated_candidates_count_once_in_their_first_order():
+    by_id = rank_task_from_pb(request(**ids("b", "a", "b", "c", "a")), Limits(), "")
+    by_key = rank_task_from_pb(request(**keys(9, 2**64 - 1, 9, 5)), Limits(), "")
+
+    assert by_id.names == ["b", "a", "c"]
+    assert by_id.candidates.tolist() == [item_key(n) for n in "bac"]
+    assert by_key.candidates.tolist() == [9, 2**64 - 1, 5]
+    assert by_key.names is None
+
+
+def test_an_id_and_its_key_ask_for_the_same_item():
+    by_id = rank_task_from_pb(request(**ids("a")), Limits(), "")
+    by_key = rank_task_from_pb(request(**keys(item_key("a"))), Limits(), "")
+
+    np.testing.assert_array_equal(by_id.candidates, by_key.candidates)
+
+
+def test_the_whole_catalogue_has_no_candidates():
+    task = rank_task_from_pb(request(**WHOLE, excludeSeen=True), Limits(), "")
+
+    assert task.candidates is None
+    assert task.names is None
+    assert task.exclude_seen
+    assert (task.explained, task.reasons) == (10, 3)
+
+
+def test_no_reasons_are_asked_of_no_item():
+    task = rank_task_from_pb(request(**WHOLE, explain={"reasons": 0, "items": 4}), LIMITS, "")
+
+    assert (task.explained, task.reasons) == (0, 0)
+
+
+def test_a_freshness_contract_reads():
+    wanted = Position("events", b"0123456789abcdef", 3, 17)
+    token = pack_token([wanted])
+
+    full = read_after_from_pb(
+        common_pb2.ReadAfter(min_token=token, max_wait_ms=1000, allow_stale=True), LIMITS
+    )
+    plain = read_after_from_pb(common_pb2.ReadAfter(min_token=token), LIMITS)
+
+    assert (full.wanted, full.max_wait_s, full.allow_stale) == ((wanted,), 1.0, True)
+    assert (plain.max_wait_s, plain.allow_stale) == (None, False)
+    assert read_after_from_pb(common_pb2.ReadAfter(max_wait_ms=10**6), LIMITS) is ANY_STATE
+
+
+def test_a_contract_that_does_not_read_names_its_field():
+    garbage = common_pb2.ReadAfter(min_token=b"garbage")
+    long = common_pb2.ReadAfter(min_token=pack_token([]), max_wait_ms=1001)
+
+    with pytest.raises(InvalidArgument) as token:
+        read_after_from_pb(garbage, LIMITS, "requests[1].")
+    with pytest.raises(InvalidArgument) as wait:
+        read_after_from_pb(long, LIMITS)
+
+    assert token.value.field == "requests[1].read_after.min_token"
+    assert wait.value.field == "read_after.max_wait_ms"
+    assert wait.value.problem == "1001, the limit is 1000"
+
+
+def answer(**fields):
+    defaults = {
+        "item_ids": ["a", "b"],
+        "scores": np.array([1.5, 0.25], np.float32),
+        "parts": np.array([[1.0, 0.25, 0.0], [0.25, 0.0, 0.0]]),
+        "biases": np.array([0.25, 0.0], np.float32),
+        "reasons": [[ItemReason("c", 3, 77, 0.5), ItemReason("d", 9, 78, -0.5)]],
+        "missing": [],
+        "fallback": "",
+        "updated_at_ms": 5,
+        "applied": [],
+        "head": Head(2, 10, 7, 9),
+        "queue_us": 11,
+        "times": StageTimes(1, 2, 3, 4, 6),
+    }
+    return RankAnswer(**{**defaults, **fields})
+
+
+def respond(found, task):
+    layout = make_layout(3, Scoring(vectors="image:2"))
+    return rank_answer_to_pb(found, task, "r1", layout, NAMES, common_pb2.Freshness(stale=True))
+
+
+def test_a_response_holds_the_whole_answer():
+    task = rank_task_from_pb(request(**WHOLE), Limits(), "")
+
+    response = respond(answer(), task)
+
+    first, second = response.items
+    assert (first.item_id, first.rank, first.score) == ("a", 1, 1.5)
+    assert (second.item_id, second.rank, second.score) == ("b", 2, 0.25)
+    assert dict(first.parts.blocks) == {"text": 1.0, "attributes": 0.25, "image": 0.0}
+    assert first.parts.bias == 0.25
+    assert [(r.item_id, r.type, r.event_time_ms, r.contribution) for r in first.reasons] == [
+        ("c", "click", 77, 0.5),
+        ("d", "", 78, -0.5),
+    ]
+    assert len(second.reasons) == 0
+    assert (response.request_id, response.freshness.stale) == ("r1", True)
+    served, timing = response.served_by, response.timing
+    assert (served.server_version, served.worker) == ("1.2", "worker-0/1")
+    assert (served.space_fingerprint, served.generation) == ("space", 2)
+    assert (timing.queue_us, timing.batch_size) == (11, 6)
+    assert (timing.gather_us, timing.pool_us, timing.score_us, timing.explain_us) == (1, 2, 3, 4)
+
+
+def test_missing_candidates_are_named_as_they_were_asked_for():
+    by_id = rank_task_from_pb(request(**ids("a", "b", "c")), Limits(), "")
+    by_key = rank_task_from_pb(request(**keys(5, 6, 7)), Limits(), "")
+
+    ids_response = respond(answer(missing=[0, 2]), by_id)
+    keys_response = respond(answer(missing=[0, 2]), by_key)
+
+    assert list(ids_response.missing_item_ids) == ["a", "c"]
+    assert list(ids_response.missing_item_keys) == []
+    assert list(keys_response.missing_item_keys) == [5, 7]
+
+
+def test_lag_is_what_the_log_holds_behind_the_position(tmp_path):
+    page = Announcements(tmp_path / "announce", write=True)
+    page.set_partition(slot_of("events", 0), 10, 0)
+    page.set_partition(slot_of("events", 1), 3, 0)
+    topic = b"0123456789abcdef"
+    applied = [
+        Position("events", topic, 0, 7),
+        Position("events", topic, 1, 4),
+        Position("items", topic, 0, 9),
+    ]
+
+    fresh = freshness_to_pb(applied, page, NAMES.topics, 42)
+
+    found = [(a.topic, a.partition, a.next_offset, a.lag) for a in fresh.applied]
+    assert found == [("e", 0, 7, 3), ("e", 1, 4, 0), ("i", 0, 9, -1)]
+    assert fresh.catalogue_version == 42
+
+
+def test_a_vector_is_little_endian_bytes_with_its_shape():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::2]
+
+    message = vector_to_pb(values)
+
+    assert list(message.shape) == [2, 2]
+    assert message.dtype == common_pb2.Vector.FLOAT32
+    np.testing.assert_array_equal(
+        np.frombuffer(message.data, "<f4").reshape(2, 2), [[0, 2], [3, 5]]
+    )
