@@ -28,10 +28,10 @@ $(DEV): $(INSTALLED)
 install: $(INSTALLED)  ## makes .venv and installs rankstream into it
 
 demo: $(INSTALLED)  ## shows it all on MovieLens 100k: events change rankings, measured and evaluated
-	$(PY) bench/demo.py --cache $(CACHE)
+	$(PY) bench/demo.py --data $(CACHE)
 
 serve: $(INSTALLED)  ## keeps the demo's catalogue and profiles served, to play with
-	$(PY) bench/demo.py --cache $(CACHE) --serve
+	$(PY) bench/demo.py --data $(CACHE) --serve
 
 kafka: $(INSTALLED)  ## runs Apache Kafka on loopback (needs a JDK 17 and Maven)
 	$(PY) tests/kafka/apache_kafka.py run

@@ -7,6 +7,7 @@ default ports instead, and keeps it running.
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import NoReturn, TextIO
 
 import click
 from demo_acts import Stage, fill, perform
+from demo_load import ending_at
 from demo_screen import Screen
 from demo_server import DemoError, DemoServer, free_ports
 
@@ -30,7 +32,7 @@ from rankstream.training.datasets import DEFAULT_CACHE, DatasetError, load_movie
 _START_S = 180.0
 _DEFAULT_PORTS = (50051, 50052)
 _SERVE_DIR = Path("rankstream-data")
-_FILLED = "demo-filled"
+_BEGUN, _FILLED = "demo-begun", "demo-filled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,17 @@ def show_commands(stage: Stage, where: str) -> None:
 
 
 def serve(options: Options, screen: Screen) -> NoReturn:
-    """Fills the data folder where it is not filled yet, and keeps the server running."""
+    """Fills the data folder where it is not filled yet, and keeps the server running.
+
+    All ratings are moved so that the newest is of the first start: an event of today would make
+    everything of 1998 unpopular.
+    """
     with raised(options, screen) as stage:
-        filled = (options.data_dir or _SERVE_DIR) / _FILLED
+        data_dir = options.data_dir or _SERVE_DIR
+        filled = data_dir / _FILLED
         if not filled.exists():
-            fill(stage, stage.data.log)
+            screen.say("the ratings are moved in time: the newest is of now")
+            fill(stage, ending_at(stage.data.log, _first_start_s(data_dir)))
             filled.touch()
         keep_running(stage)
 
@@ -143,7 +151,9 @@ def main(
     cache: Path, data_dir: Path | None, json_file: TextIO | None, keep: bool, serves: bool
 ) -> None:
     """Show on MovieLens 100k what rankstream does; see the module."""
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Titles and arrows must not end the demo where the terminal lacks them.
+        sys.stdout.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     screen = Screen()
     try:
@@ -163,6 +173,14 @@ def _temporary(stack: ExitStack, cache: Path) -> Path:
     models.mkdir(parents=True, exist_ok=True)
     (data_dir / "cache").symlink_to(models)
     return data_dir
+
+
+def _first_start_s(data_dir: Path) -> int:
+    """When this folder was first to be filled: the same again after a filling that was cut off."""
+    marker = data_dir / _BEGUN
+    if not marker.exists():
+        marker.write_text(str(int(time.time())))
+    return int(marker.read_text())
 
 
 def _cli() -> str:

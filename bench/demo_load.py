@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from demo_screen import Screen
 from demo_server import DemoError
@@ -88,6 +88,11 @@ def rating_events(data: MovieLens, log: Interactions) -> Iterator[Event]:
             event_time_ms=time_s * 1000,
             event_id=f"ml-100k/{user_id}/{item_id}",
         )
+
+
+def ending_at(log: Interactions, newest_s: int) -> Interactions:
+    """The same log moved in time: the newest is of ``newest_s``, seconds since the epoch."""
+    return replace(log, times_s=log.times_s + (newest_s - log.times_s[-1]))
 
 
 def applied(client: Client) -> int:

@@ -2,8 +2,8 @@
 
 A probe has an intended time. Then an event of a random user is written: to Kafka with the client's
 own producer settings, or with ``RecordEvents``. As soon as the write is acknowledged, ``Rank`` is
-called with the token of that write (``read_after.min_token``), which answers when the event has been
-folded into the profile that it ranks by. *Visible* is when that answer has arrived: the time from
+called with the token of that write (``read_after.min_token``), which answers when the event has
+been folded into the profile it ranks by. *Visible* is when that answer has arrived: the time from
 the intended sending until then holds the producer's linger, the broker, ingest's commit, the
 worker's wake-up and a ranking of 256 candidates.
 
@@ -122,7 +122,7 @@ class _Prober:
         )
         self._producer.partitions_for(probes.topic)
         channel = precise_channel(probes.address)
-        self._rank = channel.unary_unary(RANK)
+        self._rank: Any = channel.unary_unary(RANK)
         self._record = events_pb2_grpc.EventsStub(channel).RecordEvents
         self._requests = [
             ranking_pb2.RankRequest.FromString(r) for r in rank_candidates(64, probes.seed, k=10)

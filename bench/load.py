@@ -1,4 +1,4 @@
-"""A load generator in its own process: raw gRPC calls at intended times, or a fixed number in flight.
+"""A load generator in its own process: raw gRPC calls at intended times, or some in flight.
 
 Open loop: the times of sending are drawn before the run (Poisson, or evenly spaced) and do not wait
 for answers; a latency runs from the *intended* time, so a server that stalls cannot hide it. Closed
@@ -142,7 +142,7 @@ class _Generator:
         self.late_ms: list[float] = []
         self.errors: Counter[str] = Counter()
         channels = (precise_channel(load.address) for _ in range(load.channels))
-        self._calls = [channel.unary_unary(load.method) for channel in channels]
+        self._calls: list[Any] = [channel.unary_unary(load.method) for channel in channels]
 
     async def warm_up(self) -> None:
         for call in self._calls * _WARM_UP:
@@ -188,9 +188,10 @@ def send_times(load: Load) -> list[float]:
     """Intended times of an open loop, seconds from its start."""
     count = int(load.rate * load.seconds)
     if not load.poisson:
-        return (np.arange(count) / load.rate).tolist()
+        return [number / load.rate for number in range(count)]
     rng = np.random.default_rng(load.seed)
-    return np.cumsum(rng.exponential(1 / load.rate, count)).tolist()
+    times: list[float] = np.cumsum(rng.exponential(1 / load.rate, count)).tolist()
+    return times
 
 
 def precise_channel(address: str) -> grpc.aio.Channel:

@@ -42,8 +42,7 @@ def hit_at_k(
     The hit rate of Deshpande and Karypis, "Item-based top-N recommendation algorithms", ACM TOIS
     22, 1, 2004, section 6.1.2; there with one relevant item a user.
     """
-    any_of_k: NDArray[np.bool_] = hits(ranked, relevant)[:, :k].any(axis=1)
-    return any_of_k.astype(np.float64)
+    return np.asarray(hits(ranked, relevant)[:, :k].any(axis=1), np.float64)
 
 
 def ndcg_at_k(

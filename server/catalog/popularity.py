@@ -92,7 +92,8 @@ def _adds_to_newest_alone(
     empty = newest[:, 1] == 0
     here = empty | (newest[:, 0] == buckets[first])
     total = np.where(empty, 0, newest[:, 1]) + deltas[first]
-    return (np.diff(firsts) == 1) & here & (total > 0) & (total < 2**31)
+    simple: NDArray[np.bool_] = (np.diff(firsts) == 1) & here & (total > 0) & (total < 2**31)
+    return simple
 
 
 def _merge_whole(
@@ -190,7 +191,9 @@ class Popularity:
             return np.zeros(len(keys), np.float32)
         now = int(known[alive, 0].max()) / self._half_life
         with np.errstate(divide="ignore"):
-            newest = np.log2(known[:, 1]) + known[:, 0] / self._half_life
+            # A correction of a bucket that was dropped since can lead below zero: no popularity.
+            counts = np.maximum(known[:, 1], 0)
+            newest = np.log2(counts) + known[:, 0] / self._half_life
         powers = np.log1p(np.exp2(np.logaddexp2(self._older[: self._count], newest) - now))
         slots = self._slots.lookup(np.ascontiguousarray(keys))
         # One more at the end, for the items never counted (slot -1).

@@ -55,6 +55,7 @@ class Ticket:
     def __init__(self, letters: Sequence[DeadLetter]) -> None:
         self.letters = list(letters)
         self._done = threading.Event()
+        self._dropped = threading.Event()
 
     def done(self) -> bool:
         """Whether the log may be left behind."""
@@ -63,6 +64,14 @@ class Ticket:
     def finish(self) -> None:
         """The broker has acknowledged them all."""
         self._done.set()
+
+    def drop(self) -> None:
+        """Nobody waits any more: the records will be read, and handed in, again."""
+        self._dropped.set()
+
+    def wanted(self) -> bool:
+        """Whether somebody still waits."""
+        return not (self._done.is_set() or self._dropped.is_set())
 
 
 class DeadLetters:
@@ -93,8 +102,9 @@ class DeadLetters:
 
     def _run(self) -> None:
         while (ticket := self._queue.get()) is not None:
-            while not self._closing.is_set() and not self._deliver(ticket):
-                self._closing.wait(_RETRY_S)
+            while ticket.wanted() and not self._closing.is_set():
+                if not self._deliver(ticket):
+                    self._closing.wait(_RETRY_S)
 
     def _deliver(self, ticket: Ticket) -> bool:
         try:

@@ -105,7 +105,7 @@ class EventsLane:
                 self._stopping.wait(_RETRY_S)
                 continue
             self._reopen.clear()
-            self._held.clear()
+            self._drop_held()
             try:
                 while not (self._stopping.is_set() or self._reopen.is_set()):
                     self._step(consumer)
@@ -113,6 +113,12 @@ class EventsLane:
                 log.warning("opening a new consumer: %s", error)
             finally:
                 consumer.close()
+
+    def _drop_held(self) -> None:
+        """The new consumer reads again, from before the chunks that waited."""
+        for _, ticket in self._held.values():
+            ticket.drop()
+        self._held.clear()
 
     def _step(self, consumer: LogConsumer) -> None:
         chunks = consumer.poll(5 if self._held else _POLL_MS, self._max_records)

@@ -1,6 +1,7 @@
 """The bias: counters that merge in any order, and popularity that decays."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankstream.server.catalog.popularity import (
-    COUNT,
     MAX_BUCKETS,
     Popularity,
     add_counts,
@@ -30,45 +30,65 @@ class Undone(Exception):
     """Leaves a write transaction without a commit."""
 
 
-def stored_after(store, batches):
-    """The counters that batches of (key, bucket, delta) lead to; the store stays empty."""
-    stored = {}
+def new_popularity(weight=1.0):
+    return Popularity(weight=weight, half_life_s=HALF_LIFE * 10, bucket_s=10)
+
+
+def add(txn, batch):
+    """Adds (key, bucket, delta) records as the fold does: summed, sorted, without zeros."""
+    total = Counter()
+    for key, bucket, delta in batch:
+        total[key, bucket] += delta
+    rows = sorted((key, bucket, delta) for (key, bucket), delta in total.items() if delta)
+    keys, buckets, deltas = zip(*rows, strict=True) if rows else ((), (), ())
+    return add_counts(
+        txn, np.array(keys, np.uint64), np.array(buckets, np.int64), np.array(deltas, np.int64)
+    )
+
+
+def fold(store, batches, popularity=None):
+    """The counters that batches lead to; the store stays empty."""
+    keys = {key for batch in batches for key, _, _ in batch}
     try:
         with store.write() as txn:
             for batch in batches:
-                columns = list(zip(*batch, strict=True)) or [(), (), ()]
-                returned = add_counts(
-                    txn,
-                    np.array(columns[0], np.uint64),
-                    np.array(columns[1], np.int64),
-                    np.array(columns[2], np.int64),
-                )
-                for key, counter in returned.items():
-                    blob = txn.get("counters", key.to_bytes(8, "little"))
-                    np.testing.assert_array_equal(read_counter(blob), counter)
-            for key, blob in txn.items_from("counters", b""):
-                counter = read_counter(blob).tolist()
-                if counter:
-                    stored[int.from_bytes(key, "little")] = counter
+                touched = add(txn, batch)
+                if popularity is not None:
+                    popularity.update(touched)
+            stored = {key: read_counter(txn, key) for key in keys}
+            if popularity is not None:
+                assert_loads_the_same(txn, popularity, keys)
             raise Undone
     except Undone:
-        return stored
+        return {key: counter for key, counter in stored.items() if counter}
 
 
-def bias_of(counters, keys, weight=1.0):
-    popularity = Popularity(weight=weight, half_life_s=HALF_LIFE * 10, bucket_s=10)
-    popularity.update({k: np.array(c, COUNT) for k, c in counters.items()})
-    return popularity.bias(np.array(keys, np.uint64))
+def assert_loads_the_same(txn, popularity, keys):
+    """A restart finds the popularity that there was."""
+    loaded, names = new_popularity(), np.array(sorted(keys), np.uint64)
+    loaded.load(txn)
+    np.testing.assert_allclose(loaded.bias(names), popularity.bias(names), rtol=1e-6)
+
+
+def bias_of(store, counters, keys, weight=1.0):
+    popularity = new_popularity(weight)
+    batch = [(key, bucket, n) for key, counter in counters.items() for bucket, n in counter]
+    try:
+        with store.write() as txn:
+            popularity.update(add(txn, batch))
+            raise Undone
+    except Undone:
+        return popularity.bias(np.array(keys, np.uint64))
 
 
 def expected_bias(counters, keys, weight):
     """The formula of the module, term by term."""
-    newest = max((b for c in counters.values() for b, _ in c), default=0)
+    newest = max((b for c in counters.values() for b, n in c if n > 0), default=0)
     popular = {
         key: sum(n * 2.0 ** ((bucket - newest) / HALF_LIFE) for bucket, n in counter)
         for key, counter in counters.items()
     }
-    logs = [math.log1p(max(0.0, popular.get(key, 0.0))) for key in keys]
+    logs = [math.log1p(popular.get(key, 0.0)) for key in keys]
     greatest = max(logs, default=0.0)
     return [weight * value / greatest if greatest else 0.0 for value in logs]
 
@@ -92,7 +112,7 @@ def rebatched(draw, log):
 def test_counters_do_not_depend_on_order_or_batches(store, case):
     records, batches = case
 
-    assert stored_after(store, [records]) == stored_after(store, batches)
+    assert fold(store, [records]) == fold(store, batches)
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,17 +124,17 @@ def test_the_newest_buckets_are_kept_whatever_the_order(store, case):
         counter = total.setdefault(key, {})
         counter[bucket] = counter.get(bucket, 0) + delta
 
-    stored = stored_after(store, batches)
+    stored = fold(store, batches)
 
     assert stored == {k: sorted(c.items())[-MAX_BUCKETS:] for k, c in total.items()}
 
 
 def test_a_bucket_that_sums_to_zero_is_gone(store):
-    assert stored_after(store, [[(1, 5, 2)], [(1, 5, -2), (1, 6, 1)]]) == {1: [(6, 1)]}
+    assert fold(store, [[(1, 5, 2)], [(1, 5, -2), (1, 6, 1)]]) == {1: [(6, 1)]}
 
 
 def test_nothing_to_add_adds_nothing(store):
-    assert stored_after(store, [[]]) == {}
+    assert fold(store, [[]]) == {}
 
 
 @settings(max_examples=60, deadline=None)
@@ -125,72 +145,76 @@ def test_nothing_to_add_adds_nothing(store):
         max_size=6,
     )
 )
-def test_the_bias_is_what_the_formula_says(counters):
+def test_the_bias_is_what_the_formula_says(store, counters):
     sorted_counters = {k: sorted(c.items()) for k, c in counters.items()}
     keys = [*counters, 12345]
 
-    found = bias_of(sorted_counters, keys, weight=0.3)
+    found = bias_of(store, sorted_counters, keys, weight=0.3)
 
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected_bias(sorted_counters, keys, 0.3), rtol=1e-6)
 
 
-def test_the_bias_lies_between_zero_and_its_weight():
-    found = bias_of({1: [(0, 10)], 2: [(8, 10)], 3: [(8, 1)]}, [1, 2, 3, 4], weight=0.5)
+def test_the_bias_lies_between_zero_and_its_weight(store):
+    found = bias_of(store, {1: [(0, 10)], 2: [(8, 10)], 3: [(8, 1)]}, [1, 2, 3, 4], weight=0.5)
 
     assert found[1] == np.float32(0.5)
     assert found[3] == 0
     assert found[1] > found[0] > found[2] > 0
 
 
-def test_an_old_count_fades_as_the_log_goes_on():
-    before = bias_of({1: [(0, 10)], 2: [(0, 5)]}, [1, 2])
-    after = bias_of({1: [(0, 10)], 2: [(0, 5), (16, 5)]}, [1, 2])
+def test_an_old_count_fades_as_the_log_goes_on(store):
+    before = bias_of(store, {1: [(0, 10)], 2: [(0, 5)]}, [1, 2])
+    after = bias_of(store, {1: [(0, 10)], 2: [(0, 5), (16, 5)]}, [1, 2])
 
     assert before.tolist()[0] == 1.0
     assert after.tolist()[1] == 1.0
     assert after[0] < 0.4
 
 
-def test_counts_of_long_ago_do_not_overflow_or_vanish():
-    (old, new) = bias_of({1: [(0, 1), (20_000, 1)], 2: [(20_000, 1)]}, [1, 2])
+def test_counts_of_long_ago_do_not_overflow_or_vanish(store):
+    (old, new) = bias_of(store, {1: [(0, 1), (20_000, 1)], 2: [(20_000, 1)]}, [1, 2])
 
     assert old == new == 1.0
 
 
-def test_a_counter_below_zero_is_no_popularity():
-    assert bias_of({1: [(3, -4)], 2: [(3, 4)]}, [1, 2]).tolist() == [0.0, 1.0]
+def test_a_counter_below_zero_is_no_popularity(store):
+    assert bias_of(store, {1: [(3, -4)], 2: [(3, 4)]}, [1, 2]).tolist() == [0.0, 1.0]
 
 
-def test_updates_one_by_one_are_the_same_as_all_at_once():
+def test_a_counter_stops_at_what_it_can_hold(store):
+    most = 2**31 - 1
+
+    assert fold(store, [[(1, 5, most)], [(1, 5, 10)]]) == {1: [(5, most)]}
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=rebatched(adds))
+def test_popularity_follows_batch_by_batch_to_the_same_end(store, case):
+    records, batches = case
+    one, many = new_popularity(), new_popularity()
+    keys = np.array([1, 2, 3], np.uint64)
+
+    fold(store, [records], one)
+    fold(store, batches, many)
+
+    np.testing.assert_allclose(many.bias(keys), one.bias(keys), rtol=1e-6)
+
+
+def test_popularity_grows_beyond_its_first_room(store):
     counters = {key: [(key % 7, key + 1)] for key in range(3000)}
-    once = Popularity(weight=1.0, half_life_s=HALF_LIFE * 10, bucket_s=10)
-    for key, counter in counters.items():
-        once.update({key: np.array([(0, 1)], COUNT)})
-        once.update({key: np.array(counter, COUNT)})
-
     keys = np.arange(3000, dtype=np.uint64)
+    grown = new_popularity()
 
-    np.testing.assert_array_equal(once.bias(keys), bias_of(counters, keys))
+    fold(store, [[(k, b, n) for b, n in c] for k, c in counters.items()], grown)
+
+    np.testing.assert_allclose(grown.bias(keys), expected_bias(counters, keys, 1.0), rtol=1e-6)
 
 
-def test_the_revision_grows_with_changes_alone():
-    popularity = Popularity(weight=1.0, half_life_s=1.0, bucket_s=1)
+def test_the_revision_grows_with_changes_alone(store):
+    popularity = new_popularity()
 
-    popularity.update({})
+    fold(store, [[]], popularity)
     assert popularity.revision == 0
-    popularity.update({1: np.array([(0, 1)], COUNT)})
+    fold(store, [[(1, 0, 1)]], popularity)
     assert popularity.revision == 1
-
-
-def test_stored_counters_are_loaded(tmp_path):
-    store = Store(tmp_path, map_size_gib=1, write=True)
-    with store.write() as txn:
-        add_counts(txn, np.array([7], np.uint64), np.array([2]), np.array([3]))
-    popularity = Popularity(weight=0.5, half_life_s=1.0, bucket_s=1)
-
-    with store.read() as view:
-        popularity.load(view)
-
-    assert popularity.bias(np.array([7, 8], np.uint64)).tolist() == [0.5, 0.0]
-    store.close()

@@ -243,8 +243,8 @@ class ServerProcess:
             ("grpc.max_send_message_length", LARGEST),
             ("grpc.max_receive_message_length", LARGEST),
             ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 5_000),
+            ("grpc.max_reconnect_backoff_ms", 500),
         ]
         made = grpc.insecure_channel(f"127.0.0.1:{port or self.port}", options)
         self._channels.append(made)

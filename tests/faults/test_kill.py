@@ -8,10 +8,11 @@ import time
 
 import pytest
 from crash_load import FLAGS, Load, assert_state_is, read_expected
-from requests_to import TITLES, catalogue, event, profile, record, upsert
+from requests_to import TITLES, WHOLE, catalogue, event, profile, record, upsert
 from server_process import alive, wait_for
 
 from rankstream.client import Client, RankstreamError
+from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 
 KILLS = 16
 
@@ -122,6 +123,7 @@ def both_answer(server):
     """Whether new connections reach two processes."""
     reached = set()
     for _ in range(8):
-        with Client(server.target, connections=1) as client:
-            reached.add(client.rank("fan", ["toy"]).served_by.worker)
+        stub = ranking_pb2_grpc.RankingStub(server.channel())
+        request = ranking_pb2.RankRequest(user_id="fan", whole_catalogue=WHOLE)
+        reached.add(stub.Rank(request, timeout=10).served_by.worker)
     return len(reached) == 2

@@ -57,7 +57,8 @@ def test_an_installed_wheel_gives_the_command_and_no_bare_modules(
     shown = subprocess.run(
         [home / "bin/rankstream", "--help"], check=True, capture_output=True, text=True
     )
-    code = "import importlib.util as u, rankstream.server as s; print(u.find_spec('server'), s.__file__)"
+    code = "import importlib.util as u, rankstream.server as s\n"
+    code += "print(u.find_spec('server'), s.__file__)"
     found = subprocess.run(
         [home / "bin/python", "-c", code],
         check=True,

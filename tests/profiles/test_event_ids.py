@@ -145,15 +145,16 @@ def test_versions_that_lost_take_no_place_in_the_history():
 
 
 def test_versions_that_lost_take_no_place_in_the_seen_set():
-    caps = Caps(history=1, seen=3, bucket_ms=100)
-    log = [Logged(0, 1, 5), Logged(0, 2, 10), Logged(0, 3, 60), Logged(0, 2, 50, target=9)]
+    caps = Caps(history=1, seen=4, bucket_ms=100)
+    times = (1, 5), (2, 10), (3, 60), (4, 55), (2, 50)
+    log = [Logged(0, key, time, target=time) for key, time in times]
     store = folded(*[[r] for r in log], recent_cap=1, caps=caps)
     before = store.counted()
 
     store.fold([log[0]])
 
     assert store.counted() == before
-    assert store.seen_targets(0) == [0, 9]
+    assert store.seen_targets(0) == [5, 50, 55, 60]
 
 
 def test_a_reset_forgets_at_once_what_the_same_batch_repeats():
