@@ -19,6 +19,8 @@ Command = Callable[..., None]
 
 # LMDB's longest key, less what the state puts around a user_id (``profiles.stored.chunk_key``).
 _LONGEST_ID_BYTES = 511 - 6
+# The event_id that the server gives an event without one.
+_ASSIGNED_ID_BYTES = 32
 
 
 def _with_settings(command: Command) -> Command:
@@ -76,8 +78,9 @@ def check(settings: Settings) -> Settings:
     if not listen.insecure and not _is_loopback(listen.host):
         problem = f"{listen.host} is not loopback and there is no TLS: say --insecure to allow it"
         raise InvalidArgument(field="host", problem=problem)
-    if settings.limits.max_id_bytes > _LONGEST_ID_BYTES:
-        problem = f"{settings.limits.max_id_bytes}, the state's keys take {_LONGEST_ID_BYTES}"
+    if not _ASSIGNED_ID_BYTES <= settings.limits.max_id_bytes <= _LONGEST_ID_BYTES:
+        range_of = f"{_ASSIGNED_ID_BYTES} to {_LONGEST_ID_BYTES}"
+        problem = f"{settings.limits.max_id_bytes}, expected {range_of}"
         raise InvalidArgument(field="max_id_bytes", problem=problem)
     positive = ("workers", "events_partitions", "max_batch_events", "max_rows", "history_cap")
     for option in options():

@@ -8,8 +8,9 @@ same log gives the same bias, whenever it is replayed.
 
 ``bias = weight * log1p(popularity) / log1p(greatest popularity)``, between 0 and ``weight``.
 
-Stored, a counter is its newest pair (``counters``, 8 bytes) and the older ones (``counters_older``),
-because nearly every event adds to the newest alone: a small value in a dense page.
+Stored, a counter is its newest pair (``counters``, 8 bytes) and the older ones
+(``counters_older``), because nearly every event adds to the newest alone: a small value in a dense
+page.
 """
 
 from __future__ import annotations

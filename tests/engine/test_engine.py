@@ -187,6 +187,18 @@ def test_only_the_first_items_carry_reasons_and_only_where_asked(server):
     assert [len(r) for r in some.reasons] == [1, 1]
 
 
+def test_each_task_of_a_batch_has_its_own_number_of_reasons(server):
+    furnish(server, 9)
+
+    one, three, none = server.rank(
+        task("ann", explained=2, reasons=1), task("bob", explained=1, reasons=3), task("cat")
+    )
+
+    assert [len(r) for r in one.reasons] == [1, 1]
+    assert [len(r) for r in three.reasons] == [3]
+    assert none.reasons == []
+
+
 def test_missing_candidates_are_reported_and_excluded_ones_are_not(server):
     furnish(server, 8)
     wanted = ["i1", "i3", "unknown", "i2", "i7"]

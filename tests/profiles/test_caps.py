@@ -101,11 +101,23 @@ def test_purging_leaves_no_byte_of_what_it_purges():
     assert store.profile(0).watermark_ms == 1_500
 
 
-def test_an_archive_of_small_chunks_is_rewritten():
-    log = clicks(6_000, type="impression")
+def test_a_rewritten_archive_repeats_nothing_that_is_stored_elsewhere():
+    store = folded(*in_batches(clicks(1_000), 40))
+
+    store.fold([Logged(0, 0, 499, type=RESET)])
+
+    assert len(store.settled[0]) == 255 * 32
+    assert sum(map(len, store.archive(0))) == (500 - 255) * 32
+
+
+def test_an_archive_never_has_many_small_chunks():
+    log = clicks(3_000, type="impression")
     store = MemoryProfiles(settings_of(CAPS, recent_cap=2))
+    chunks = []
 
-    store.fold_all(in_batches(log, 20))
+    for batch in in_batches(log, 20):
+        store.fold(batch)
+        chunks.append(len(store.archive(0)))
 
-    assert len(store.archive(0)) <= 64 + 5_120 // 127
+    assert 50 < max(chunks) <= 64 + 5_120 // 127
     assert store.seen_bytes(0) == seen_bytes(CAPS, log, 0)

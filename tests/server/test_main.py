@@ -91,6 +91,7 @@ def test_flags_of_yes_and_no_have_both(tmp_path):
         ({**EMBEDDED, "events_partitions": 0}, "events_partitions"),
         ({**EMBEDDED, "max_rows": -1}, "max_rows"),
         ({**EMBEDDED, "max_id_bytes": 506}, "max_id_bytes"),
+        ({**EMBEDDED, "max_id_bytes": 31}, "max_id_bytes"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(values, field):

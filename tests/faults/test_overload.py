@@ -1,0 +1,129 @@
+"""More than the server can do: refused at once with a time to come back, and no crash."""
+
+import os
+import signal
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from requests_to import TITLES, WHOLE, after, catalogue, event, ids_of, rank, record, upsert
+from server_process import wait_for
+
+from rankstream.proto.v1 import encoder_pb2, ranking_pb2
+
+QUEUED = 8
+StatusCode = grpc.StatusCode
+
+
+@pytest.fixture(scope="module")
+def server(serve_shared):
+    flags = {"max_queued": QUEUED, "max_batch_requests": 2, "default_timeout_s": 5.0}
+    started = serve_shared(**flags).start()
+    upsert(started, catalogue())
+    return started
+
+
+@pytest.fixture(autouse=True)
+def _the_same_processes_answer_afterwards(server):
+    pids = server.children()
+    yield
+    assert set(ids_of(rank(server, "after", list(TITLES)))) == set(TITLES)
+    assert server.children() == pids
+
+
+@contextmanager
+def stopped(server):
+    """The worker is stopped meanwhile, so that all that is asked meets it at once."""
+    worker = server.children()["worker-0"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def ask(server, **fields):
+    return ranking_pb2.RankRequest(user_id="crowd", whole_catalogue=WHOLE, **fields)
+
+
+def test_a_full_queue_refuses_with_a_time_to_retry(server):
+    with stopped(server):
+        calls = [server.ranking.Rank.future(ask(server), timeout=20) for _ in range(400)]
+
+    codes = [call.code() for call in calls]
+    assert set(codes) == {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED}
+    refused = calls[codes.index(StatusCode.RESOURCE_EXHAUSTED)]
+    assert f"its limit is {QUEUED}" in refused.details()
+    retry = error_details_pb2.RetryInfo()
+    assert rpc_status.from_call(refused).details[0].Unpack(retry)
+    assert 0 < retry.retry_delay.ToMilliseconds() < 5000
+
+
+def test_a_batch_larger_than_the_queue_is_refused_whole(server):
+    batch = ranking_pb2.BatchRankRequest(requests=[ask(server)] * (QUEUED + 1))
+
+    with pytest.raises(grpc.RpcError) as caught:
+        server.ranking.BatchRank(batch, timeout=10)
+
+    assert caught.value.code() == StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_texts_beyond_the_queue_are_refused(server):
+    with pytest.raises(grpc.RpcError) as caught:
+        server.encoder.Embed(encoder_pb2.EmbedRequest(texts=["x"] * (QUEUED + 1)), timeout=10)
+
+    assert caught.value.code() == StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_deadlines_that_pass_while_nobody_looks(server):
+    with stopped(server):
+        calls = [server.ranking.Rank.future(ask(server), timeout=0.1) for _ in range(100)]
+        assert {call.code() for call in calls} == {StatusCode.DEADLINE_EXCEEDED}
+
+
+def test_callers_that_go_away(server):
+    with stopped(server):
+        calls = [server.ranking.Rank.future(ask(server), timeout=20) for _ in range(100)]
+        for call in calls:
+            call.cancel()
+    assert {call.code() for call in calls} == {StatusCode.CANCELLED}
+
+
+def test_callers_that_go_away_while_they_wait_for_a_token(server):
+    token = record(server, event("crowd", "toy"))
+    never = token[:-8] + (1 << 40).to_bytes(8, "little")
+    calls = [
+        server.ranking.Rank.future(ask(server, read_after=after(never)), timeout=20)
+        for _ in range(50)
+    ]
+    rank(server, "crowd", ["toy"])
+    for call in calls:
+        call.cancel()
+    assert {call.code() for call in calls} == {StatusCode.CANCELLED}
+
+
+@pytest.mark.parametrize("timeout", [1e-6, 0.0, -1.0])
+def test_no_time_at_all(server, timeout):
+    with pytest.raises(grpc.RpcError) as caught:
+        server.ranking.Rank(ask(server), timeout=timeout)
+
+    assert caught.value.code() == StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("timeout", [None, 1e9])
+def test_all_the_time_there_is(server, timeout):
+    assert server.ranking.Rank(ask(server), timeout=timeout).items
+
+
+def test_no_deadline_is_given_one(server):
+    token = record(server, event("crowd", "toy"))
+    never = token[:-8] + (1 << 40).to_bytes(8, "little")
+    request = ask(server, read_after=after(never, 9_999))
+
+    call = server.ranking.Rank.future(request)
+
+    # The server's own 5 s end it before the 9,999 ms that the request would wait.
+    wait_for(call.done, "an answer", 9)
+    assert call.code() == StatusCode.DEADLINE_EXCEEDED
