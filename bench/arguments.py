@@ -33,9 +33,7 @@ def read_arguments(doc: str) -> Arguments:
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--prepare", action="store_true", help="make the cached state and end")
     parser.add_argument("--quick", action="store_true", help="within 60 s; leaves keys out")
-    parser.add_argument(
-        "--cache", type=Path, default=Path(".cache/bench"), help="default: %(default)s"
-    )
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="write the result there, as JSON")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     given = parser.parse_args()

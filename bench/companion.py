@@ -12,7 +12,25 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+
+class Waiting(Protocol):
+    """Whatever begins on a word."""
+
+    def wait_ready(self) -> None:
+        """Returns when it can begin at once."""
+
+    def begin(self) -> None:
+        """Gives the word."""
+
+
+def begin_together(*waiting: Waiting) -> None:
+    """Lets all of them begin as soon as each is ready."""
+    for one in waiting:
+        one.wait_ready()
+    for one in waiting:
+        one.begin()
 
 
 class CompanionFailed(Exception):
@@ -27,18 +45,20 @@ class Companion:
 
     @classmethod
     def start(cls, script: str, spec: Mapping[str, Any]) -> Companion:
-        """Starts a script of this folder and waits until it is ready.
+        """Starts a script of this folder."""
+        command = [sys.executable, str(Path(__file__).with_name(script)), json.dumps(spec)]
+        return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+
+    def wait_ready(self) -> None:
+        """Returns when it can begin at once.
 
         Raises:
             CompanionFailed: it ended.
         """
-        command = [sys.executable, str(Path(__file__).with_name(script)), json.dumps(spec)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            msg = f"{script} ended with status {process.wait()} before it was ready"
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != b"ready\n":
+            msg = f"a generator ended with status {self.process.wait()} before it was ready"
             raise CompanionFailed(msg)
-        return cls(process)
 
     def begin(self) -> None:
         """Gives the word."""

@@ -89,10 +89,14 @@ class Visible:
 
 @dataclass(frozen=True, slots=True)
 class RunningProbes:
-    """A prober that has connected."""
+    """A prober's process."""
 
     folder: tempfile.TemporaryDirectory[str]
     companion: Companion
+
+    def wait_ready(self) -> None:
+        """Returns when it has connected and warmed up."""
+        self.companion.wait_ready()
 
     def begin(self) -> None:
         """Lets it send."""

@@ -25,7 +25,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from companion import Companion, await_word, read_spec, report
+from companion import Companion, await_word, begin_together, read_spec, report
 from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<I")
@@ -67,7 +67,7 @@ class Load:
     def run(self, requests: Sequence[bytes]) -> LoadResult:
         """Starts it, begins at once and waits."""
         running = self.start(requests)
-        running.begin()
+        begin_together(running)
         return running.result()
 
 
@@ -115,10 +115,14 @@ def percentile(values: NDArray[np.float64], percent: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RunningLoad:
-    """A generator that has connected and warmed up."""
+    """A generator's process."""
 
     folder: tempfile.TemporaryDirectory[str]
     companion: Companion
+
+    def wait_ready(self) -> None:
+        """Returns when it has connected and warmed up."""
+        self.companion.wait_ready()
 
     def begin(self) -> None:
         """Lets it send."""

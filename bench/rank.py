@@ -30,7 +30,7 @@ from pathlib import Path
 import plain_service
 from arguments import read_arguments
 from broker import running_broker
-from companion import Companion
+from companion import Companion, begin_together
 from environment import environment
 from load import Load
 from prefill import Sizes, copy, prepare
@@ -89,8 +89,7 @@ class Latencies:
         seconds = self._bench.seconds + 1.0
         count, seed = int(_EVENTS_RATE * seconds), SEED + 500 + repeat
         traffic = Traffic(self._bench.bootstrap, _TOPIC, count, _EVENTS_RATE, seed).start()
-        traffic.begin()
-        p99 = self._candidates("c256_under_5000", repeat)
+        p99 = self._candidates("c256_under_5000", repeat, traffic)
         traffic.result()
         return p99
 
@@ -101,9 +100,11 @@ class Latencies:
         self._bench.report.add_result("whole_100k", repeat, found.summary())
         return found.percentile_ms(99)
 
-    def _candidates(self, case: str, repeat: int) -> float:
+    def _candidates(self, case: str, repeat: int, *beside: Companion) -> float:
         load = Load(self._address, RANK, self._bench.seconds, rate=_RATE, seed=repeat)
-        found = load.run(rank_candidates(500, SEED + repeat))
+        running = load.start(rank_candidates(500, SEED + repeat))
+        begin_together(*beside, running)
+        found = running.result()
         self._bench.report.add_result(case, repeat, found.summary())
         return found.percentile_ms(99)
 
@@ -126,6 +127,7 @@ class Batches:
     def peer(self, data_dir: Path) -> Iterator[Companion]:
         """The plain service over the same state."""
         companion = plain_service.start(data_dir, self._users, self._port)
+        companion.wait_ready()
         yield companion
         companion.begin()
         companion.result()
@@ -179,15 +181,16 @@ def measure_restart(bench: Bench, data_dir: Path) -> None:
 
 def measure_memory(bench: Bench, full: Path, empty: Path) -> None:
     """Private memory of a second worker, with and without a catalogue."""
-    ratios = []
+    extra = []
     segments = sum(f.stat().st_blocks * 512 for f in full.glob("segments/generation-*/*"))
     for repeat in range(1, REPEATS + 1):
         with_items = _second_worker_bytes(bench, full, "rankstream.")
         without = _second_worker_bytes(bench, empty, "empty.")
         found = {"segments_bytes": segments, "with_items": with_items, "without": without}
         bench.report.add_result("memory", repeat, found)
-        ratios.append(segments / max(1, with_items - without))
-    bench.report.add_ratio("rank.memory.segments_vs_second_worker", ratios, [1.0] * len(ratios))
+        extra.append(max(1, with_items - without))
+    whole = [segments] * len(extra)
+    bench.report.add_ratio("rank.memory.segments_vs_second_worker", whole, extra)
 
 
 def _second_worker_bytes(bench: Bench, data_dir: Path, prefix: str) -> int:
@@ -230,7 +233,7 @@ def main() -> int:
     }
     report = Report(environment(arguments.cache, SEED, peers), workload)
     with tempfile.TemporaryDirectory(dir=arguments.cache) as scratch, running_broker() as bootstrap:
-        seconds = 1.5 if arguments.quick else 5.0
+        seconds = 1.0 if arguments.quick else 5.0
         _run(Bench(report, bootstrap, state, Path(scratch), seconds), arguments.quick)
     return 0 if report.print_and_write(arguments.out) else 1
 

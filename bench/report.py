@@ -102,4 +102,6 @@ class Report:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{k} {_shown(v)}" for k, v in value.items() if v != {}) + ")"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)

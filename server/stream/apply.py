@@ -12,6 +12,7 @@ from rankstream.kernels.murmur2 import partitions_of
 from rankstream.server.catalog.popularity import Popularity, Touched, add_counts
 from rankstream.server.profiles.fold import fold_batch
 from rankstream.server.profiles.interaction import EVENT
+from rankstream.server.profiles.seen import seen_targets
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import StoredProfiles, write_changes
 from rankstream.server.store import Txn
@@ -103,4 +104,6 @@ def warm_up_fold(fold: FoldSettings) -> None:
     events["event_time_ms"] = events["event_key"] = np.arange(count)
     events["type"] = 1 + np.arange(count) % 2
     fold_batch(fold, _Nobody(), np.zeros(count, np.int32), 1, events)
+    # An archive's rewrite uses what reading a seen set does.
+    seen_targets(fold, b"", b"", [])
     partitions_of([b"nobody"], 1)
