@@ -97,5 +97,5 @@ def _guarded(handler: Handler) -> Handler:
 
 def _clean(text: str) -> str:
     """Printable, on one line, bounded: a message may quote what a caller sent."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:2000])
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:500])
     return shown.encode(errors="backslashreplace").decode()

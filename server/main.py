@@ -11,11 +11,36 @@ from typing import Any
 
 import click
 
+from rankstream.server.announce import MAX_PARTITIONS
 from rankstream.server.child import REFUSED, configure_logging
 from rankstream.server.config import Option, Settings, from_mapping, options
 from rankstream.server.errors import InvalidArgument, RankstreamError, StateRefused
 
 Command = Callable[..., None]
+
+# The least value of a numeric setting where it is not 1.
+_LEAST: dict[str, float] = {
+    "allowed_skew_s": 0,
+    "attributes_weight": 0,
+    "bias_weight": 0,
+    "bucket_s": 60,
+    "cache_mib": 0,
+    "default_wait_ms": 0,
+    "drain_s": 0,
+    "events_retention_ms": -1,
+    "fetch_max_wait_ms": 0,
+    "kernels": 0,
+    "linger_ms": 0,
+    "longest_backoff_s": 0,
+    "max_exclusions": 0,
+    "max_explained": 0,
+    "max_reasons": 0,
+    "max_tags": 0,
+    "max_tokens": 0,
+    "max_wait_ms": 0,
+    "publish_timeout_s": 0.1,
+    "text_weight": 0,
+}
 
 # LMDB's longest key, less what the state puts around a user_id (``profiles.stored.chunk_key``).
 _LONGEST_ID_BYTES = 511 - 6
@@ -82,12 +107,25 @@ def check(settings: Settings) -> Settings:
         range_of = f"{_ASSIGNED_ID_BYTES} to {_LONGEST_ID_BYTES}"
         problem = f"{settings.limits.max_id_bytes}, expected {range_of}"
         raise InvalidArgument(field="max_id_bytes", problem=problem)
-    positive = ("workers", "events_partitions", "max_batch_events", "max_rows", "history_cap")
+    limits = settings.limits
+    for name, most in (("events_partitions", MAX_PARTITIONS), ("port", 65_535), ("workers", 64)):
+        _require_at_most(settings, name, most)
+    for name in ("max_batch_rank_entries", "max_texts"):
+        # Otherwise a request within its limit would find the queue too small for ever.
+        _require_at_most(settings, name, limits.max_queued)
     for option in options():
         value = getattr(getattr(settings, option.section), option.name)
-        if option.name in positive and value < 1:
-            raise InvalidArgument(option.name, f"{value}, expected at least 1")
+        least = _LEAST.get(option.name, 1)
+        if option.type in (int, float) and not value >= least:
+            raise InvalidArgument(option.name, f"{value}, expected at least {least}")
     return settings
+
+
+def _require_at_most(settings: Settings, name: str, most: int) -> None:
+    (section,) = [o.section for o in options() if o.name == name]
+    value = getattr(getattr(settings, section), name)
+    if value > most:
+        raise InvalidArgument(name, f"{value}, expected at most {most}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -57,7 +57,7 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: s
     elif kind is None:
         problem = "not set: give item_ids, item_keys or whole_catalogue"
         raise InvalidArgument(field + "candidates", problem)
-    default_k = min(_DEFAULT_K, limits.max_k) if keys is None else len(keys)
+    default_k = min(_DEFAULT_K, limits.max_k) if keys is None else min(len(keys), limits.max_k)
     k = request.k if request.HasField("k") else default_k
     if keys is not None:
         k = min(k, len(keys))

@@ -82,8 +82,8 @@ class RankRequest(google.protobuf.message.Message):
     """Echoed in the answer and in logs."""
     user_id: builtins.str
     k: builtins.int
-    """How many to return. Unset: 10 from the whole catalogue, all of given candidates. Larger than
-    what there is: all there is.
+    """How many to return. Unset: 10 from the whole catalogue, all of given candidates (at most the
+    limit max_k). Larger than what there is: all there is.
     """
     exclude_seen: builtins.bool
     """Leaves out what this user has already acted on (the retained set, see GetServerInfo)."""

@@ -24,8 +24,9 @@ from rankstream.kernels import KeyTable
 from rankstream.kernels.counters import levels_of, merge_counts
 from rankstream.server.store import Txn, View
 
-# Buckets of one item that are kept: the newest. A set that only grows, so the order of arrival
-# cannot matter; with the default width, the last 64 days on which the item was touched.
+# Buckets of one item that are kept: the newest; with the default width, the last 64 days on which
+# the item was touched. The set of touched buckets only grows, so the order of arrival does not
+# matter, but for one corner: a correction that empties a bucket of an item with 64 others.
 MAX_BUCKETS = 64
 _PAIR_BYTES = 8
 _NONE = b"\0" * _PAIR_BYTES

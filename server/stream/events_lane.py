@@ -87,6 +87,10 @@ class EventsLane:
         """Handed to the writer up to here, by partition."""
         return dict(self._next)
 
+    def waiting(self) -> set[int]:
+        """Partitions whose dead letters are on their way."""
+        return set(list(self._held))
+
     def reopen(self) -> None:
         """Asks for a new consumer at the positions reached; for a watchdog."""
         self._reopen.set()

@@ -30,6 +30,9 @@ class Lane(Protocol):
     def positions(self) -> dict[int, int]:
         """Handed to the writer up to here, by partition."""
 
+    def waiting(self) -> set[int]:
+        """Partitions that stand still on purpose: their records are being worked on."""
+
     def reopen(self) -> None:
         """Asks for a new consumer."""
 
@@ -66,9 +69,7 @@ class LogGuard:
         self._stall_s = stall_s
         self._refuse = refuse
         self._stopping = threading.Event()
-        self._progress = {
-            topic: (lane.positions(), time.monotonic()) for topic, lane in lanes.items()
-        }
+        self._progress: dict[tuple[str, int], tuple[int, float]] = {}
 
     def stop(self) -> None:
         """Ends ``run`` soon."""
@@ -112,11 +113,23 @@ class LogGuard:
             self._watch(topic, positions, ends)
 
     def _watch(self, topic: str, positions: dict[int, int], ends: dict[int, int]) -> None:
-        last, since = self._progress[topic]
-        behind = any(position < ends[p] for p, position in positions.items())
-        if positions != last or not behind:
-            self._progress[topic] = (positions, time.monotonic())
-        elif time.monotonic() - since > self._stall_s:
-            log.warning("%s: no progress at %s while the log ends at %s", topic, positions, ends)
+        """Reopens a lane of which one partition stands still although it could move."""
+        now, waiting = time.monotonic(), self._lanes[topic].waiting()
+        stuck = []
+        for partition, position in positions.items():
+            last, since = self._progress.get((topic, partition), (-1, now))
+            moving = position != last or position >= ends[partition] or partition in waiting
+            if moving:
+                self._progress[topic, partition] = (position, now)
+            elif now - since > self._stall_s:
+                stuck.append(partition)
+        if stuck:
+            log.warning(
+                "%s: partitions %s stand still at %s, the log ends at %s",
+                topic,
+                stuck,
+                positions,
+                ends,
+            )
             self._lanes[topic].reopen()
-            self._progress[topic] = (positions, time.monotonic())
+            self._progress |= {(topic, p): (positions[p], now) for p in stuck}

@@ -80,12 +80,17 @@ class ItemsLane:
         self._letters = letters
         self._put = put
         self._page = page
+        self._busy = False
         self._stopping = threading.Event()
         self._reopen = threading.Event()
 
     def positions(self) -> dict[int, int]:
         """Handed to the writer up to here, by partition."""
         return {0: self._next}
+
+    def waiting(self) -> set[int]:
+        """The partition, while its records are being encoded or dead-lettered."""
+        return {0} if self._busy else set()
 
     def reopen(self) -> None:
         """Asks for a new consumer at the position reached; for a watchdog."""
@@ -119,7 +124,9 @@ class ItemsLane:
         self._page.set_partition(slot_of("items", 0), consumer.highwater(0), RUNNING)
         for chunk in chunks:
             self._page.fetched()
+            self._busy = True
             self._take(chunk, consumer)
+            self._busy = False
 
     def _take(self, chunk: Chunk, consumer: LogConsumer) -> None:
         records, letters = self._decode(chunk)

@@ -138,7 +138,7 @@ class Publisher:
             except MessageSizeTooLargeError:
                 problem = f"its record is larger than {self._max_record_bytes} bytes"
                 pending.settle(index, InvalidArgument(f"entry[{index}]", problem))
-            except KafkaError as error:
+            except Exception as error:  # noqa: BLE001 - every record must have an outcome
                 pending.settle(index, Unavailable(f"the log at {self._servers}: {error}"))
             else:
                 _settle_later(pending, index, future)

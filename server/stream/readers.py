@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from rankstream.server.store import Store
 
@@ -29,10 +30,16 @@ class Held:
 
 
 class ReaderWatch:
-    """A chore of the writer."""
+    """A chore of the writer.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: whose readers.
+        supervisor: only its children are killed, never a backup tool.
+    """
+
+    def __init__(self, store: Store, supervisor: int) -> None:
         self._store = store
+        self._supervisor = supervisor
         self._held: dict[tuple[int, str], Held] = {}
 
     def look(self) -> None:
@@ -42,7 +49,7 @@ class ReaderWatch:
         behind = {
             (pid, thread): txn
             for pid, thread, txn in self._store.readers()
-            if txn < newest and pid != os.getpid()
+            if txn < newest and pid != os.getpid() and _parent(pid) == self._supervisor
         }
         self._held = {who: self._known(who, txn, now) for who, txn in behind.items()}
         for (pid, _), held in self._held.items():
@@ -53,3 +60,12 @@ class ReaderWatch:
     def _known(self, who: tuple[int, str], txn: int, now: float) -> Held:
         held = self._held.get(who)
         return held if held is not None and held.txn == txn else Held(txn, now)
+
+
+def _parent(pid: int) -> int:
+    """The process id of a process's parent; -1 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return -1
+    return int(fields.rpartition(")")[2].split()[1])

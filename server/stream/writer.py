@@ -8,6 +8,7 @@ until it goes through; meanwhile the lanes' queue fills, they stop polling, and 
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import time
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Writer:
         self._store = store
         self._page = page
         self._queue: queue.Queue[Work | None] = queue.Queue(_QUEUED_COMMITS)
-        reap = Chore(_READER_CHECK_S, ReaderWatch(store).look)
+        reap = Chore(_READER_CHECK_S, ReaderWatch(store, os.getppid()).look)
         self._chores = [*chores, reap, Chore(0.2, page.beat)]
         self._due = [0.0] * len(self._chores)
 

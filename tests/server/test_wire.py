@@ -64,7 +64,7 @@ REFUSED = [
     (request(**ids("a", "b", "c" * 9)), "item_ids.item_ids[2]", "longer than 8 bytes"),
     (request(**keys(1, 2, 3, 4, 5)), "item_keys.item_keys", "5 candidates, the limit is 4"),
     (request(**WHOLE, k=4), "k", "4, the limit is 3"),
-    (request(**ids(*"abcd")), "k", "4, the limit is 3"),
+    (request(**ids(*"abcd"), k=4), "k", "4, the limit is 3"),
     (request(**WHOLE, k=2**32 - 1), "k", "the limit is 3"),
     (request(**WHOLE, excludeItemIds=["a", "b", "c"]), "exclude_item_ids", "3 exclusions"),
     (request(**WHOLE, explain={"items": 6}), "explain.items", "6, the limit is 5"),

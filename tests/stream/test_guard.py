@@ -35,9 +35,13 @@ class Lane:
     def __init__(self, positions):
         self.at = positions
         self.reopened = 0
+        self.held = set()
 
     def positions(self):
         return dict(self.at)
+
+    def waiting(self):
+        return self.held
 
     def reopen(self):
         self.reopened += 1
@@ -119,8 +123,31 @@ def test_a_lane_that_does_not_move_while_the_log_is_ahead_is_reopened(watch):
     watched.broker.ends["events", 1] = 6
 
     watched.guard.look()
+    watched.guard.look()
 
     assert (watched.events.reopened, watched.items.reopened) == (1, 0)
+
+
+def test_a_partition_that_stands_still_is_noticed_while_another_moves(watch):
+    watched = watch(stall_s=-1.0)
+    watched.broker.ends |= {("events", 0): 99, ("events", 1): 99}
+
+    watched.guard.look()
+    watched.events.at[0] += 1
+    watched.guard.look()
+
+    assert watched.events.reopened == 1
+
+
+def test_a_partition_that_waits_for_its_dead_letters_is_left_alone(watch):
+    watched = watch(stall_s=-1.0)
+    watched.broker.ends["events", 1] = 99
+    watched.events.held = {1}
+
+    watched.guard.look()
+    watched.guard.look()
+
+    assert watched.events.reopened == 0
 
 
 def test_a_lane_gets_its_time_before_it_is_reopened(watch):

@@ -1,6 +1,7 @@
 """Readers that pin pages: an idle one is left alone, a stuck one ends, a dead one is forgotten."""
 
 import signal
+import os
 import subprocess
 import sys
 
@@ -60,7 +61,7 @@ def commit(store, version):
 
 
 def test_a_reader_that_stays_behind_is_killed_after_its_time(store, reader, monkeypatch):
-    watch = ReaderWatch(store)
+    watch = ReaderWatch(store, os.getpid())
     tell(reader, "hold")
     watch.look()
     commit(store, 1)
@@ -77,7 +78,7 @@ def test_a_reader_that_stays_behind_is_killed_after_its_time(store, reader, monk
 
 def test_a_reader_that_holds_nothing_or_the_newest_is_left_alone(store, reader, monkeypatch):
     monkeypatch.setattr(readers_module, "STUCK_S", -1.0)
-    watch = ReaderWatch(store)
+    watch = ReaderWatch(store, os.getpid())
     tell(reader, "glance")
     for version in range(3):
         commit(store, version)
@@ -93,7 +94,7 @@ def test_a_reader_that_holds_nothing_or_the_newest_is_left_alone(store, reader, 
 
 def test_the_writers_own_reader_is_left_alone(store, monkeypatch):
     monkeypatch.setattr(readers_module, "STUCK_S", -1.0)
-    watch = ReaderWatch(store)
+    watch = ReaderWatch(store, os.getpid())
 
     with store.read() as view:
         commit(store, 1)
@@ -101,3 +102,4 @@ def test_the_writers_own_reader_is_left_alone(store, monkeypatch):
         watch.look()
 
         assert view.head().catalogue_version == 0
+
