@@ -103,7 +103,7 @@ def configure_logging(name: str) -> None:
     form = f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
     # Reconnecting to a broker that is away would fill the log; the guard says it once a look.
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def _die_with(parent: int) -> None:

@@ -151,6 +151,8 @@ class DeadLetters:
             self._producer = kafka.KafkaProducer(
                 bootstrap_servers=self._servers,
                 acks="all",
+                # An idempotent one never sends again once a batch has expired; twice is harmless.
+                enable_idempotence=False,
                 linger_ms=5,
                 max_block_ms=5_000,
                 bootstrap_timeout_ms=5_000,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,6 +21,9 @@ from rankstream.server.errors import InvalidArgument, Overloaded, RankstreamErro
 log = logging.getLogger(__name__)
 
 _BUFFER_BYTES_PER_REQUEST = 64 << 20
+# An idempotent producer of kafka-python 3.0 that has let a sent batch expire never sends again. So
+# none expires: callers give up by themselves, and the bytes count until the broker has them.
+_NEVER_MS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class _Pending:
     loop: asyncio.AbstractEventLoop
     outcomes: list[Outcome | None]
     answered: asyncio.Future[list[Outcome]]
+    release: Callable[[], None]
     lock: threading.Lock = field(default_factory=threading.Lock)
     left: int = 0
 
@@ -61,6 +65,7 @@ class _Pending:
             self.loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
+        self.release()
         if not self.answered.done():
             self.answered.set_result([o for o in self.outcomes if o is not None])
 
@@ -108,10 +113,14 @@ class Publisher:
             raise Overloaded(msg, retry_after_s=0.5)
         loop = asyncio.get_running_loop()
         outcomes: list[Outcome | None] = [None] * len(records)
-        pending = _Pending(loop, outcomes, loop.create_future(), left=len(records))
+
+        def release() -> None:
+            self._queued_bytes -= size
+
+        pending = _Pending(loop, outcomes, loop.create_future(), release, left=len(records))
         self._queued_bytes += size
+        loop.run_in_executor(self._thread, self._send_all, topic, records, pending)
         try:
-            loop.run_in_executor(self._thread, self._send_all, topic, records, pending)
             return await asyncio.wait_for(pending.answered, self._timeout_s)
         except TimeoutError:
             msg = (
@@ -119,20 +128,22 @@ class Publisher:
                 "records may or may not be in the log; repeat with the same event_id"
             )
             raise Unavailable(msg) from None
-        finally:
-            self._queued_bytes -= size
 
     def close(self) -> None:
-        """Sends what is buffered and ends."""
+        """Sends what is buffered, if a broker takes it in time, and ends."""
         self._thread.shutdown(wait=True)
         if self._producer is not None:
-            self._producer.close(timeout=self._timeout_s)
+            try:
+                self._producer.close(timeout=self._timeout_s)
+            except KafkaError as error:
+                log.warning("ended with records that no broker took: %s", error)
 
     def _send_all(self, topic: str, records: Sequence[Outgoing], pending: _Pending) -> None:
         for index, record in enumerate(records):
             if pending.answered.done():
                 # Its caller has gone; with the broker away, each send would block for long.
-                return
+                pending.settle(index, Unavailable("its caller has gone"))
+                continue
             try:
                 future = self._connected().send(topic, record.value, record.key)
             except MessageSizeTooLargeError:
@@ -161,7 +172,7 @@ class Publisher:
                 max_block_ms=timeout_ms,
                 bootstrap_timeout_ms=timeout_ms,
                 request_timeout_ms=max(1_000, timeout_ms // 2),
-                delivery_timeout_ms=timeout_ms,
+                delivery_timeout_ms=_NEVER_MS,
                 allow_auto_create_topics=False,
             )
         return self._producer
