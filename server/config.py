@@ -50,7 +50,10 @@ class Kafka:
     events_partitions: int = option(4, "partitions of a newly created events topic")
     events_retention_ms: int = option(-1, "retention of a newly created events topic; -1: for ever")
     replication_factor: int = option(1, "replicas of newly created topics")
-    fetch_max_wait_ms: int = option(5, "longest wait of one fetch, ms")
+    fetch_max_wait_ms: int = option(
+        100, "longest wait of one fetch, ms; a broker answers as soon as there is a record"
+    )
+    poll_pace_ms: int = option(3, "least time between polls while few events arrive, ms")
     linger_ms: int = option(2, "how long the producer gathers records, ms")
     publish_timeout_s: float = option(10.0, "longest wait for the log to acknowledge a write, s")
     max_batch_events: int = option(8000, "events in one commit at most")
@@ -124,7 +127,8 @@ class Limits:
     max_queued: int = option(2_048, "entries waiting for the engine in one worker")
     max_batch_requests: int = option(64, "entries the engine computes together")
     default_timeout_s: float = option(10.0, "deadline of a call that gives none, s")
-    max_record_bytes: int = option(1 << 20, "largest Kafka record, bytes")
+    # Below a broker's own limit (1,048,588 by default), which counts the key and the batch too.
+    max_record_bytes: int = option(1_000_000, "largest Kafka record, bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,19 @@ class Queries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picked:
-    """The best rows of one task, best first, and the candidates that do not exist."""
+    """The best rows of one task, best first, and the candidates that do not exist.
+
+    Attributes:
+        rows: ``int32 [K]``.
+        scores: ``float32 [K]``.
+        missing: indices among the candidates.
+        positions: where the rows stand among the candidates ``int64 [K]``; None: none were given.
+    """
 
     rows: NDArray[np.int32]
     scores: NDArray[np.float32]
     missing: list[int]
+    positions: NDArray[np.int64] | None = None
 
 
 class Engine:
@@ -96,7 +104,7 @@ class Engine:
             picked = self._pick(tasks, queries, excluded)
             clock.lap("score")
             parts, reasons = self._explain(view, tasks, profiles.histories, queries, picked)
-            names = self._names(view, picked)
+            names = self._names(view, tasks, picked)
             applied = view.positions()
             clock.lap("explain")
         times = clock.times(len(tasks))
@@ -205,8 +213,9 @@ class Engine:
         picked = []
         for i, b in enumerate(chosen):
             end = min(int(found.counts[i]), tasks[b].k)
-            best = candidates[i][found.positions[i, :end]]
-            picked.append(Picked(best, found.scores[i, :end], missing[i]))
+            positions = found.positions[i, :end]
+            best = candidates[i][positions]
+            picked.append(Picked(best, found.scores[i, :end], missing[i], positions))
         return picked
 
     def _explain(
@@ -224,9 +233,15 @@ class Engine:
         reasons = self._explainer.reasons(view, histories, queries, wanted, limits)
         return parts, reasons
 
-    def _names(self, view: View, picked: list[Picked]) -> list[list[str]]:
-        keys = self._catalogue.keys
-        return [item_ids(view, keys[p.rows]) for p in picked]
+    def _names(self, view: View, tasks: list[RankTask], picked: list[Picked]) -> list[list[str]]:
+        """The item_ids of the rows: the request's own where it gave them, else as stored."""
+        keys, found = self._catalogue.keys, []
+        for task, best in zip(tasks, picked, strict=True):
+            if task.names is not None and best.positions is not None:
+                found.append([task.names[i] for i in best.positions.tolist()])
+            else:
+                found.append(item_ids(view, keys[best.rows]))
+        return found
 
 
 def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import gc
 import logging
 import os
 import signal
@@ -52,12 +53,15 @@ from rankstream.server.stream.topics import (
     ensure_topics,
     log_bounds,
 )
-from rankstream.server.stream.writer import Chore, Writer
+from rankstream.server.stream.writer import Writer
 from rankstream.server.types import Lane, Position
 
 log = logging.getLogger(__name__)
 
 _BIAS_S = 1.0
+_CHECKPOINT_S = 0.25
+# Lists of a batch's values come and go by the thousand; none of them are in cycles.
+_GC_THRESHOLDS = (200_000, 50, 100)
 _LOCK_WAIT_S = 10.0
 _RETRY_S = 0.5
 
@@ -114,6 +118,9 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
             # Before its first look at the log there is nothing to read, and nowhere to write to.
             control.send("state")
         control.send("ready")
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         Ingest(settings, state, found, layout, encoder, paths).run(stopping)
     state.store.close()
 
@@ -167,8 +174,8 @@ class Ingest:
         self._paths = paths
         self._failure: BaseException | None = None
         kafka = settings.kafka
-        bias = BiasFile(state, paths)
-        self._writer = Writer(state.store, state.page, [Chore(_BIAS_S, bias.refresh)])
+        self._bias = BiasFile(state, paths)
+        self._writer = Writer(state.store, state.page)
         self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
         folder = EventFolder(state.fold, state.popularity)
         template = ItemTemplate.parse(encoder_settings(settings, paths).template)
@@ -185,6 +192,7 @@ class Ingest:
             put=self._writer.put,
             page=state.page,
             max_records=kafka.max_batch_events,
+            pace_s=kafka.poll_pace_ms / 1000,
         )
         self._items = ItemsLane(
             _opener(settings, found.topics.items),
@@ -222,6 +230,10 @@ class Ingest:
             self._start(r, n) for r, n in ((self._events.run, "events"), (self._items.run, "items"))
         ]
         self._start(self._guard.run, "guard")
+        self._start(lambda: _every(_BIAS_S, stopping, self._bias.refresh), "bias")
+        self._start(
+            lambda: _every(_CHECKPOINT_S, stopping, self._state.store.checkpoint), "checkpoints"
+        )
         self._start(lambda: self._stop_when(stopping, lanes), "stopper")
         self._writer.run()
         if self._failure is not None:
@@ -251,6 +263,11 @@ class Ingest:
             lane.join()
         self._letters.close()
         self._writer.stop()
+
+
+def _every(period_s: float, stopping: threading.Event, run: Callable[[], None]) -> None:
+    while not stopping.wait(period_s):
+        run()
 
 
 class BiasFile:

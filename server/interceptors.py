@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 import grpc
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -69,17 +70,17 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         found = await continuation(details)
         if found is None or found.unary_unary is None:
             return found
+        handler = cast(Handler, found.unary_unary)
+        # Read in there: what gRPC cannot read, it answers with UNKNOWN and logs with a traceback.
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(cast(Handler, found.unary_unary)),
-            found.request_deserializer,
-            found.response_serializer,
+            _guarded(handler, found.request_deserializer), None, found.response_serializer
         )
 
 
-def _guarded(handler: Handler) -> Handler:
+def _guarded(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await handler(request, context)
+            return await handler(request if read is None else _read(read, request), context)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing may pass it raw
@@ -93,6 +94,13 @@ def _guarded(handler: Handler) -> Handler:
         return await context.abort(failed.code, failed.details)
 
     return call
+
+
+def _read(read: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return read(data)
+    except DecodeError as error:
+        raise InvalidArgument("request", f"not this method's message: {error}") from None
 
 
 def _clean(text: str) -> str:

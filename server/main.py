@@ -33,6 +33,7 @@ _LEAST: dict[str, float] = {
     "linger_ms": 0,
     "longest_backoff_s": 0,
     "max_exclusions": 0,
+    "poll_pace_ms": 0,
     "max_explained": 0,
     "max_reasons": 0,
     "max_tags": 0,

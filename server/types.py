@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NewType
 
@@ -15,10 +16,24 @@ ItemId = NewType("ItemId", str)
 Lane = Literal["events", "items"]
 
 
+# Copying a hash costs a third of what making one with its parameters does.
+_ITEM_HASH = hashlib.blake2b(digest_size=8, person=b"item")
+
+
 def item_key(item_id: str) -> int:
     """The stable 64-bit key of an item: BLAKE2b-64 personalised ``item``, little-endian."""
-    digest = hashlib.blake2b(item_id.encode(), digest_size=8, person=b"item").digest()
-    return int.from_bytes(digest, "little")
+    return int.from_bytes(_item_digest(item_id), "little")
+
+
+def item_keys(item_ids: Iterable[str]) -> NDArray[np.uint64]:
+    """``item_key`` of each: ``uint64 [n]``."""
+    return np.frombuffer(bytearray().join(map(_item_digest, item_ids)), "<u8")
+
+
+def _item_digest(item_id: str) -> bytes:
+    hashed = _ITEM_HASH.copy()
+    hashed.update(item_id.encode())
+    return hashed.digest()
 
 
 @dataclass(frozen=True, slots=True, order=True)

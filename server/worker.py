@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib.metadata
 import logging
 import os
@@ -112,6 +113,9 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     await loop.run_in_executor(None, _warm_engine, parts.engine)
     parts.freshness.listen(loop)
     parts.publisher.connect_soon()
+    # What is loaded by now lives as long as the process: the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
     servers = Servers(parts)
     await servers.start()
     control.send("ready")
@@ -307,6 +311,9 @@ async def _state_is_there(control: Control, stopping: asyncio.Event) -> bool:
 
 
 def _channel_options(listen: Listen) -> list[tuple[str, Any]]:
+    # By default gRPC cancels calls at random where more than 1,000 wait to be taken up; our own
+    # limits refuse with a status that says why, and when to come again.
+    pending = 4 * listen.max_concurrent_rpcs
     return [
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", listen.max_message_bytes),
@@ -314,6 +321,8 @@ def _channel_options(listen: Listen) -> list[tuple[str, Any]]:
         ("grpc.max_connection_age_ms", listen.max_connection_age_s * 1000),
         ("grpc.max_connection_age_grace_ms", int(listen.drain_s * 1000)),
         ("grpc.max_concurrent_streams", listen.max_concurrent_rpcs),
+        ("grpc.server.max_pending_requests", pending),
+        ("grpc.server.max_pending_requests_hard_limit", pending),
     ]
 
 

@@ -15,6 +15,7 @@ page.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,6 +160,7 @@ class Popularity:
 
     def __init__(self, *, weight: float, half_life_s: float, bucket_s: int) -> None:
         self.revision = 0
+        self._lock = threading.Lock()
         self._weight = weight
         self._half_life = half_life_s / bucket_s
         self._slots = KeyTable()
@@ -179,15 +181,22 @@ class Popularity:
         """Takes over changed counters."""
         if not len(touched.keys):
             return
-        self.revision += 1
-        slots = self._slots_of(touched.keys)
-        self._newest[slots] = touched.newest
         levels = levels_of(touched.older, touched.offsets, self._half_life)
-        self._older[slots[touched.whole]] = levels
+        with self._lock:
+            slots = self._slots_of(touched.keys)
+            self._newest[slots] = touched.newest
+            self._older[slots[touched.whole]] = levels
+            self.revision += 1
 
     def bias(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """The bias of the items with these keys: ``float32 [n]``; 0 for one never counted."""
-        known = self._newest[: self._count]
+        """The bias of the items with these keys: ``float32 [n]``; 0 for one never counted.
+
+        May be called from another thread than ``update``.
+        """
+        with self._lock:
+            slots = self._slots.lookup(np.ascontiguousarray(keys))
+            older = self._older[: self._count].copy()
+            known = self._newest[: self._count].copy()
         alive = known[:, 1] > 0
         if not alive.any():
             return np.zeros(len(keys), np.float32)
@@ -196,8 +205,7 @@ class Popularity:
             # A correction of a bucket that was dropped since can lead below zero: no popularity.
             counts = np.maximum(known[:, 1], 0)
             newest = np.log2(counts) + known[:, 0] / self._half_life
-        powers = np.log1p(np.exp2(np.logaddexp2(self._older[: self._count], newest) - now))
-        slots = self._slots.lookup(np.ascontiguousarray(keys))
+        powers = np.log1p(np.exp2(np.logaddexp2(older, newest) - now))
         # One more at the end, for the items never counted (slot -1).
         powers = np.append(powers, 0.0)
         greatest = powers[slots].max(initial=0.0)

@@ -42,10 +42,15 @@ _SATURATION = 3.0
 """A quantity q weighs (1 + s) q / (s + q): 1 weighs 1, 3 weighs 2, and none reaches 4."""
 
 
+# Copying a hash costs a third of what making one with its parameters does.
+_EVENT_HASH = hashlib.blake2b(digest_size=8, person=b"event")
+
+
 def event_key(event_id: str) -> int:
     """The 64-bit key of an event_id: BLAKE2b-64 personalised ``event``, little-endian."""
-    digest = hashlib.blake2b(event_id.encode(), digest_size=8, person=b"event").digest()
-    return int.from_bytes(digest, "little")
+    hashed = _EVENT_HASH.copy()
+    hashed.update(event_id.encode())
+    return int.from_bytes(hashed.digest(), "little")
 
 
 def check_event_time(event_time_ms: int, broker_ms: int, allowed_skew_ms: int) -> None:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _POLL_MS = 100
 _NOTE_S = 5.0
+_FEW = 1000
 _RETRY_S = 0.5
 
 
@@ -52,6 +53,8 @@ class EventsLane:
         put: hands work to the writer.
         page: where highwaters and counts are shown.
         max_records: records of one poll.
+        pace_s: least time between two polls while few events arrive: each poll and each commit
+            costs about a millisecond, however little it brings.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class EventsLane:
         put: Callable[[EventBatch], None],
         page: Announcements,
         max_records: int,
+        pace_s: float = 0.0,
     ) -> None:
         self._open = open_consumer
         self._next = dict(positions)
@@ -78,6 +82,8 @@ class EventsLane:
         self._put = put
         self._page = page
         self._max_records = max_records
+        self._pace_s = pace_s
+        self._rest_until = 0.0
         self._held: dict[int, tuple[_Decoded, Ticket]] = {}
         self._stopping = threading.Event()
         self._reopen = threading.Event()
@@ -125,7 +131,12 @@ class EventsLane:
         self._held.clear()
 
     def _step(self, consumer: LogConsumer) -> None:
+        rest_s = self._rest_until - time.monotonic()
+        if rest_s > 0:
+            self._stopping.wait(rest_s)
         chunks = consumer.poll(5 if self._held else _POLL_MS, self._max_records)
+        if 0 < sum(len(chunk.records) for chunk in chunks) < _FEW:
+            self._rest_until = time.monotonic() + self._pace_s
         ready = self._release(consumer)
         for chunk in chunks:
             decoded = self._decode(chunk)

@@ -11,7 +11,7 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 0.5
 _QUEUED_COMMITS = 4
 _READER_CHECK_S = 1.0
+_BEAT_S = 0.2
 
 
 class Work(Protocol):
@@ -47,12 +48,12 @@ class Chore:
 class Writer:
     """Runs in the ingest process's main thread."""
 
-    def __init__(self, store: Store, page: Announcements, chores: list[Chore]) -> None:
+    def __init__(self, store: Store, page: Announcements, chores: Sequence[Chore] = ()) -> None:
         self._store = store
         self._page = page
         self._queue: queue.Queue[Work | None] = queue.Queue(_QUEUED_COMMITS)
         reap = Chore(_READER_CHECK_S, ReaderWatch(store, os.getppid()).look)
-        self._chores = [*chores, reap, Chore(0.2, page.beat)]
+        self._chores = [*chores, reap, Chore(_BEAT_S, page.beat)]
         self._due = [0.0] * len(self._chores)
 
     def put(self, work: Work) -> None:

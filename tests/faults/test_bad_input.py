@@ -58,7 +58,7 @@ ODD_IDS = {
 def server(serve_shared):
     started = serve_shared(max_message_bytes=MESSAGE_BYTES, vectors="image:4").start()
     upsert(started, catalogue())
-    record(started, event("known", "alien", event_id="1"))
+    profile(started, "known", record(started, event("known", "alien", event_id="1")))
     return started
 
 
@@ -296,7 +296,6 @@ def test_15_19_33_an_id_of_any_characters_comes_back_the_same(server, what):
     assert found.user_id == name
     assert ids_of(answer)[0] == name
     assert answer.items[0].reasons[0].item_id == name
-    assert profile(server, name + "x").known is False
 
 
 def test_17_19_candidates_unknown_repeated_or_extreme(server):
@@ -383,7 +382,7 @@ def big_item(n_bytes):
         pytest.param(catalog_pb2.Item(item_id=""), id="16: no id"),
         pytest.param(catalog_pb2.Item(item_id="i\0"), id="15: NUL"),
         pytest.param(big_item(1_200_000), id="29: a record larger than the log takes"),
-        pytest.param(big_item((1 << 20) + 100), id="29: a little larger"),
+        pytest.param(big_item(1_000_001), id="29: a little larger"),
     ],
 )
 def test_32_a_bad_item_is_refused_alone(server, item):
@@ -436,7 +435,7 @@ def test_4_a_decompression_bomb(server):
 
 
 def test_4_a_compressed_message_within_the_limit(server):
-    answer = server.encoder.Embed(embed("x" * 9000), timeout=20, compression=grpc.Compression.Gzip)
+    answer = server.encoder.Embed(embed("word " * 2000), timeout=20, compression=grpc.Compression.Gzip)
     assert answer.results[0].truncated
 
 
@@ -492,7 +491,6 @@ FINE = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-UNREADABLE = "Exception deserializing request!"
 
 
 @pytest.mark.parametrize("path", BASES)
@@ -501,11 +499,10 @@ def test_2_mutated_messages(server, path):
     send = raw_method(server, path, BASES[path])
     valid = BASES[path].SerializeToString()
 
-    calls = [send.future(mutated(draw, valid), timeout=20) for _ in range(300)]
+    calls = [send.future(mutated(draw, valid), timeout=20) for _ in range(1500)]
 
     for call in calls:
-        code, details = call.code(), call.details()
-        assert code in FINE or details == UNREADABLE, (code, details)
+        assert call.code() in FINE, call.details()
 
 
 @pytest.mark.parametrize("path", BASES)
@@ -519,8 +516,7 @@ def test_2_3_truncated_random_and_nested_bytes(server, path):
     requests += [b"\xfb\x01" * 50_000, b"\x0a\xff\xff\xff\xff\x07", b"\x0a" * 5000, b"\xff" * 11]
 
     for call in [send.future(request, timeout=20) for request in requests]:
-        code, details = call.code(), call.details()
-        assert code in FINE or details == UNREADABLE, (code, details)
+        assert call.code() in FINE, call.details()
 
 
 def test_27_fields_of_a_later_version_are_ignored(server):
