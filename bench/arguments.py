@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Arguments:
 
 
 def read_arguments(doc: str) -> Arguments:
-    """The command line's flags.
+    """The command line's flags. From here on SIGTERM ends as Ctrl-C does: children are stopped.
 
     Args:
         doc: the benchmark's docstring; its first line is the help.
@@ -37,6 +38,7 @@ def read_arguments(doc: str) -> Arguments:
     parser.add_argument("--out", type=Path, help="write the result there, as JSON")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if given.device != "cpu":
         parser.error(f"--device {given.device}: nothing measured here runs on one; expected cpu")
     return Arguments(given.prepare, given.quick, given.cache.resolve(), given.out)

@@ -34,7 +34,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAGIC = b"RSCHECK1"
 _HEAD = struct.Struct("<8s?40sI")
 _CHECKSUM = struct.Struct("<I")
-# Of LMDB 0.9's MDB_meta behind the 16 bytes of a page's header: magic, and the transaction's number.
+# Of LMDB 0.9's MDB_meta, behind a page's header of 16 bytes: magic, the transaction's number.
 _META_MAGIC = struct.Struct("<I")
 _META_MAGIC_AT, _META_MAGIC_VALUE = 16, 0xBEEFC0DE
 _META_TXN = struct.Struct("<Q")

@@ -100,7 +100,8 @@ def _read(read: Callable[[bytes], Any], data: bytes) -> Any:
     try:
         return read(data)
     except DecodeError as error:
-        raise InvalidArgument("request", f"not this method's message: {error}") from None
+        problem = f"not this method's message: {error}"
+        raise InvalidArgument(field="request", problem=problem) from None
 
 
 def _clean(text: str) -> str:

@@ -41,9 +41,7 @@ def catalogue() -> list[catalog_pb2.Item]:
 
 
 def after(token: bytes, max_wait_ms: int = 10_000, *, allow_stale: bool = False):
-    return common_pb2.ReadAfter(
-        min_token=token, max_wait_ms=max_wait_ms, allow_stale=allow_stale
-    )
+    return common_pb2.ReadAfter(min_token=token, max_wait_ms=max_wait_ms, allow_stale=allow_stale)
 
 
 def upsert(server, items):

@@ -31,7 +31,9 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed:
         for server in _running:
-            report.sections.append((f"log of the server over {server.data_dir}", server.log[-6000:]))
+            report.sections.append(
+                (f"log of the server over {server.data_dir}", server.log[-6000:])
+            )
     return report
 
 

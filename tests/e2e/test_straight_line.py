@@ -155,7 +155,9 @@ def test_a_caller_supplied_vector_is_a_block_of_its_own(server):
         item.vectors["image"].CopyFrom(vector)
         return item
 
-    upsert(server, [with_image("red", 2, 0, 0), with_image("pink", 1, 1, 0), with_image("z", 0, 0, 0)])
+    upsert(
+        server, [with_image("red", 2, 0, 0), with_image("pink", 1, 1, 0), with_image("z", 0, 0, 0)]
+    )
     token = record(server, event("painter", "red"))
 
     answer = rank(server, "painter", ["red", "pink", "z"], token)
@@ -209,7 +211,9 @@ class TestFreshness:
         with refused(StatusCode.FAILED_PRECONDITION, "does not fold"):
             server.ranking.Rank(self.request(read_after=after(foreign)), timeout=10)
 
-    @pytest.mark.parametrize("token", [b"x", b"R1garbage", b"R2" + b"\0" * 29, b"R1\x09" + b"\0" * 28])
+    @pytest.mark.parametrize(
+        "token", [b"x", b"R1garbage", b"R2" + b"\0" * 29, b"R1\x09" + b"\0" * 28]
+    )
     def test_garbage_is_refused(self, server, token):
         with refused(StatusCode.INVALID_ARGUMENT, "token", field="read_after.min_token"):
             server.ranking.Rank(self.request(read_after=after(token)), timeout=10)
@@ -299,7 +303,9 @@ def test_a_batch_loses_only_its_bad_entry(server):
 
 def test_a_batch_waits_once_for_tokens_that_never_come(server):
     never = TestFreshness.beyond(server, "never")
-    entry = ranking_pb2.RankRequest(user_id="n", whole_catalogue=WHOLE, read_after=after(never, 300))
+    entry = ranking_pb2.RankRequest(
+        user_id="n", whole_catalogue=WHOLE, read_after=after(never, 300)
+    )
     good = ranking_pb2.RankRequest(user_id="n", whole_catalogue=WHOLE)
 
     answer = server.ranking.BatchRank(
@@ -431,7 +437,9 @@ def test_every_limit_is_published(server):
     found = info(server)
 
     limits = {limit.name: limit.value for limit in found.limits}
-    assert {"max_k", "max_candidates", "max_message_bytes", "history_cap", "max_queued"} <= set(limits)
+    assert {"max_k", "max_candidates", "max_message_bytes", "history_cap", "max_queued"} <= set(
+        limits
+    )
     assert all(limit.value > 0 for limit in found.limits)
     assert [b.name for b in found.blocks] == ["text", "attributes", "image"]
     assert found.items >= len(TITLES)
@@ -454,7 +462,9 @@ def test_reflection_describes_the_services_when_asked_for(server):
 
     (answer,) = stub.ServerReflectionInfo(iter([ask]), timeout=10)
 
-    described = FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
+    described = FileDescriptorProto.FromString(
+        answer.file_descriptor_response.file_descriptor_proto[0]
+    )
     assert [s.name for s in described.service] == ["Ranking"]
 
 

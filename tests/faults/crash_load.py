@@ -28,7 +28,20 @@ DAY_MS = 86_400_000
 CAPS = Caps(history=40, seen=90, bucket_ms=DAY_MS)
 FLAGS = {"history_cap": CAPS.history, "seen_cap": CAPS.seen}
 KINDS = ("impression", "view", "view", "click", "click", "click", "rate")
-WORDS = "space crime love robot island war family music ghost train river city".split()
+WORDS = [
+    "space",
+    "crime",
+    "love",
+    "robot",
+    "island",
+    "war",
+    "family",
+    "music",
+    "ghost",
+    "train",
+    "river",
+    "city",
+]
 
 
 class Load:
@@ -137,7 +150,9 @@ def read_expected(server) -> Expected:
     return Expected(
         events=dict(by_user),
         histories={user: history(CAPS, log, user) for user, log in by_user.items()},
-        seen={user: sorted({r.target for r in seen(CAPS, log, user)}) for user, log in by_user.items()},
+        seen={
+            user: sorted({r.target for r in seen(CAPS, log, user)}) for user, log in by_user.items()
+        },
         counts=dict(Counters(CAPS).fold(logged)),
         items={name: value for name, value in last.items() if value is not None},
         deleted={name for name, value in last.items() if value is None},

@@ -6,7 +6,7 @@ import threading
 
 import grpc
 import pytest
-from requests_to import event, log_of, producer, profile, rank, record, refused, upsert
+from requests_to import event, log_of, profile, rank, record, refused, upsert
 from server_process import alive, wait_for
 
 from rankstream.proto.v1 import catalog_pb2, events_pb2

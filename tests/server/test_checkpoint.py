@@ -1,4 +1,4 @@
-"""A power loss leaves any mixture of old and new pages; opening goes back to the last checkpoint."""
+"""A power loss leaves any mixture of pages; opening goes back to the last checkpoint."""
 
 import os
 import random

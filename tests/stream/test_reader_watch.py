@@ -1,7 +1,7 @@
 """Readers that pin pages: an idle one is left alone, a stuck one ends, a dead one is forgotten."""
 
-import signal
 import os
+import signal
 import subprocess
 import sys
 
@@ -102,4 +102,3 @@ def test_the_writers_own_reader_is_left_alone(store, monkeypatch):
         watch.look()
 
         assert view.head().catalogue_version == 0
-
