@@ -1,6 +1,6 @@
 """The only writer: takes what the lanes prepared, commits it, announces it.
 
-Each commit: rows are on disk already (the item lane synced them) -> one LMDB transaction with the
+Each commit takes all that waits. Rows are on disk already (the item lane synced them) -> one LMDB transaction with the
 effects and the positions after them -> the bell. A commit that the disk refuses is tried again
 until it goes through; meanwhile the lanes' queue fills, they stop polling, and ranking goes on.
 """
@@ -25,6 +25,7 @@ _RETRY_S = 0.5
 _QUEUED_COMMITS = 4
 _READER_CHECK_S = 1.0
 _BEAT_S = 0.2
+_IDLE_S = 0.2
 
 
 class Work(Protocol):
@@ -66,27 +67,38 @@ class Writer:
 
     def run(self) -> None:
         """Commits until ``stop``."""
-        while True:
+        stopped = False
+        while not stopped:
             self._do_chores()
-            try:
-                work = self._queue.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if work is None:
-                return
-            self._commit(work)
+            works = self._waiting()
+            stopped = None in works
+            ready = [work for work in works if work is not None]
+            if ready:
+                self._commit(ready)
 
-    def _commit(self, work: Work) -> None:
+    def _waiting(self) -> list[Work | None]:
+        """All that waits, so that a writer that fell behind catches up in one commit."""
+        works: list[Work | None] = []
+        try:
+            works.append(self._queue.get(timeout=_IDLE_S))
+            while True:
+                works.append(self._queue.get_nowait())
+        except queue.Empty:
+            return works
+
+    def _commit(self, works: list[Work]) -> None:
         while True:
             try:
                 with self._store.write() as txn:
-                    work.apply(txn)
+                    for work in works:
+                        work.apply(txn)
                 break
             except WRITE_ERRORS as error:
                 log.error("the state cannot be written, trying again: %s", error)
                 self._page.beat()
                 time.sleep(_RETRY_S)
-        work.committed()
+        for work in works:
+            work.committed()
         self._page.ring()
 
     def _do_chores(self) -> None:

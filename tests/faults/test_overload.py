@@ -19,8 +19,8 @@ StatusCode = grpc.StatusCode
 
 @pytest.fixture(scope="module")
 def server(serve_shared):
-    flags = {"max_queued": QUEUED, "max_batch_requests": 2, "default_timeout_s": 5.0}
-    started = serve_shared(**flags).start()
+    batches = {"max_batch_requests": 2, "max_batch_rank_entries": QUEUED, "max_texts": QUEUED}
+    started = serve_shared(max_queued=QUEUED, default_timeout_s=5.0, **batches).start()
     upsert(started, catalogue())
     return started
 
@@ -61,20 +61,19 @@ def test_a_full_queue_refuses_with_a_time_to_retry(server):
     assert 0 < retry.retry_delay.ToMilliseconds() < 5000
 
 
-def test_a_batch_larger_than_the_queue_is_refused_whole(server):
-    batch = ranking_pb2.BatchRankRequest(requests=[ask(server)] * (QUEUED + 1))
+def test_batches_that_do_not_fit_are_refused_whole(server):
+    batch = ranking_pb2.BatchRankRequest(requests=[ask(server)] * QUEUED)
+    texts = encoder_pb2.EmbedRequest(texts=["a text"] * QUEUED)
 
-    with pytest.raises(grpc.RpcError) as caught:
-        server.ranking.BatchRank(batch, timeout=10)
+    with stopped(server):
+        ranked = [server.ranking.BatchRank.future(batch, timeout=20) for _ in range(50)]
+        embedded = [server.encoder.Embed.future(texts, timeout=20) for _ in range(50)]
 
-    assert caught.value.code() == StatusCode.RESOURCE_EXHAUSTED
-
-
-def test_texts_beyond_the_queue_are_refused(server):
-    with pytest.raises(grpc.RpcError) as caught:
-        server.encoder.Embed(encoder_pb2.EmbedRequest(texts=["x"] * (QUEUED + 1)), timeout=10)
-
-    assert caught.value.code() == StatusCode.RESOURCE_EXHAUSTED
+    for calls in (ranked, embedded):
+        codes = [call.code() for call in calls]
+        assert set(codes) == {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED}
+    answered = next(call for call in ranked if call.code() == StatusCode.OK)
+    assert [entry.status.code for entry in answered.result().entries] == [0] * QUEUED
 
 
 def test_deadlines_that_pass_while_nobody_looks(server):
