@@ -1,8 +1,9 @@
 """The only writer: takes what the lanes prepared, commits it, announces it.
 
-Each commit takes all that waits. Rows are on disk already (the item lane synced them) -> one LMDB transaction with the
-effects and the positions after them -> the bell. A commit that the disk refuses is tried again
-until it goes through; meanwhile the lanes' queue fills, they stop polling, and ranking goes on.
+Each commit takes all that waits. Rows are on disk already (the item lane synced them) -> one LMDB
+transaction with the effects and the positions after them -> the bell. A commit that the disk
+refuses is tried again until it goes through; meanwhile the lanes' queue fills, they stop polling,
+and ranking goes on.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from server_process import alive, wait_for
 from rankstream.client import Client, RankstreamError
 from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 
-KILLS = 16
+KILLS = 15
 
 
 @pytest.fixture(scope="module", params=["embedded", "kafka"])

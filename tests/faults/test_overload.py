@@ -20,7 +20,7 @@ StatusCode = grpc.StatusCode
 @pytest.fixture(scope="module")
 def server(serve_shared):
     batches = {"max_batch_requests": 2, "max_batch_rank_entries": QUEUED, "max_texts": QUEUED}
-    started = serve_shared(max_queued=QUEUED, default_timeout_s=5.0, **batches).start()
+    started = serve_shared(max_queued=QUEUED, default_timeout_s=2.0, **batches).start()
     upsert(started, catalogue())
     return started
 
@@ -123,6 +123,6 @@ def test_no_deadline_is_given_one(server):
 
     call = server.ranking.Rank.future(request)
 
-    # The server's own 5 s end it before the 9,999 ms that the request would wait.
-    wait_for(call.done, "an answer", 9)
+    # The server's own 2 s end it before the 9,999 ms that the request would wait.
+    wait_for(call.done, "an answer", 8)
     assert call.code() == StatusCode.DEADLINE_EXCEEDED
