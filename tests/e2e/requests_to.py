@@ -7,6 +7,7 @@ import hashlib
 from contextlib import contextmanager
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -92,17 +93,13 @@ def info(server) -> admin_pb2.GetServerInfoResponse:
 @contextmanager
 def refused(code: grpc.StatusCode, *words: str, field: str = ""):
     """The block's call ends with ``code``, and a message that has all the words."""
-    try:
+    with pytest.raises(grpc.RpcError) as caught:
         yield
-    except grpc.RpcError as error:
-        details = error.details() or ""
-        assert error.code() == code, (error.code(), details)
-        assert all(word in details for word in words), details
-        if field:
-            assert violated(error) == field
-    else:
-        msg = f"no error, expected {code}"
-        raise AssertionError(msg)
+    error = caught.value
+    details = error.details() or ""
+    assert error.code() == code, (error.code(), details)
+    assert all(word in details for word in words), details
+    assert not field or violated(error) == field
 
 
 def violated(error: grpc.RpcError) -> str:

@@ -115,7 +115,8 @@ def accepted(server, user, event_id=""):
     try:
         return write(server, user, event_id).code == 0
     except grpc.RpcError as error:
-        assert error.code() == grpc.StatusCode.UNAVAILABLE, error.details()
+        if error.code() != grpc.StatusCode.UNAVAILABLE:
+            raise
         return False
 
 
