@@ -1,4 +1,4 @@
-"""Maps the top-level folders into the one namespace ``rankstream``; everything else is in pyproject.toml."""
+"""Maps the top-level folders into the namespace ``rankstream``; the rest is in pyproject.toml."""
 
 from pathlib import Path
 

@@ -100,7 +100,7 @@ def merge_counts(
 
 @compiled
 def levels_of(pairs: Int32, offsets: Int64, half_life: float) -> Float64:
-    """``log2(sum of count * 2^(bucket / half_life))`` of each run of (bucket, count); -inf if empty.
+    """``log2(sum of count * 2^(bucket / half_life))`` of each run of pairs; -inf if empty.
 
     Args:
         pairs: ``[T, 2]`` int32 (bucket, count), ragged by ``offsets``, buckets rising, counts > 0.
