@@ -56,13 +56,13 @@ class Picked:
         rows: ``int32 [K]``.
         scores: ``float32 [K]``.
         missing: indices among the candidates.
-        positions: where the rows stand among the candidates ``int64 [K]``; None: none were given.
+        positions: where the rows stand among the candidates ``int32 [K]``; None: none were given.
     """
 
     rows: NDArray[np.int32]
     scores: NDArray[np.float32]
     missing: list[int]
-    positions: NDArray[np.int64] | None = None
+    positions: NDArray[np.int32] | None = None
 
 
 class Engine:
