@@ -139,10 +139,12 @@ class Supervisor:
                 self._ended(child, child.process.returncode)
         if self._broker is not None and not self._broker.alive():
             log.error("the embedded broker died, starting it again")
-            self._broker.start()
-            # Its log may have lost its end: ingest carries its positions over as it starts.
+            # Its log may have lost its end. Ingest must not meet it with the positions it has: it
+            # carries them over as it starts.
             if self._ingest.process is not None:
-                self._ingest.process.terminate()
+                self._ingest.process.kill()
+                self._ingest.process.wait()
+            self._broker.start()
 
     def _hear(self, child: Child) -> None:
         control = child.control

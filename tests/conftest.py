@@ -21,12 +21,6 @@ with warnings.catch_warnings():
 from rankstream.server.stream.embedded_broker import EmbeddedBroker
 
 
-def pytest_configure(config):
-    """Let pass what kafka-python does when a connection is refused: it forgets the socket."""
-    unclosed = "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-    config.addinivalue_line("filterwarnings", unclosed)
-
-
 def _load(path):
     """A module by its file: the test tree is no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
