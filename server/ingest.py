@@ -11,6 +11,7 @@ import functools
 import gc
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -35,7 +36,7 @@ from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
-from rankstream.server.store import Store
+from rankstream.server.store import STATE_LAYOUT, Store
 from rankstream.server.stream.apply import EventFolder, warm_up_fold
 from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import LogConsumer
@@ -108,9 +109,7 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         known = bool(view.positions())
     if known:
         control.send("state")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = _stop_on_signal()
     warm_up_fold(state.fold)
     found = _connect(settings, paths, state, stopping)
     if found is not None:
@@ -138,6 +137,7 @@ def open_state(
     fold = fold_settings(settings)
     again = "give the old value again, or an empty --data-dir (the log is folded anew)"
     with store.write() as txn:
+        txn.fix_setting("layout", str(STATE_LAYOUT).encode(), again)
         txn.fix_setting("fold_version", fold_version(fold).encode(), again)
         txn.fix_setting("blocks", layout.describe(), again)
         txn.fix_setting("encoder space", space.encode(), again)
@@ -156,6 +156,24 @@ def open_state(
             check_rows(segments.segments, first, count, checksum)
         popularity.load(view)
     return State(store, segments, page, popularity, fold)
+
+
+def _stop_on_signal() -> threading.Event:
+    """An event that SIGTERM sets.
+
+    Not from the handler: it may interrupt the event's own lock, and a second signal would then wait
+    for the first for ever. ``SimpleQueue.put`` is made for handlers.
+    """
+    stopping = threading.Event()
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda *_: asked.put(None))
+
+    def wait() -> None:
+        asked.get()
+        stopping.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return stopping
 
 
 class Ingest:
@@ -216,6 +234,7 @@ class Ingest:
             found.described,
             found.incarnation,
             page=state.page,
+            group_id=f"{kafka.topic_prefix}ingest",
             stall_s=kafka.stall_timeout_s,
             refuse=self._fail,
         )
@@ -382,7 +401,6 @@ def _opener(settings: Settings, topic: str) -> Callable[[Mapping[int, int]], Log
         LogConsumer,
         kafka.bootstrap_servers,
         topic,
-        group_id=f"{kafka.topic_prefix}ingest",
         fetch_max_wait_ms=kafka.fetch_max_wait_ms,
     )
 

@@ -40,6 +40,8 @@ from rankstream.server.checkpoint import Checkpoints, boot_id, recover
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.types import Head, Lane, Position
 
+STATE_LAYOUT = 1
+"""Grows when a database's keys or values mean something else; another one is refused."""
 DATABASES = (
     "meta",
     "recent",

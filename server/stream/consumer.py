@@ -47,14 +47,14 @@ class LogConsumer:
         topic: str,
         positions: Mapping[int, int],
         *,
-        group_id: str,
         fetch_max_wait_ms: int,
     ) -> None:
         self._topic = topic
         try:
             self._consumer = kafka.KafkaConsumer(
                 bootstrap_servers=bootstrap_servers.split(","),
-                group_id=group_id,
+                # With a group, a poll would wait for its coordinator; the guard notes offsets.
+                group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
@@ -110,14 +110,6 @@ class LogConsumer:
     def resume(self, partition: int) -> None:
         """Undoes ``pause``."""
         self._consumer.resume(self._partitions[partition])
-
-    def note_committed(self, positions: Mapping[int, int]) -> None:
-        """Tells Kafka how far the state is, for lag tools; nothing here ever reads it."""
-        offsets = {
-            self._partitions[p]: kafka.structs.OffsetAndMetadata(offset, "", -1)
-            for p, offset in positions.items()
-        }
-        self._consumer.commit_async(offsets)
 
     def close(self) -> None:
         """Ends it without a commit."""

@@ -25,7 +25,6 @@ from rankstream.server.types import Position
 log = logging.getLogger(__name__)
 
 _POLL_MS = 100
-_NOTE_S = 5.0
 _FEW = 1000
 _RETRY_S = 0.5
 
@@ -87,7 +86,6 @@ class EventsLane:
         self._held: dict[int, tuple[_Decoded, Ticket]] = {}
         self._stopping = threading.Event()
         self._reopen = threading.Event()
-        self._noted = time.monotonic()
 
     def positions(self) -> dict[int, int]:
         """Handed to the writer up to here, by partition."""
@@ -197,7 +195,3 @@ class EventsLane:
             self._page.set_partition(
                 slot_of("events", partition), consumer.highwater(partition), state
             )
-        now = time.monotonic()
-        if now - self._noted >= _NOTE_S:
-            consumer.note_committed(self._next)
-            self._noted = now

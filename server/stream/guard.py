@@ -17,7 +17,12 @@ from rankstream.server.announce import Announcements
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.stream.incarnations import Incarnation
 from rankstream.server.stream.positions import check_highwater
-from rankstream.server.stream.topics import TopicDescription, describe, log_bounds
+from rankstream.server.stream.topics import (
+    TopicDescription,
+    describe,
+    log_bounds,
+    note_offsets,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +51,7 @@ class LogGuard:
         known: the topics as they were when the lanes began.
         incarnation: of the embedded broker, else None.
         page: told when the broker has answered.
+        group_id: under which lag tools find the positions.
         stall_s: seconds without progress, while the log is ahead, that count as a stall.
         refuse: ends the process.
     """
@@ -58,6 +64,7 @@ class LogGuard:
         incarnation: Incarnation | None,
         *,
         page: Announcements,
+        group_id: str,
         stall_s: float,
         refuse: Callable[[StateRefused], None],
     ) -> None:
@@ -66,6 +73,7 @@ class LogGuard:
         self._known = known
         self._incarnation = incarnation
         self._page = page
+        self._group_id = group_id
         self._stall_s = stall_s
         self._refuse = refuse
         self._stopping = threading.Event()
@@ -111,6 +119,13 @@ class LogGuard:
             for partition, position in positions.items():
                 check_highwater(topic, partition, position, ends[partition])
             self._watch(topic, positions, ends)
+        self._note({(t, p): at for t, found in before.items() for p, at in found.items()})
+
+    def _note(self, positions: dict[tuple[str, int], int]) -> None:
+        try:
+            note_offsets(self._bootstrap, self._group_id, positions)
+        except (StateRefused, Unavailable) as error:
+            log.debug("the offsets for lag tools were not taken: %s", error)
 
     def _watch(self, topic: str, positions: dict[int, int], ends: dict[int, int]) -> None:
         """Reopens a lane of which one partition stands still although it could move."""

@@ -21,6 +21,7 @@ from uuid import UUID
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError
+from kafka.structs import OffsetAndMetadata
 
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.stream.incarnations import Incarnation
@@ -186,6 +187,26 @@ def log_ends(bootstrap: str, timeout_s: float = ADMIN_TIMEOUT_S) -> dict[str, tu
     pairs = [(topic, partition) for topic, count in counts.items() for partition in range(count)]
     bounds = log_bounds(bootstrap, pairs, timeout_s)
     return {t: tuple(bounds[t, p].end for p in range(count)) for t, count in counts.items()}
+
+
+def note_offsets(
+    bootstrap: str,
+    group_id: str,
+    positions: Mapping[tuple[str, int], int],
+    timeout_s: float = ADMIN_TIMEOUT_S,
+) -> None:
+    """Tell Kafka how far the state is, for lag tools; nothing here ever reads it.
+
+    Raises:
+        BrokerUnavailable: no broker answered.
+        TopicSettingsError: the broker refused.
+    """
+    offsets = {
+        TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
+        for partition, offset in positions.items()
+    }
+    with connected_admin(bootstrap, timeout_s) as admin:
+        admin.alter_group_offsets(group_id, offsets)
 
 
 @contextmanager

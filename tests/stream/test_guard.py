@@ -50,6 +50,9 @@ class Lane:
 class Watched:
     """A guard over two lanes that have read everything."""
 
+    def note_offsets(self, bootstrap, group_id, positions):
+        self.noted = (group_id, positions)
+
     def __init__(self, page, stall_s):
         self.broker = Broker()
         self.events, self.items = Lane({0: 10, 1: 5}), Lane({0: 3})
@@ -61,6 +64,7 @@ class Watched:
             KNOWN,
             None,
             page=page,
+            group_id="ingest",
             stall_s=stall_s,
             refuse=self.refused.append,
         )
@@ -72,6 +76,7 @@ def watch(tmp_path, monkeypatch):
         made = Watched(Announcements(tmp_path / "announce", write=True), stall_s)
         monkeypatch.setattr(guard_module, "describe", made.broker.describe)
         monkeypatch.setattr(guard_module, "log_bounds", made.broker.log_bounds)
+        monkeypatch.setattr(guard_module, "note_offsets", made.note_offsets)
         return made
 
     return make
@@ -83,6 +88,9 @@ def test_a_log_as_it_was_is_fine_and_heard(watch):
     watched.guard.look()
 
     assert watched.page.fetch_age_ms >= 0
+    group, positions = watched.noted
+    assert group == "ingest"
+    assert positions["events", 1] == watched.events.at[1]
     assert (watched.events.reopened, watched.items.reopened) == (0, 0)
 
 
