@@ -84,7 +84,7 @@ def test_what_kafka_is_told(kafka):
     assert settings["bootstrap_servers"] == ["a:1", "b:2"]
     assert (settings["acks"], settings["enable_idempotence"], settings["linger_ms"]) == (
         "all",
-        True,
+        False,
         5,
     )
     assert settings["allow_auto_create_topics"] is False
