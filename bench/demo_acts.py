@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -25,6 +26,7 @@ from rankstream.training.evaluation import Quality
 from rankstream.training.splits import Split, split_in_time
 
 _KNOWN = 0.8
+_BIAS_REFRESH_S = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +71,8 @@ def fill(stage: Stage, log: Interactions) -> dict[str, Any]:
     bootstrap = stage.addresses.bootstrap_servers
     events = replay(stage.client, bootstrap, stage.data, log, stage.screen)
     stage.screen.say(f"folded after {events.seconds:.1f} s ({events.per_s:,.0f} events/s)")
+    # Popularity enters the scores with the next refresh of the bias, at most a second later.
+    time.sleep(_BIAS_REFRESH_S)
     return {
         "items": {"count": items.count, "seconds": items.seconds},
         "events": {"count": events.count, "seconds": events.seconds},
