@@ -61,7 +61,7 @@ proto:  ## writes the *_pb2* files anew
 proto-check: proto  ## fails where the committed *_pb2* files are not what proto writes
 	git diff --exit-code -- proto
 
-bench: $(DEV)  ## the benchmarks, with results in bench/results
+bench: $(DEV) kafka-jars  ## the benchmarks, with results in bench/results
 	$(PY) bench/stream.py --prepare --cache $(CACHE)
 	$(PY) bench/stream.py --cache $(CACHE) --out bench/results/stream.json
 	$(PY) bench/rank.py --prepare --cache $(CACHE)
