@@ -51,6 +51,7 @@ lint: $(DEV)  ## ruff
 type: $(DEV)  ## mypy, strict
 	@mkdir -p build/ns && ln -sfn "$(CURDIR)" build/ns/rankstream
 	$(VENV)/bin/mypy -p rankstream.server -p rankstream.client -p rankstream.kernels -p rankstream.training
+	MYPYPATH=bench $(VENV)/bin/mypy bench/*.py
 
 imports: $(DEV)  ## the rules of who may import whom
 	$(VENV)/bin/lint-imports --no-cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ class Timing:
     gather_us: int
     pool_us: int
     score_us: int
-    explain_us: int
+    present_us: int
     encode_us: int
     total_us: int
     batch_size: int
@@ -111,9 +111,10 @@ class Ranking:
 
 def ranking_from_pb(response: ranking_pb2.RankResponse) -> Ranking:
     """Our form of an answer to ``Rank``."""
+    names = tuple(response.block_names)
     return Ranking(
         request_id=response.request_id,
-        items=tuple(_ranked_item(item) for item in response.items),
+        items=tuple(_ranked_item(item, names) for item in response.items),
         missing_item_ids=tuple(response.missing_item_ids),
         missing_item_keys=tuple(response.missing_item_keys),
         served_by=mirror(ServedBy, response.served_by),
@@ -129,12 +130,12 @@ def entry_from_pb(entry: ranking_pb2.BatchRankEntry) -> Ranking | RankstreamErro
     return ranking_from_pb(entry.response)
 
 
-def _ranked_item(item: ranking_pb2.RankedItem) -> RankedItem:
+def _ranked_item(item: ranking_pb2.RankedItem, block_names: Sequence[str]) -> RankedItem:
     return RankedItem(
         item_id=item.item_id,
         rank=item.rank,
         score=item.score,
-        blocks=dict(item.parts.blocks),
+        blocks=dict(zip(block_names, item.parts.blocks, strict=True)),
         bias=item.parts.bias,
         reasons=tuple(mirror(Reason, reason) for reason in item.reasons),
     )

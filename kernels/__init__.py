@@ -1,9 +1,10 @@
-"""Exact kernels on the CPU: top-k, candidate ranking, pooling, explanation, and a key table.
+"""Exact kernels on the CPU: top-k, candidate ranking, pooling, explanation, ids and their rows.
 
 The definition of a score is in ``lanes.py``. Call ``configure_threads`` and ``warm_up`` before
 serving.
 """
 
+from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.device import configure_threads, require_omp, thread_count
 from rankstream.kernels.errors import (
     KernelArgumentError,
@@ -11,6 +12,7 @@ from rankstream.kernels.errors import (
     KernelError,
 )
 from rankstream.kernels.explain import Reasons, block_parts, contributions
+from rankstream.kernels.item_ids import BadItemId, ItemIds, distinct_keys, read_item_ids
 from rankstream.kernels.key_table import KeyTable
 from rankstream.kernels.pool import MAX_WEIGHT, Pooled, pool
 from rankstream.kernels.rank import Ranking, rank_candidates, score_rows
@@ -19,6 +21,8 @@ from rankstream.kernels.warm_up import warm_up
 
 __all__ = [
     "MAX_WEIGHT",
+    "BadItemId",
+    "ItemIds",
     "KernelArgumentError",
     "KernelConfigurationError",
     "KernelError",
@@ -30,9 +34,12 @@ __all__ = [
     "block_parts",
     "configure_threads",
     "contributions",
+    "distinct_keys",
+    "hash_spans",
     "pack_allowed",
     "pool",
     "rank_candidates",
+    "read_item_ids",
     "require_omp",
     "score_rows",
     "thread_count",

@@ -4,21 +4,29 @@ Every check returns a read-only view, so that kernels exist in one signature onl
 """
 
 import operator
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from rankstream.kernels.errors import refuse
+from rankstream.kernels.screening import first_above, rises
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
 Int32: TypeAlias = npt.NDArray[np.int32]
 Int64: TypeAlias = npt.NDArray[np.int64]
 UInt8: TypeAlias = npt.NDArray[np.uint8]
+UInt16: TypeAlias = npt.NDArray[np.uint16]
 UInt64: TypeAlias = npt.NDArray[np.uint64]
 
 MAX_ROWS = 2**31 - 1
+_DTYPES = {
+    kind: np.dtype(kind)
+    for kind in (np.bool_, np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint64)
+}
+_MOST = {kind: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 
 
 def checked(name: str, value: Any, dtype: Any, *shape: int | None) -> npt.NDArray[Any]:
@@ -37,6 +45,8 @@ def checked(name: str, value: Any, dtype: Any, *shape: int | None) -> npt.NDArra
     if problem:
         lengths = ", ".join("any" if length is None else str(length) for length in shape)
         refuse(name, problem, f"a C-contiguous {np.dtype(dtype).name} array of shape [{lengths}]")
+    if not value.flags.writeable and type(value) is np.ndarray:
+        return value
     view: npt.NDArray[Any] = value.view(np.ndarray)
     view.flags.writeable = False
     return view
@@ -46,11 +56,15 @@ def _problem(value: Any, dtype: Any, shape: tuple[int | None, ...]) -> str | Non
     """What is wrong with ``value``, or None."""
     if not isinstance(value, np.ndarray):
         return f"is {type(value).__name__}"
-    if value.dtype != dtype:
+    # Looked up: a comparison with a type makes a dtype of it first.
+    if value.dtype is not _DTYPES[dtype] and value.dtype != dtype:
         return f"has dtype {value.dtype.str}"
-    fits = value.ndim == len(shape)
-    for have, want in zip(value.shape, shape, strict=False):
-        fits = fits and want in (None, have)
+    if len(shape) == 1 and value.ndim == 1:
+        fits = shape[0] is None or len(value) == shape[0]
+    else:
+        fits = value.ndim == len(shape)
+        for have, want in zip(value.shape, shape, strict=False):
+            fits = fits and want in (None, have)
     if not fits:
         return f"has shape {value.shape}"
     flags = value.flags
@@ -60,8 +74,9 @@ def _problem(value: Any, dtype: Any, shape: tuple[int | None, ...]) -> str | Non
 def checked_finite(name: str, value: Any, dtype: Any, *shape: int | None) -> npt.NDArray[Any]:
     """As ``checked``, and every element is finite."""
     array = checked(name, value, dtype, *shape)
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    place = first_above(array.reshape(-1), _MOST[dtype])
+    if place >= 0:
+        where = tuple(int(i) for i in np.unravel_index(place, array.shape))
         refuse(name, f"is {array[where]} at {where}", "finite numbers")
     return array
 
@@ -88,7 +103,7 @@ def checked_items(items: Any) -> Float32:
 def checked_indptr(name: str, indptr: Any, batch: int, total: int) -> Int64:
     """``indptr [B + 1]`` int64, rising from 0 to ``total``; b owns ``indptr[b]:indptr[b + 1]``."""
     offsets: Int64 = checked(name, indptr, np.int64, batch + 1)
-    if offsets[0] != 0 or offsets[-1] != total or (offsets[1:] < offsets[:-1]).any():
+    if offsets[0] != 0 or offsets[-1] != total or not rises(offsets, 0):
         problem = f"runs from {offsets[0]} to {offsets[-1]} or falls somewhere"
         refuse(name, problem, f"offsets that rise from 0 to {total}")
     return offsets
@@ -113,8 +128,8 @@ def checked_count(name: str, value: Any) -> int:
 def checked_block_offsets(block_offsets: Any, width: int) -> Int64:
     """``block_offsets [n_blocks + 1]`` int64: rises from 0 to at most ``width``."""
     offsets = checked("block_offsets", block_offsets, np.int64, None)
-    rises = offsets.size >= 2 and offsets[0] == 0 and (offsets[1:] > offsets[:-1]).all()
-    if not rises or offsets[-1] > width:
+    starts_at_zero = offsets.size >= 2 and offsets[0] == 0
+    if not (starts_at_zero and rises(offsets, 1) and offsets[-1] <= width):
         problem = f"is {offsets.tolist()}"
         wanted = f"offsets that rise from 0 to at most {width}, the items' dimensions"
         refuse("block_offsets", problem, wanted)
@@ -130,6 +145,12 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """``array`` itself, made read-only."""
     array.flags.writeable = False
     return array
+
+
+def freeze(arrays: Iterable[npt.NDArray[Any]]) -> None:
+    """Makes arrays read-only: to a kernel, a writable array is another type, compiled apart."""
+    for array in arrays:
+        array.flags.writeable = False
 
 
 NO_BIAS: Float32 = frozen(np.empty(0, np.float32))

@@ -16,6 +16,9 @@ import numpy as np
 from rankstream.kernels.arrays import Int64, UInt8
 from rankstream.kernels.compilation import compiled
 
+LAYOUT_VERSION: Final = 1
+"""The layout that a header names."""
+
 WATERMARK: Final = 0
 UPDATED_AT: Final = 1
 ARCHIVE_MAX: Final = 2
@@ -61,6 +64,12 @@ def settled_count(header: Int64) -> int:
 def archived_count(header: Int64) -> int:
     """How many records the user's archive holds, versions that have lost included."""
     return int((header[COUNTS] >> 32) & 0xFFFF)
+
+
+@compiled
+def chunk_count(header: Int64) -> int:
+    """How many chunks the user's archive has."""
+    return int((header[COUNTS] >> 48) & 0xFFFF)
 
 
 @compiled

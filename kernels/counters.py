@@ -5,58 +5,113 @@ every event adds to it alone; the older ones are read and written only when a bu
 event is late, or when the newest one comes to nothing.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from rankstream.kernels.arrays import Float64, Int32, Int64
+from rankstream.kernels.arrays import Float64, Int32, Int64, UInt64
 from rankstream.kernels.compilation import compiled
 
 
-class Merged(NamedTuple):
-    """U counters after a merge.
+@compiled
+def sum_rows(rows: Int64) -> tuple[UInt64, Int64, Int64]:
+    """Sums rows ``[n, 3]`` int64 of (key, bucket, delta).
 
-    Attributes:
-        newest: ``[U, 2]`` int32 (bucket, count); count 0 where nothing is left.
-        older: ``[T, 2]`` int32 (bucket, count), by counter, buckets rising.
-        offsets: ``[U + 1]`` int64; counter u owns ``older[offsets[u]:offsets[u + 1]]``.
+    Returns:
+        Keys ``[m]`` uint64, buckets and sums ``[m]`` int64: each pair once, in that order, those
+        that sum to zero left out.
     """
+    order = np.argsort(rows[:, 1].copy(), kind="mergesort")
+    every = rows[:, 0].copy().view(np.uint64)
+    order = order[np.argsort(every[order], kind="mergesort")]
+    keys = np.empty(order.shape[0], np.uint64)
+    buckets, sums = np.empty(order.shape[0], np.int64), np.empty(order.shape[0], np.int64)
+    at, is_new = 0, True
+    for i in range(order.shape[0]):
+        row = order[i]
+        keys[at], buckets[at] = every[row], rows[row, 1]
+        sums[at] = rows[row, 2] if is_new else sums[at] + rows[row, 2]
+        last = i + 1 == order.shape[0]
+        is_new = last or every[order[i + 1]] != keys[at] or rows[order[i + 1], 1] != buckets[at]
+        at += int(is_new and sums[at] != 0)
+    return keys[:at], buckets[:at], sums[:at]
 
-    newest: Int32
-    older: Int32
-    offsets: Int64
+
+@compiled
+def find_runs(keys: UInt64) -> tuple[UInt64, Int64]:
+    """The different ones of sorted keys.
+
+    Returns:
+        Keys ``[U]`` uint64 and ``firsts [U + 1]`` int64: key u is ``keys[firsts[u]:firsts[u + 1]]``.
+    """
+    found, firsts = np.empty(keys.shape[0], np.uint64), np.zeros(keys.shape[0] + 1, np.int64)
+    used = 0
+    for i in range(keys.shape[0]):
+        if i == 0 or keys[i] != keys[i - 1]:
+            found[used], firsts[used] = keys[i], i
+            used += 1
+    firsts[used] = keys.shape[0]
+    return found[:used], firsts[: used + 1]
+
+
+@compiled
+def add_to_newest(
+    stored: Int32, buckets: Int64, deltas: Int64, firsts: Int64
+) -> tuple[Int32, Int64]:
+    """Adds deltas to the counters of which that changes the newest bucket alone.
+
+    Args:
+        stored: ``[2 U]`` int32: the newest (bucket, count) of each counter; count 0: it is empty.
+        buckets: ``[E]`` int64, rising within a counter, each once.
+        deltas: ``[E]`` int64.
+        firsts: ``[U + 1]`` int64; counter u gets ``deltas[firsts[u]:firsts[u + 1]]``.
+
+    Returns:
+        ``[U, 2]`` int32, the newest (bucket, count) of each, and the indices ``[W]`` int64 of those
+        to which nothing is added yet: they must be given whole.
+    """
+    newest = stored.copy().reshape(-1, 2)
+    whole, used = np.empty(newest.shape[0], np.int64), 0
+    for u in range(newest.shape[0]):
+        first, count = firsts[u], np.int64(newest[u, 1])
+        total = count + deltas[first]
+        here = count == 0 or np.int64(newest[u, 0]) == buckets[first]
+        if here and firsts[u + 1] == first + 1 and 0 < total < 2**31:
+            newest[u, 0], newest[u, 1] = buckets[first], total
+        else:
+            whole[used] = u
+            used += 1
+    return newest, whole[:used]
 
 
 @compiled
 def merge_counts(
     newest: Int32,
+    whole: Int64,
     older: Int32,
     offsets: Int64,
-    buckets: Int64,
-    deltas: Int64,
-    firsts: Int64,
+    added: tuple[Int64, Int64, Int64],
     cap: int,
-) -> Merged:
+) -> tuple[Int32, Int64]:
     """Adds deltas to counters that are given whole.
 
     Args:
-        newest: ``[U, 2]`` int32 (bucket, count); count 0: the counter is empty.
+        newest: ``[U, 2]`` int32 (bucket, count); count 0: nothing. Set for those of ``whole``.
+        whole: ``[W]`` int64, indices of the counters to add to.
         older: ``[T, 2]`` int32 (bucket, count), ragged by ``offsets``, buckets rising.
-        offsets: ``[U + 1]`` int64.
-        buckets: ``[E]`` int64, rising within a counter, each once.
-        deltas: ``[E]`` int64.
-        firsts: ``[U + 1]`` int64; counter u gets ``deltas[firsts[u]:firsts[u + 1]]``.
+        offsets: ``[W + 1]`` int64.
+        added: buckets, deltas and firsts, as for ``add_to_newest``.
         cap: buckets of a counter that are kept, the newest.
+
+    Returns:
+        The older pairs then, and their offsets.
     """
-    users = newest.shape[0]
-    room = older.shape[0] + users + buckets.shape[0]
+    buckets, deltas, firsts = added
+    room = older.shape[0] + whole.shape[0] + buckets.shape[0]
     merged = np.empty((room, 2), np.int32)
-    ends = np.zeros(users + 1, np.int64)
-    kept = np.zeros((users, 2), np.int32)
+    ends = np.zeros(whole.shape[0] + 1, np.int64)
     at = 0
-    for u in range(users):
-        start = at
-        i, stop = offsets[u], offsets[u + 1]
+    for w in range(whole.shape[0]):
+        start, u = at, whole[w]
+        i, stop = offsets[w], offsets[w + 1]
         e, last = firsts[u], firsts[u + 1]
         own = newest[u, 1] != 0
         while i < stop or own or e < last:
@@ -86,16 +141,17 @@ def merge_counts(
                 merged[at, 0] = bucket
                 merged[at, 1] = min(total, np.int64(2**31 - 1))
                 at += 1
+        newest[u, 0], newest[u, 1] = 0, 0
         if at > start:
             at -= 1
-            kept[u, 0], kept[u, 1] = merged[at, 0], merged[at, 1]
+            newest[u, 0], newest[u, 1] = merged[at, 0], merged[at, 1]
         surplus = at - start - (cap - 1)
         if surplus > 0:
             for j in range(start, at - surplus):
                 merged[j, 0], merged[j, 1] = merged[j + surplus, 0], merged[j + surplus, 1]
             at -= surplus
-        ends[u + 1] = at
-    return Merged(kept, merged[:at], ends)
+        ends[w + 1] = at
+    return merged[:at], ends
 
 
 @compiled

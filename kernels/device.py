@@ -6,6 +6,8 @@ always OpenMP (GNU's needs the system's ``libgomp``), and ``require_omp`` assert
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numba
@@ -13,8 +15,9 @@ import numba
 from rankstream.kernels.errors import KernelConfigurationError, refuse
 
 LAYER: Final = "omp"
-PARALLEL_WORK: Final = 1 << 18
-"""Multiply-adds from which a call is split across threads: waking them must pay."""
+PARALLEL_WORK = 1 << 23
+"""Multiply-adds from which a call is split across threads, about a millisecond's: where the cores
+have other work, waiting for a woken thread takes as long."""
 
 _threads: int | None = None
 
@@ -53,6 +56,17 @@ def split(work: int) -> int:
     # numba keeps this per calling thread: without it, more threads than asked would be woken.
     numba.set_num_threads(min(parts, numba.config.NUMBA_NUM_THREADS))
     return parts
+
+
+@contextmanager
+def always_split() -> Iterator[None]:
+    """Splits every call, however small; for warming up."""
+    global PARALLEL_WORK
+    usual, PARALLEL_WORK = PARALLEL_WORK, 0
+    try:
+        yield
+    finally:
+        PARALLEL_WORK = usual
 
 
 def require_omp() -> None:

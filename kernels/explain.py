@@ -30,6 +30,7 @@ from rankstream.kernels.arrays import (
 from rankstream.kernels.device import split
 from rankstream.kernels.explain_cpu import explain_parallel, explain_serial, sum_blocks
 from rankstream.kernels.pool import checked_history, refuse_row
+from rankstream.kernels.screening import first_outside
 
 
 class Reasons(NamedTuple):
@@ -87,14 +88,31 @@ def contributions(
     pair_rows, pair_indptr = _checked_pairs(pair_rows, pair_indptr, batch, items.shape[0])
     shape = (pair_rows.size, checked_count("n_reasons", n_reasons))
     reasons = Reasons(np.empty(shape, np.int32), np.empty(shape))
-    scales = np.divide(block_weights, norms, out=np.zeros_like(norms), where=norms > 0)
-    arguments = (rows, indptr, weights, scales, items, offsets, pair_rows, pair_indptr, *reasons)
-    parts = split(pair_rows.size * rows.size * items.shape[1] // max(batch, 1))
-    if parts == 1:
-        explain_serial(*arguments)
-    else:
-        explain_parallel(parts, *arguments)
+    history = rows, indptr, weights, block_weights, norms
+    explain_checked(*history, items, offsets, pair_rows, pair_indptr, reasons)
     return reasons
+
+
+def explain_checked(
+    rows: Int32,
+    indptr: Int64,
+    weights: Float64,
+    block_weights: Float64,
+    norms: Float64,
+    items: Float32,
+    offsets: Int64,
+    pair_rows: Int32,
+    pair_indptr: Int64,
+    reasons: Reasons,
+) -> None:
+    """Fills ``reasons``, for arguments that are as ``contributions`` wants them."""
+    history = rows, indptr, weights, block_weights, norms
+    batch = max(len(pair_indptr) - 1, 1)
+    parts = split(pair_rows.size * rows.size * items.shape[1] // batch)
+    if parts == 1:
+        explain_serial(*history, items, offsets, pair_rows, pair_indptr, *reasons)
+    else:
+        explain_parallel(parts, *history, items, offsets, pair_rows, pair_indptr, *reasons)
 
 
 def block_parts(
@@ -131,7 +149,6 @@ def _checked_pairs(rows: Any, indptr: Any, batch: int, count: int) -> tuple[Int3
 
 
 def _check_rows(name: str, rows: Int32, count: int) -> None:
-    bad = (rows < -1) | (rows >= count)
-    if bad.any():
-        place = int(np.argmax(bad))
+    place = first_outside(rows, -1, count)
+    if place >= 0:
         refuse_row(name, int(rows[place]), place, count)

@@ -5,7 +5,7 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64
 from rankstream.kernels.compilation import compiled, parallel
-from rankstream.kernels.lanes import tile_4x1
+from rankstream.kernels.lanes import TILE_QUERIES, TILE_ROWS, tile_4x1, tile_4x4
 from rankstream.kernels.rank_cpu import owner_of
 
 
@@ -29,7 +29,7 @@ def _insert(
 
 @compiled
 def _contribute(
-    row: int,
+    pairs: Float32,
     rows: Int32,
     weights: Float64,
     scales: Float64,
@@ -40,20 +40,24 @@ def _contribute(
     sums: Float64,
     values: Float64,
 ) -> None:
-    """Contributions of the 1 to 4 interactions ``places[:count]`` to ``row``, into ``values``."""
+    """Contributions of the 1 to 4 interactions ``places[:count]`` to four items, into ``values``.
+
+    ``pairs [4, D]`` are the items' rows; ``values[j, i]`` is what interaction i adds to item j.
+    """
     last = count - 1
     a, b = rows[places[0]], rows[places[min(1, last)]]
     c, d = rows[places[min(2, last)]], rows[places[last]]
     values[:] = 0.0
     for block in range(scales.shape[0]):
-        tile_4x1(items, row, items, a, b, c, d, offsets[block], offsets[block + 1], sums, 0)
-        for i in range(count):
-            values[i] += weights[places[i]] * scales[block] * sums[0, i]
+        tile_4x4(pairs, 0, items, a, b, c, d, offsets[block], offsets[block + 1], sums, 0)
+        for j in range(TILE_QUERIES):
+            for i in range(count):
+                values[j, i] += weights[places[i]] * scales[block] * sums[j, i]
 
 
 @compiled
-def _explain_pair(
-    row: int,
+def _explain_tile(
+    pair_rows: Int32,
     rows: Int32,
     start: int,
     stop: int,
@@ -64,19 +68,27 @@ def _explain_pair(
     interactions: Int32,
     best: Float64,
 ) -> None:
-    """The interactions ``start:stop`` that add most to ``row``'s score."""
+    """The interactions ``start:stop`` that add most to each of 1 to 4 items' scores."""
+    count = pair_rows.shape[0]
+    pairs = np.zeros((TILE_QUERIES, items.shape[1]), np.float32)
+    for j in range(count):
+        if pair_rows[j] >= 0:
+            pairs[j] = items[pair_rows[j]]
     places = np.empty(4, np.int64)
-    sums = np.empty((1, 4))
-    values = np.empty(4)
-    kept, filled = 0, 0
+    sums, values = np.empty((TILE_QUERIES, 4)), np.empty((TILE_QUERIES, 4))
+    kept = np.zeros(TILE_QUERIES, np.int64)
+    filled = 0
     for place in range(start, stop + 1):
         if place < stop and rows[place] >= 0:
             places[filled] = place
             filled += 1
         if filled == 4 or (place == stop and filled > 0):
-            _contribute(row, rows, weights, scales, items, offsets, places, filled, sums, values)
-            for i in range(filled):
-                kept = _insert(values[i], places[i] - start, kept, interactions, best)
+            _contribute(pairs, rows, weights, scales, items, offsets, places, filled, sums, values)
+            for j in range(count):
+                for i in range(filled):
+                    kept[j] = _insert(
+                        values[j, i], places[i] - start, kept[j], interactions[j], best[j]
+                    )
             filled = 0
 
 
@@ -87,7 +99,8 @@ def _explain_part(
     rows: Int32,
     indptr: Int64,
     weights: Float64,
-    scales: Float64,
+    block_weights: Float64,
+    norms: Float64,
     items: Float32,
     offsets: Int64,
     pair_rows: Int32,
@@ -95,24 +108,34 @@ def _explain_part(
     interactions: Int32,
     best: Float64,
 ) -> None:
-    """Explains one part of the pairs."""
-    for pair in range(pair_rows.size * part // parts, pair_rows.size * (part + 1) // parts):
-        interactions[pair] = -1
-        best[pair] = 0.0
+    """Explains one part of the pairs, up to four of one query at a time."""
+    pair, stop = pair_rows.size * part // parts, pair_rows.size * (part + 1) // parts
+    interactions[pair:stop] = -1
+    best[pair:stop] = 0.0
+    scales = np.empty(norms.shape[1])
+    while pair < stop:
         b = owner_of(pair_indptr, pair)
-        if pair_rows[pair] >= 0:
-            _explain_pair(
-                pair_rows[pair],
-                rows,
-                indptr[b],
-                indptr[b + 1],
-                weights,
-                scales[b],
-                items,
-                offsets,
-                interactions[pair],
-                best[pair],
-            )
+        for block in range(scales.shape[0]):
+            norm = norms[b, block]
+            scales[block] = block_weights[b, block] / norm if norm > 0.0 else 0.0
+        end = min(pair + TILE_QUERIES, stop, pair_indptr[b + 1])
+        _explain_tile(
+            pair_rows[pair:end],
+            rows,
+            indptr[b],
+            indptr[b + 1],
+            weights,
+            scales,
+            items,
+            offsets,
+            interactions[pair:end],
+            best[pair:end],
+        )
+        for place in range(pair, end):
+            if pair_rows[place] < 0:
+                interactions[place] = -1
+                best[place] = 0.0
+        pair = end
 
 
 @compiled
@@ -120,7 +143,8 @@ def explain_serial(
     rows: Int32,
     indptr: Int64,
     weights: Float64,
-    scales: Float64,
+    block_weights: Float64,
+    norms: Float64,
     items: Float32,
     offsets: Int64,
     pair_rows: Int32,
@@ -135,7 +159,8 @@ def explain_serial(
         rows,
         indptr,
         weights,
-        scales,
+        block_weights,
+        norms,
         items,
         offsets,
         pair_rows,
@@ -151,7 +176,8 @@ def explain_parallel(
     rows: Int32,
     indptr: Int64,
     weights: Float64,
-    scales: Float64,
+    block_weights: Float64,
+    norms: Float64,
     items: Float32,
     offsets: Int64,
     pair_rows: Int32,
@@ -167,7 +193,8 @@ def explain_parallel(
             rows,
             indptr,
             weights,
-            scales,
+            block_weights,
+            norms,
             items,
             offsets,
             pair_rows,
@@ -182,14 +209,20 @@ def sum_blocks(
     queries: Float32, items: Float32, indptr: Int64, rows: Int32, offsets: Int64, sums: Float64
 ) -> None:
     """Fills ``sums [P, n_blocks]`` with the inner product of each pair over each block."""
-    tile = np.empty((1, 4))
     sums[:] = 0.0
+    if items.shape[0] == 0:
+        return
+    tile = np.empty((1, TILE_ROWS))
     for b in range(indptr.shape[0] - 1):
-        for pair in range(indptr[b], indptr[b + 1]):
-            row = rows[pair]
-            if row < 0:
-                continue
+        for pair in range(indptr[b], indptr[b + 1], TILE_ROWS):
+            last = min(pair + TILE_ROWS, indptr[b + 1]) - 1
+            r0, r1 = max(rows[pair], 0), max(rows[min(pair + 1, last)], 0)
+            r2, r3 = max(rows[min(pair + 2, last)], 0), max(rows[last], 0)
             for block in range(sums.shape[1]):
                 start, stop = offsets[block], offsets[block + 1]
-                tile_4x1(queries, b, items, row, row, row, row, start, stop, tile, 0)
-                sums[pair, block] = tile[0, 0]
+                tile_4x1(queries, b, items, r0, r1, r2, r3, start, stop, tile, 0)
+                for i in range(last - pair + 1):
+                    # The last row stands in the last place, also of a tile that is not full.
+                    if rows[pair + i] >= 0:
+                        place = TILE_ROWS - 1 if pair + i == last else i
+                        sums[pair + i, block] = tile[0, place]

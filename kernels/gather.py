@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankstream.kernels.arrays import Int64, UInt8
+from rankstream.kernels.arrays import Float32, Int64, UInt8, UInt16, UInt64
 from rankstream.kernels.cells import (
+    COUNTS,
     HISTORY_CAP,
     IN_HISTORY,
     SIEVE_CELLS,
@@ -13,6 +14,7 @@ from rankstream.kernels.cells import (
     is_less,
     settled_count,
     stored_in,
+    type_of,
 )
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.history import Ragged
@@ -48,6 +50,85 @@ def gather(recent: Ragged, settled: Ragged, rules: Rules) -> Gathered:
         old = settled.cells[settled.offsets[u] : settled.offsets[u + 1]]
         _merge(_rows(recent, u), old, rules.classes, records[indptr[u] : indptr[u + 1]])
     return Gathered(records, indptr)
+
+
+class Columns(NamedTuple):
+    """Histories of B users by column; user u's, oldest first, is ``[indptr[u]:indptr[u + 1]]``.
+
+    Attributes:
+        target_keys: uint64[T].
+        weights: float32[T], signed.
+        event_times_ms: int64[T].
+        types: uint16[T].
+        event_keys: uint64[T].
+        indptr: int64[B + 1].
+        headers: int64[B, 4]; -1 where nothing is stored.
+        bad: the first user whose values are not what their header says, or -1.
+    """
+
+    target_keys: UInt64
+    weights: Float32
+    event_times_ms: Int64
+    types: UInt16
+    event_keys: UInt64
+    indptr: Int64
+    headers: Int64
+    bad: int
+
+
+@compiled
+def gather_columns(words: Int64, sizes: Int64, layout: int, rules: Rules) -> Columns:
+    """The histories of B users from their stored values, read in one go.
+
+    Args:
+        words: the recent values of all users, then their settled ones, one after the other.
+        sizes: int64[2 B], bytes of each value.
+        layout: the only one that is read.
+        rules: types and limits.
+    """
+    users = sizes.shape[0] // 2
+    headers = np.full((users, 4), -1, np.int64)
+    bounds = np.zeros(2 * users + 1, np.int64)
+    bad = -1
+    for i in range(2 * users):
+        bounds[i + 1] = bounds[i] + (sizes[i] >> 5)
+        if bad < 0 and sizes[i] & 31 != 0:
+            bad = i % users
+    cells = words[: 4 * bounds[2 * users]].reshape(-1, 4)
+    for u in range(users):
+        if bounds[u + 1] > bounds[u]:
+            copy_cell(cells[bounds[u]], headers[u])
+        if bad < 0 and not _is_whole(cells, bounds, headers[u], layout, u):
+            bad = u
+    if bad >= 0:
+        users = 0
+    recent = Ragged(cells, bounds[: users + 1])
+    settled = Ragged(cells, bounds[sizes.shape[0] // 2 :][: users + 1])
+    records, indptr = gather(recent, settled, rules)
+    total = records.shape[0]
+    targets, events = np.empty(total, np.uint64), np.empty(total, np.uint64)
+    weights, types = np.empty(total, np.float32), np.empty(total, np.uint16)
+    times = np.empty(total, np.int64)
+    for t in range(total):
+        times[t] = records[t, 0]
+        events[t] = np.uint64(records[t, 1])
+        targets[t] = np.uint64(records[t, 2])
+        weights[t] = np.uint32(records[t, 3] & 0xFFFFFFFF).view(np.float32)
+        types[t] = np.uint16(type_of(records[t]))
+    return Columns(targets, weights, times, types, events, indptr, headers, bad)
+
+
+@compiled
+def _is_whole(cells: Int64, bounds: Int64, header: Int64, layout: int, u: int) -> bool:
+    """Whether a user's values have the layout and the lengths that their header says."""
+    users = bounds.shape[0] // 2
+    recent = bounds[u + 1] - bounds[u]
+    settled = bounds[users + u + 1] - bounds[users + u]
+    if recent == 0:
+        return bool(settled == 0)
+    wanted = settled_count(header)
+    least = 1 + (SIEVE_CELLS if wanted > 0 else 0)
+    return bool(header[COUNTS] & 0xFFFF == layout and recent >= least and settled == wanted)
 
 
 @compiled

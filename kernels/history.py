@@ -2,7 +2,7 @@
 
 A profile is two merging sets, history and seen, kept in three places: recent records, which each
 event reads and writes; settled records, read where the sieve says so; and an archive, read for
-events that are not newer than all of it. ``fold`` decides by the two sets alone, so what it
+events that are not newer than all of it. ``fold_user`` decides by the two sets alone, so what it
 computes depends neither on where a record is stored nor on how the log was cut into batches.
 """
 
@@ -10,11 +10,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from rankstream.kernels.arrays import Int32, Int64, UInt8
+from rankstream.kernels.arrays import Int32, Int64
 from rankstream.kernels.cells import (
     ARCHIVE_MAX,
     BUCKET_MS,
     COUNTED,
+    COUNTS,
+    LAYOUT_VERSION,
     RECENT_CAP,
     SIEVE_CELLS,
     UPDATED_AT,
@@ -49,7 +51,7 @@ PURGE: Final = 4
 NEEDS_SETTLED: Final = 8
 NEEDS_ARCHIVE: Final = 16
 NEEDS: Final = NEEDS_SETTLED | NEEDS_ARCHIVE
-"""Bits of a user's status after ``fold``."""
+"""Bits of a user's status after ``fold_user``."""
 
 RESET: Final = 0
 """The type of an event that raises the watermark to its time."""
@@ -62,13 +64,18 @@ class Ragged(NamedTuple):
     offsets: Int64
 
 
-class Grouped(NamedTuple):
-    """Events int64[E, 5]; those of user u are ``order[firsts[u]:lasts[u]]``, as they came."""
+class Loaded(NamedTuple):
+    """What of a user is at hand beside its recent value.
 
-    events: Int64
-    order: Int64
-    firsts: Int64
-    lasts: Int64
+    Attributes:
+        level: LOADED_NOTHING, LOADED_SETTLED or LOADED_ALL.
+        settled: int64[., 4], sorted; no cells before LOADED_SETTLED.
+        archive: int64[., 4] in any order; no cells before LOADED_ALL.
+    """
+
+    level: int
+    settled: Int64
+    archive: Int64
 
 
 class Counts(NamedTuple):
@@ -76,20 +83,6 @@ class Counts(NamedTuple):
 
     rows: Int64
     used: Int64
-
-
-class Folded(NamedTuple):
-    """New recent cells of user u: ``cells[starts[u]:starts[u] + lengths[u]]``, and ``status[u]``.
-
-    A user whose status has a bit of NEEDS must be folded again with that loaded: its cells mean
-    nothing and it has no counts. One with SETTLE must be settled before it is stored.
-    """
-
-    cells: Int64
-    starts: Int64
-    lengths: Int64
-    status: Int32
-    counts: Int64
 
 
 @compiled
@@ -117,56 +110,49 @@ def group(owners: Int32, users: int) -> tuple[Int64, Int64]:
 
 
 @compiled
-def fold(
-    recent: Ragged, settled: Ragged, archive: Ragged, loaded: UInt8, grouped: Grouped, rules: Rules
-) -> Folded:
-    """Folds each user's events, in their order, into its recent cells.
+def fold_user(
+    old: Int64,
+    loaded: Loaded,
+    events: Int64,
+    mine: Int64,
+    rules: Rules,
+    counts: Counts,
+    cells: Int64,
+) -> tuple[int, int]:
+    """Folds one user's events, in their order, into its recent cells.
 
     Args:
-        recent: header, sieve and records of each of U users; no cells: an unknown user.
-        settled: sorted records of the users with LOADED_SETTLED or LOADED_ALL.
-        archive: records in any order of the users with LOADED_ALL.
-        loaded: uint8[U]; LOADED_NOTHING suffices for nearly every user.
-        grouped: the events.
+        old: header, sieve and records as stored; no cells: an unknown user.
+        loaded: LOADED_NOTHING suffices for nearly every user.
+        events: int64[E, 5].
+        mine: int64[.], indices of the user's.
         rules: types and limits.
+        counts: takes what is counted.
+        cells: takes the new cells: room for a header, the old cells and the events.
+
+    Returns:
+        The status, and how many cells there are now. With a bit of NEEDS the user must be folded
+        again with that loaded: its cells mean nothing and it has no counts. With SETTLE it must be
+        settled before it is stored.
     """
-    starts = _starts(recent.offsets, grouped)
-    users = loaded.shape[0]
-    out = np.empty((starts[users], 4), np.int64)
-    lengths, status = np.empty(users, np.int64), np.zeros(users, np.int32)
-    counts = Counts(np.empty((2 * grouped.order.shape[0], 3), np.int64), np.zeros(1, np.int64))
-    superseded, sizes = np.zeros(settled.cells.shape[0], np.uint8), np.zeros(1, np.int64)
-    for u in range(users):
-        mine = grouped.order[grouped.firsts[u] : grouped.lasts[u]]
-        cells = out[starts[u] : starts[u + 1]]
-        prefix = _open(recent.cells[recent.offsets[u] : recent.offsets[u + 1]], cells, sizes)
-        kept = slice(settled.offsets[u], settled.offsets[u + 1])
-        chunks = archive.cells[archive.offsets[u] : archive.offsets[u + 1]]
-        user = User(
-            cells[0], cells[1:prefix], cells[prefix:], sizes, settled.cells[kept],
-            superseded[kept], chunks, loaded[u],
-        )  # fmt: skip
-        status[u] = _fold_user(user, grouped.events, mine, rules, counts)
-        status[u] |= CHANGED if recent.offsets[u] == recent.offsets[u + 1] else 0
-        lengths[u] = prefix + sizes[0]
-    return Folded(out, starts[:-1], lengths, status, counts.rows[: counts.used[0]])
-
-
-@compiled
-def _starts(offsets: Int64, grouped: Grouped) -> Int64:
-    """Where each user's new cells start: room for a header, the old cells and all its events."""
-    starts = np.zeros(offsets.shape[0], np.int64)
-    for u in range(offsets.shape[0] - 1):
-        old = max(offsets[u + 1] - offsets[u], 1)
-        starts[u + 1] = starts[u] + old + grouped.lasts[u] - grouped.firsts[u]
-    return starts
+    sizes = np.zeros(1, np.int64)
+    prefix = _open(old, cells, sizes)
+    superseded = np.zeros(loaded.settled.shape[0], np.uint8)
+    user = User(
+        cells[0], cells[1:prefix], cells[prefix:], sizes, loaded.settled, superseded,
+        loaded.archive, loaded.level,
+    )  # fmt: skip
+    status = _fold_events(user, events, mine, rules, counts)
+    if old.shape[0] == 0:
+        status |= CHANGED
+    return status, prefix + sizes[0]
 
 
 @compiled
 def _open(old: Int64, cells: Int64, sizes: Int64) -> int:
     """Copies the old cells, or writes the header of a new user; returns where the records start."""
     cells[0, :] = -1
-    cells[0, 3] = 1
+    cells[0, COUNTS] = LAYOUT_VERSION
     for i in range(old.shape[0]):
         copy_cell(old[i], cells[i])
     prefix = 1 + (SIEVE_CELLS if settled_count(cells[0]) > 0 else 0)
@@ -175,7 +161,7 @@ def _open(old: Int64, cells: Int64, sizes: Int64) -> int:
 
 
 @compiled
-def _fold_user(user: User, events: Int64, mine: Int64, rules: Rules, counts: Counts) -> int:
+def _fold_events(user: User, events: Int64, mine: Int64, rules: Rules, counts: Counts) -> int:
     """Folds one user's events; returns its status."""
     if user.loaded < LOADED_ALL and _any_late(user.header, events, mine):
         return NEEDS_ARCHIVE

@@ -30,6 +30,7 @@ from rankstream.kernels.arrays import (
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
 from rankstream.kernels.pool_cpu import pool_parallel, pool_serial
+from rankstream.kernels.screening import first_above
 
 MAX_WEIGHT = 1e90
 """Largest magnitude of an interaction's weight: no norm overflows below it."""
@@ -74,8 +75,20 @@ def pool(
     offsets = checked_block_offsets(block_offsets, items.shape[1])
     blocks = offsets.size - 1
     block_weights = checked_finite("block_weights", block_weights, np.float64, None, blocks)
-    batch = block_weights.shape[0]
-    rows, indptr, weights = checked_history(rows, indptr, weights, batch)
+    rows, indptr, weights = checked_history(rows, indptr, weights, block_weights.shape[0])
+    return pool_checked(rows, indptr, weights, items, offsets, block_weights)
+
+
+def pool_checked(
+    rows: Int32,
+    indptr: Int64,
+    weights: Float64,
+    items: Float32,
+    offsets: Int64,
+    block_weights: Float64,
+) -> Pooled:
+    """``pool`` of arguments that are as it wants them, but that rows may not exist."""
+    batch, blocks = block_weights.shape
     pooled = Pooled(np.empty((batch, items.shape[1]), np.float32), np.empty((batch, blocks)))
     bad = np.empty(split(rows.size * items.shape[1]), np.int64)
     fill = pool_serial if bad.size == 1 else pool_parallel
@@ -92,9 +105,8 @@ def checked_history(
     """Checks the ragged interactions of ``batch`` queries, except that their rows exist."""
     rows = checked("rows", rows, np.int32, None)
     weights = checked("weights", weights, np.float64, rows.size)
-    fits = np.abs(weights) <= MAX_WEIGHT
-    if not fits.all():
-        place = int(np.argmin(fits))
+    place = first_above(weights, MAX_WEIGHT)
+    if place >= 0:
         wanted = f"finite numbers of magnitude at most {MAX_WEIGHT}"
         refuse("weights", f"is {weights[place]} at {place}", wanted)
     return rows, checked_indptr("indptr", indptr, batch, rows.size), weights

@@ -1,7 +1,7 @@
 """Exact scores and ranking of given candidates, ragged over a batch of queries."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from rankstream.kernels.arrays import (
     checked_indptr,
     checked_pair,
     first_bad,
+    freeze,
 )
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
-from rankstream.kernels.rank_cpu import score_parallel, score_serial, select
+from rankstream.kernels.rank_cpu import pick, score_parallel, score_serial, select
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +36,20 @@ class Ranking:
     positions: Int32
     scores: Float32
     counts: Int32
+
+
+class Best(NamedTuple):
+    """The best rows of B queries, ragged, best first; b's are ``indptr[b]:indptr[b + 1]``.
+
+    Attributes:
+        indptr: int64[B + 1].
+        rows: int32[P], every one an item's.
+        scores: float32[P].
+    """
+
+    indptr: Int64
+    rows: Int32
+    scores: Float32
 
 
 def score_rows(
@@ -101,6 +116,23 @@ def rank_candidates(
     )
     select(indptr, rows, scores, ranking.positions, ranking.scores, ranking.counts)
     return ranking
+
+
+def pick_candidates(
+    queries: Float32, items: Float32, indptr: Int64, rows: Int32, ks: Int64, bias: Float32
+) -> Best:
+    """As ``rank_candidates`` with a k for each query, ragged, and for arguments that are right.
+
+    Args:
+        queries: ``[B, D]`` float32, finite.
+        items: ``[N, D]`` float32, read-only.
+        indptr: ``[B + 1]`` int64.
+        rows: ``[C]`` int32, -1 or below N; a row is given once a query.
+        ks: ``[B]`` int64, from 0 up.
+        bias: ``[N]`` float32, read-only.
+    """
+    freeze((queries, indptr, rows, ks))
+    return Best(*pick(indptr, rows, _score(queries, items, indptr, rows, bias), ks))
 
 
 def _score(queries: Float32, items: Float32, indptr: Int64, rows: Int32, bias: Any) -> Float32:

@@ -9,8 +9,11 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt64
 from rankstream.kernels.compilation import compiled, parallel
-from rankstream.kernels.heap import keep, key_of, score_of, sort_best_first
+from rankstream.kernels.heap import keep, key_of, row_of, score_of, sort_best_first
 from rankstream.kernels.lanes import AHEAD, prefetch_row, rounded_score, tile_4x1
+
+_SORT_FROM = 4
+"""Sorting all is faster than a heap where at least one in so many is wanted."""
 
 
 @compiled
@@ -178,3 +181,44 @@ def select(
         for i in range(heap.shape[0]):
             best[b, i] = score_of(heap[i]) if i < size else -np.inf
         counts[b] = size
+
+
+@compiled
+def pick(indptr: Int64, rows: Int32, scores: Float32, ks: Int64) -> tuple[Int64, Int32, Float32]:
+    """The best ``ks[b]`` known candidates of each query b, ragged: ``(indptr, rows, scores)``."""
+    ends = np.zeros(indptr.shape[0], np.int64)
+    for b in range(ks.shape[0]):
+        ends[b + 1] = ends[b] + min(ks[b], indptr[b + 1] - indptr[b])
+    found, best = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+    at = 0
+    for b in range(ks.shape[0]):
+        keys = _best_keys(rows, scores, indptr[b], indptr[b + 1], ends[b + 1] - ends[b])
+        ends[b] = at
+        for i in range(keys.shape[0]):
+            found[at], best[at] = row_of(keys[i]), score_of(keys[i])
+            at += 1
+    ends[-1] = at
+    return ends, found[:at], best[:at]
+
+
+@compiled
+def _best_keys(rows: Int32, scores: Float32, start: int, stop: int, k: int) -> UInt64:
+    """Keys of the best ``k`` candidates of ``start:stop`` that are known, descending."""
+    if _SORT_FROM * k >= stop - start:
+        keys, size = np.empty(stop - start, np.uint64), 0
+        for place in range(start, stop):
+            if rows[place] >= 0:
+                keys[size] = key_of(scores[place], rows[place])
+                size += 1
+        ordered, best = np.sort(keys[:size]), np.empty(min(k, size), np.uint64)
+        for i in range(best.shape[0]):
+            best[i] = ordered[size - 1 - i]
+        return best
+    heap, size = np.empty(k, np.uint64), 0
+    if k == 0:
+        return heap
+    for place in range(start, stop):
+        if rows[place] >= 0:
+            size = keep(heap, size, key_of(scores[place], rows[place]))
+    sort_best_first(heap, size)
+    return heap[:size]

@@ -5,7 +5,7 @@ so are records that only the seen set wants; the newest of those stay recent, so
 ends some way before the present and events slightly out of order are not late.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from rankstream.kernels.cells import (
     IN_HISTORY,
     IN_SEEN,
     RECENT_CAP,
+    SEEN_CAP,
     SIEVE_CELLS,
     WATERMARK,
+    archived_count,
+    chunk_count,
     copy_cell,
     is_less,
     settled_count,
@@ -27,68 +30,52 @@ from rankstream.kernels.cells import (
     stored_in,
 )
 from rankstream.kernels.compilation import compiled
-from rankstream.kernels.history import Ragged
 from rankstream.kernels.retained import Rules, find
 
+CHUNK_RECORDS: Final = 127
+"""Records of an archive chunk: one overflow page of LMDB."""
 
-class Settled(NamedTuple):
-    """Of user u, in ``recent``, ``settled`` and ``archived``: ``cells[starts[u]:stops[u]]``.
+_SLACK_CHUNKS: Final = 64
 
-    ``archived`` is what the archive gains, sorted; the header's counts of the archive are the old
-    ones. ``rewritten`` uint8[U]: whether the settled records changed.
+
+class Parts(NamedTuple):
+    """Where a user's settled values go: ``head`` fills from its start, the others from their end.
+
+    Attributes:
+        head: room for a header, a sieve and half the recent cap: the new recent cells.
+        kept: room for what the history holds at most: the new settled records.
+        gone: room for all records: what the archive gains.
     """
 
-    recent: tuple[Int64, Int64, Int64]
-    settled: tuple[Int64, Int64, Int64]
-    archived: tuple[Int64, Int64, Int64]
-    rewritten: UInt8
+    head: Int64
+    kept: Int64
+    gone: Int64
 
 
 @compiled
-def settle(recent: Ragged, settled: Ragged, rules: Rules) -> Settled:
-    """Settles each of U users.
+def head_room(rules: Rules) -> int:
+    """How many cells ``Parts.head`` has."""
+    return int(1 + SIEVE_CELLS + rules.limits[RECENT_CAP] // 2)
+
+
+@compiled
+def settle_user(new: Int64, old: Int64, parts: Parts, rules: Rules) -> tuple[int, int, int, bool]:
+    """Settles one user, merging from the newest.
 
     Args:
-        recent: header, sieve and records; a record may be a newer version of a settled one.
-        settled: sorted records.
+        new: header, sieve and records; a record may be a newer version of a settled one.
+        old: sorted settled records.
+        parts: takes the result; the header's counts of the archive are the old ones.
         rules: types and limits.
+
+    Returns:
+        How many cells of ``head``, ``kept`` and ``gone`` are filled, and whether the settled
+        records changed.
     """
-    users, cap = recent.offsets.shape[0] - 1, rules.limits[HISTORY_CAP]
-    head = 1 + SIEVE_CELLS + rules.limits[RECENT_CAP] // 2
-    heads = np.zeros((users * head, 4), np.int64)
-    kept = np.empty((users * cap, 4), np.int64)
-    gone = np.empty((recent.cells.shape[0] + settled.cells.shape[0], 4), np.int64)
-    spans = np.zeros((6, users), np.int64)
-    rewritten = np.zeros(users, np.uint8)
-    for u in range(users):
-        new = recent.cells[recent.offsets[u] : recent.offsets[u + 1]]
-        old = settled.cells[settled.offsets[u] : settled.offsets[u + 1]]
-        first = recent.offsets[u] + settled.offsets[u]
-        parts = (
-            heads[u * head : (u + 1) * head],
-            kept[u * cap : (u + 1) * cap],
-            gone[first : first + new.shape[0] + old.shape[0]],
-        )
-        length, n_kept, n_gone, rewritten[u] = _settle_user(new, old, parts, rules)
-        spans[0, u], spans[1, u] = u * head, u * head + length
-        spans[2, u], spans[3, u] = (u + 1) * cap - n_kept, (u + 1) * cap
-        spans[5, u] = first + new.shape[0] + old.shape[0]
-        spans[4, u] = spans[5, u] - n_gone
-    return Settled(
-        (heads, spans[0], spans[1]), (kept, spans[2], spans[3]), (gone, spans[4], spans[5]),
-        rewritten,
-    )  # fmt: skip
-
-
-@compiled
-def _settle_user(
-    new: Int64, old: Int64, parts: tuple[Int64, Int64, Int64], rules: Rules
-) -> tuple[int, int, int, bool]:
-    """Merges from the newest; returns the recent cells, the settled and the archived records."""
-    head, kept, gone = parts
     prefix = 1 + (SIEVE_CELLS if settled_count(new[0]) > 0 else 0)
     rows, watermark = new[prefix:], new[0, WATERMARK]
     dead = _superseded(new, rows, old, rules.classes)
+    head, kept, gone = parts.head, parts.kept, parts.gone
     tail = np.empty((head.shape[0] - 1 - SIEVE_CELLS, 4), np.int64)
     n_tail, n_kept, n_gone, n_old = 0, 0, 0, 0
     i, j = rows.shape[0] - 1, old.shape[0] - 1
@@ -98,7 +85,7 @@ def _settle_user(
             continue
         is_old = i < 0 or (j >= 0 and is_less(rows[i], old[j]))
         side = stored_in(old[j] if is_old else rows[i], rules.classes)
-        if side & IN_HISTORY != 0 and n_kept < kept.shape[0]:
+        if side & IN_HISTORY != 0 and n_kept < rules.limits[HISTORY_CAP]:
             n_kept += 1
             _move(rows, i, old, j, is_old, kept[kept.shape[0] - n_kept])
             n_old += is_old
@@ -115,6 +102,30 @@ def _settle_user(
     if n_gone > 0:
         head[0, ARCHIVE_MAX] = max(head[0, ARCHIVE_MAX], gone[gone.shape[0] - 1, 0])
     return length, n_kept, n_gone, n_old < old.shape[0] or n_old < n_kept
+
+
+@compiled
+def extend_archive(header: Int64, gone: int, purged: bool, rules: Rules) -> bool:
+    """Counts ``gone`` records as new chunks of the archive, unless it is time to rewrite it.
+
+    Args:
+        header: of the settled user; its counts are set.
+        gone: what the archive gains.
+        purged: whether the watermark has risen.
+        rules: types and limits.
+
+    Returns:
+        Whether the archive must be rewritten, because it has a quarter more records than the seen
+        set can want, or many small chunks, or records that a reset forgot; nothing is set then.
+    """
+    archived, chunks = archived_count(header), chunk_count(header)
+    added = -(-gone // CHUNK_RECORDS)
+    most = rules.limits[SEEN_CAP] * 5 // 4
+    many = chunks + added > most // CHUNK_RECORDS + _SLACK_CHUNKS
+    if many or archived + gone > most or (purged and archived > 0):
+        return True
+    header[COUNTS] += (np.int64(gone) << 32) + (np.int64(added) << 48)
+    return False
 
 
 @compiled
@@ -144,6 +155,7 @@ def _move(rows: Int64, i: int, old: Int64, j: int, is_old: bool, target: Int64) 
 def _write_head(header: Int64, kept: Int64, tail: Int64, head: Int64) -> int:
     """Writes header, sieve and the records that stay recent; returns how many cells that is."""
     copy_cell(header, head[0])
+    head[1 : 1 + SIEVE_CELLS] = 0
     head[0, COUNTS] = (header[COUNTS] & ~(0xFFFF << 16)) | (kept.shape[0] << 16)
     prefix = 1
     if kept.shape[0] > 0:

@@ -2,12 +2,19 @@
 
 import numpy as np
 
-from rankstream.kernels.arrays import Float32
-from rankstream.kernels.device import PARALLEL_WORK, require_omp, thread_count
+from rankstream.kernels.arrays import Float32, freeze
+from rankstream.kernels.blake2b import hash_spans
+from rankstream.kernels.cells import IN_HISTORY
+from rankstream.kernels.device import always_split, require_omp, thread_count
+from rankstream.kernels.encode import numbered
 from rankstream.kernels.explain import block_parts, contributions
+from rankstream.kernels.item_ids import ItemIds, distinct_keys, read_item_ids
 from rankstream.kernels.key_table import KeyTable
 from rankstream.kernels.pool import pool
-from rankstream.kernels.rank import rank_candidates
+from rankstream.kernels.present import Wanted, present
+from rankstream.kernels.query import Space, Weighing, make_queries
+from rankstream.kernels.rank import pick_candidates, rank_candidates
+from rankstream.kernels.retained import Rules
 from rankstream.kernels.top_k import top_k
 
 
@@ -21,27 +28,49 @@ def warm_up(dimensions: int, n_blocks: int = 1) -> None:
     Raises:
         KernelConfigurationError: kernels run on another layer than OpenMP.
     """
-    table = KeyTable()
-    table.insert(np.arange(1, dtype=np.uint64), np.zeros(1, np.int32))
-    table.lookup(np.arange(2, dtype=np.uint64))
-    items = np.zeros((PARALLEL_WORK // dimensions + 1, dimensions), np.float32)
-    for count in (1, items.shape[0]):
-        _answer(items[:count], max(1, min(n_blocks, dimensions)))
+    _find_items()
+    items = np.zeros((1, dimensions), np.float32)
+    _answer(items, max(1, min(n_blocks, dimensions)))
+    with always_split():
+        _answer(items, max(1, min(n_blocks, dimensions)))
     if thread_count() > 1:
         require_omp()
 
 
+def _find_items() -> None:
+    """Reads ids and keys of a request and finds their rows."""
+    ids = read_item_ids(b"\n\1a", 1)
+    assert isinstance(ids, ItemIds)
+    table = KeyTable()
+    table.insert(hash_spans(ids.text, ids.starts, ids.stops, b"item"), np.zeros(1, np.int32))
+    table.lookup(distinct_keys(ids.keys))
+    table.find(ids, ids.text, ids.stops)
+
+
 def _answer(items: Float32, n_blocks: int) -> None:
-    """Pools a history of all items, retrieves, ranks and explains."""
-    rows = np.arange(items.shape[0], dtype=np.int32)
-    indptr = np.array([0, rows.size], np.int64)
-    weights = np.ones(rows.size)
+    """Pools a history of one item, retrieves, ranks and explains: first as the engine does."""
     offsets = np.linspace(0, items.shape[1], n_blocks + 1).astype(np.int64)
-    block_weights = np.ones((1, n_blocks))
-    queries, norms = pool(rows, indptr, weights, items, offsets, block_weights)
-    top_k(queries, items, 1, excluded=(indptr, rows))
-    rank_candidates(queries, items, indptr, rows, 1)
-    block_parts(queries, items, indptr, rows, offsets)
-    contributions(
-        rows, indptr, weights, norms, items, offsets, block_weights, rows[:1], np.array([0, 1]), 1
-    )
+    bias, row, indptr = np.zeros(1, np.float32), np.zeros(1, np.int32), np.array([0, 1])
+    freeze((items, offsets, bias))
+    table, space = KeyTable(), Space(items, offsets, np.ones(n_blocks))
+    table.insert(_PROFILE[6:7].view(np.uint64), row)
+    made = make_queries(_PROFILE, _SIZES, 1, _RULES, table, _WEIGHING, space)
+    assert made is not None
+    past, pooled = made
+    best = pick_candidates(pooled.queries, items, indptr, row, np.ones(1, np.int64), bias)
+    texts = numbered({0: "a"})
+    present(best, past, pooled, space, bias, Wanted(*np.ones((2, 1), np.int64)), texts, texts)
+    weights, ones = np.ones(1), np.ones((1, n_blocks))
+    queries, norms = pool(row, indptr, weights, items, offsets, ones)
+    top_k(queries, items, 1, bias=bias, excluded=(indptr, row))
+    rank_candidates(queries, items, indptr, row, 1)
+    block_parts(queries, items, indptr, row, offsets)
+    contributions(row, indptr, weights, norms, items, offsets, ones, row, indptr, 1)
+
+
+_PROFILE = np.array([-1, -1, -1, 1, 0, 1, 2, 0])
+"""A header of layout 1 and one record, of type 0."""
+_SIZES = np.array([64, 0])
+_RULES = Rules(np.full(1 << 16, IN_HISTORY, np.uint8), np.full(4, 8))
+_WEIGHING = Weighing(1.0, np.ones(1))
+freeze((_PROFILE, *_RULES, _WEIGHING.type_weights))

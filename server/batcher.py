@@ -1,9 +1,10 @@
 """Batches form because the engine is busy.
 
-The engine computes one batch at a time on a thread of its own. What arrives meanwhile waits in a
-bounded lane; when the engine is free it takes what waits, up to ``max_batch``. Nothing waits while
-the engine is idle. Two lanes take turns when both wait: single requests, and the entries of batch
-requests, so that neither starves the other.
+The engine computes one batch at a time, on a thread of its own or, where a batch is quicker to
+compute than to hand over, on the event loop. What arrives meanwhile waits in a bounded lane; when
+the engine is free it takes what waits, up to ``max_batch``. Nothing waits while the engine is idle.
+Two lanes take turns when both wait: single requests, and the entries of batch requests, so that
+neither starves the other.
 
 An entry whose caller has gone or whose deadline has passed is dropped before it costs anything.
 """
@@ -84,6 +85,8 @@ class Batcher(Generic[Task, Answer]):
         max_batch: tasks computed together at most.
         max_queued: tasks waiting in one lane at most.
         name: the engine thread's name.
+        is_quick: says of the tasks of a batch that they are computed in well below a millisecond:
+            two switches between threads, and between cores, would take longer.
     """
 
     def __init__(
@@ -93,8 +96,10 @@ class Batcher(Generic[Task, Answer]):
         max_batch: int,
         max_queued: int,
         name: str,
+        is_quick: Callable[[Sequence[Task]], bool] = lambda _: False,
     ) -> None:
         self._compute = compute
+        self._is_quick = is_quick
         self._max_batch = max_batch
         self._max_queued = max_queued
         self._name = name
@@ -116,10 +121,15 @@ class Batcher(Generic[Task, Answer]):
             DeadlineExceeded: the deadline passed first.
             RankstreamError: what the engine says of this task.
         """
-        (answer,) = await self._answers("single", [task], deadline)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        (entry,) = self._enqueue(loop, "single", [task], deadline, now)
+        expiry = loop.call_later(max(0.0, deadline - now), _expire, entry.answered)
+        try:
+            return await entry.answered
+        finally:
+            expiry.cancel()
+            # Also when the caller has gone: what is left in the lane is dropped, not computed.
+            entry.answered.cancel()
 
     async def submit_many(
         self, tasks: Sequence[Task], deadline: float
@@ -129,7 +139,15 @@ class Batcher(Generic[Task, Answer]):
         Raises:
             Overloaded: the lane has no room for all of them.
         """
-        return await self._answers("bulk", tasks, deadline)
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        waiting = [e.answered for e in self._enqueue(loop, "bulk", tasks, deadline, now)]
+        try:
+            if waiting:
+                await asyncio.wait(waiting, timeout=max(0.0, deadline - now))
+        finally:
+            for future in waiting:
+                future.cancel()
+        return [_result(future) for future in waiting]
 
     def close(self) -> None:
         """Refuses new tasks and those that wait; waits for the batch in flight."""
@@ -138,25 +156,23 @@ class Batcher(Generic[Task, Answer]):
             entry.answered.set_exception(_draining())
         self._engine.shutdown(wait=True)
 
-    async def _answers(
-        self, name: LaneName, tasks: Sequence[Task], deadline: float
-    ) -> list[Answer | BaseException]:
+    def _enqueue(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: LaneName,
+        tasks: Sequence[Task],
+        deadline: float,
+        now: float,
+    ) -> list[Entry[Task, Answer]]:
         lane = self._lanes.waiting[name]
         self._admit(len(lane), len(tasks))
-        loop, now = asyncio.get_running_loop(), time.monotonic()
         entries = [Entry[Task, Answer](t, deadline, now, loop.create_future()) for t in tasks]
         lane.extend(entries)
         if not self._busy:
-            self._start_batch(loop)
-        waiting = [e.answered for e in entries]
-        try:
-            if waiting:
-                await asyncio.wait(waiting, timeout=max(0.0, deadline - now))
-        finally:
-            # Also when the caller has gone: what is left in the lane is then dropped, not computed.
-            for future in waiting:
-                future.cancel()
-        return [_result(future) for future in waiting]
+            self._busy = True
+            # Soon, not now: what else has arrived joins the batch.
+            loop.call_soon(self._start_batch, loop)
+        return entries
 
     def _admit(self, waiting: int, more: int) -> None:
         if self._closed:
@@ -167,27 +183,47 @@ class Batcher(Generic[Task, Answer]):
             raise Overloaded(msg, retry_after_s=max(0.01, seconds))
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
-        entries = self._lanes.take(self._max_batch)
+        entries = [] if self._closed else self._lanes.take(self._max_batch)
         self._busy = bool(entries)
-        if entries:
-            now = time.monotonic()
-            waits = [int((now - e.enqueued) * 1e6) for e in entries]
-            batch = Batch([e.task for e in entries], waits)
+        if not entries:
+            return
+        now = time.monotonic()
+        waits = [int((now - e.enqueued) * 1e6) for e in entries]
+        batch = Batch([e.task for e in entries], waits)
+        if self._is_quick(batch.tasks):
+            self._settle(entries, now, self._compute_here(batch))
+            # Soon, so that these answers go out first.
+            loop.call_soon(self._start_batch, loop)
+        else:
             running = loop.run_in_executor(self._engine, self._compute, batch)
-            running.add_done_callback(lambda done: self._finish(loop, entries, now, done))
+            running.add_done_callback(lambda done: self._computed(loop, entries, now, done))
 
-    def _finish(
+    def _compute_here(self, batch: Batch[Task]) -> Sequence[Answer | RankstreamError] | Exception:
+        try:
+            return self._compute(batch)
+        except Exception as error:  # noqa: BLE001 - reaches the callers, as from the thread
+            return error
+
+    def _computed(
         self,
         loop: asyncio.AbstractEventLoop,
         entries: list[Entry[Task, Answer]],
         started: float,
         done: asyncio.Future[Sequence[Answer | RankstreamError]],
     ) -> None:
+        self._start_batch(loop)
+        self._settle(entries, started, done.exception() or done.result())
+
+    def _settle(
+        self,
+        entries: list[Entry[Task, Answer]],
+        started: float,
+        outcome: Sequence[Answer | RankstreamError] | BaseException,
+    ) -> None:
         self._batch_s += 0.2 * (time.monotonic() - started - self._batch_s)
-        failed = done.exception()
-        if not self._closed:
-            self._start_batch(loop)
-        answers = [failed] * len(entries) if failed is not None else done.result()
+        answers: Sequence[Answer | BaseException] = (
+            [outcome] * len(entries) if isinstance(outcome, BaseException) else outcome
+        )
         for entry, answer in zip(entries, answers, strict=True):
             if entry.answered.done():
                 continue
@@ -195,6 +231,11 @@ class Batcher(Generic[Task, Answer]):
                 entry.answered.set_exception(answer)
             else:
                 entry.answered.set_result(answer)
+
+
+def _expire(answered: asyncio.Future[Any]) -> None:
+    if not answered.done():
+        answered.set_exception(DeadlineExceeded("the deadline passed before there was an answer"))
 
 
 def _draining() -> Unavailable:

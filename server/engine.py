@@ -1,68 +1,51 @@
-"""The straight line: profiles -> pooled queries -> retrieve or rank -> explain -> answers.
+"""The straight line: profiles -> pooled queries -> retrieve or rank -> present.
 
-Each stage is one call on arrays for the whole batch, inside one read transaction, so that an answer
-is of one catalogue version and one state. One thread runs it.
+Each stage is one call on arrays for the whole batch. What is read of the state is read in one
+transaction, so that an answer is of one catalogue version and one state. One thread runs it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankstream import kernels
+from rankstream.kernels import ItemIds
+from rankstream.kernels.cells import COUNTS, UPDATED_AT
+from rankstream.kernels.encode import Texts, numbered
+from rankstream.kernels.pool import Pooled
+from rankstream.kernels.present import Wanted, present
+from rankstream.kernels.query import Past, Space, make_queries
+from rankstream.kernels.rank import Best, pick_candidates
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
 from rankstream.server.catalog.view import Catalogue
-from rankstream.server.errors import RankstreamError
-from rankstream.server.profiles.history import Histories
+from rankstream.server.errors import CorruptState, RankstreamError
+from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
-from rankstream.server.profiles.stored import ProfileStore
+from rankstream.server.profiles.stored import ProfileStore, StoredValues
 from rankstream.server.ragged import ragged
-from rankstream.server.rerank.explain import Explainer
 from rankstream.server.store import Store, View, item_id_of
-from rankstream.server.types import ItemReason, RankAnswer, RankTask, StageTimes
+from rankstream.server.types import RankAnswer, RankTask, StageTimes
 
+Rows = NDArray[np.int32]
+
+_QUICK_TASKS = 4
+_QUICK_CANDIDATES = 1024
 _NO_ROWS = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Queries:
-    """What a batch of profiles became.
+class Found:
+    """The best rows of some tasks, and the candidates of each that do not exist."""
 
-    Attributes:
-        rows: ``int32 [T]``: each interaction's item row, or -1.
-        weights: ``float64 [T]``.
-        vectors: ``float32 [B, stride]``.
-        norms: ``float64 [B, n_blocks]`` before normalisation.
-        block_weights: ``float64 [B, n_blocks]``.
-    """
-
-    rows: NDArray[np.int32]
-    weights: NDArray[np.float64]
-    vectors: NDArray[np.float32]
-    norms: NDArray[np.float64]
-    block_weights: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Picked:
-    """The best rows of one task, best first, and the candidates that do not exist.
-
-    Attributes:
-        rows: ``int32 [K]``.
-        scores: ``float32 [K]``.
-        missing: indices among the candidates.
-        positions: where the rows stand among the candidates ``int32 [K]``; None: none were given.
-    """
-
-    rows: NDArray[np.int32]
-    scores: NDArray[np.float32]
-    missing: list[int]
-    positions: NDArray[np.int32] | None = None
+    best: Best
+    missing: list[list[int]]
 
 
 class Engine:
@@ -74,6 +57,7 @@ class Engine:
         profiles: reads histories.
         pooling: how much an interaction counts.
         page: says when the bias is new.
+        type_names: event types by number, as answers call them.
     """
 
     def __init__(
@@ -83,49 +67,53 @@ class Engine:
         profiles: ProfileStore,
         pooling: Pooling,
         page: Announcements,
+        type_names: Mapping[int, str],
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._profiles = profiles
         self._pooling = pooling
         self._page = page
-        self._explainer = Explainer(catalogue)
+        self._type_names = numbered(type_names)
 
     def rank(self, batch: Batch[RankTask]) -> Sequence[RankAnswer | RankstreamError]:
         """Answers each task of a batch, in order."""
         tasks, clock = batch.tasks, _Clock()
         with self._store.read() as view:
             self._catalogue.sync(view, self._page.bias_sequence)
-            profiles = self._profiles.read(view, [t.user for t in tasks])
+            stored = self._profiles.stored(view, [t.user for t in tasks])
             excluded = [self._excluded_rows(view, task) for task in tasks]
-            clock.lap("gather")
-            queries = self._pool(profiles.histories)
-            clock.lap("pool")
-            picked = self._pick(tasks, queries, excluded)
-            clock.lap("score")
-            parts, reasons = self._explain(view, tasks, profiles.histories, queries, picked)
-            names = self._names(view, tasks, picked)
             applied = view.positions()
-            clock.lap("explain")
+        # The rest reads copies, and mapped rows, which a commit never changes.
+        clock.lap("gather")
+        past, pooled = self._pool(stored)
+        clock.lap("pool")
+        found = self._find(tasks, pooled.queries, excluded)
+        clock.lap("score")
+        items = self._present(tasks, found.best, past, pooled)
+        clock.lap("present")
         times = clock.times(len(tasks))
-        head, bias = self._catalogue.head, self._catalogue.bias
+        known, updated = past.headers[:, COUNTS] != -1, past.headers[:, UPDATED_AT].tolist()
         return [
             RankAnswer(
-                item_ids=names[b],
-                scores=picked[b].scores,
-                parts=parts[b],
-                biases=bias[picked[b].rows],
-                reasons=reasons[b],
-                missing=picked[b].missing,
-                fallback=_fallback(bool(profiles.known[b]), queries, b),
-                updated_at_ms=max(0, int(profiles.updated_at_ms[b])),
+                items=items[b],
+                missing=found.missing[b],
+                fallback=_fallback(bool(known[b]), pooled.norms[b]),
+                updated_at_ms=max(0, updated[b]),
                 applied=applied,
-                head=head,
+                head=self._catalogue.head,
                 queue_us=batch.queue_us[b],
                 times=times,
             )
             for b in range(len(tasks))
         ]
+
+    @staticmethod
+    def is_quick(tasks: Sequence[RankTask]) -> bool:
+        """Whether a batch takes about as long as a switch of threads: few candidates, no scan."""
+        if len(tasks) > _QUICK_TASKS or any(t.candidates is None for t in tasks):
+            return False
+        return sum(t.n_candidates for t in tasks) <= _QUICK_CANDIDATES
 
     def bias_of(self, row: int) -> float:
         """The bias of one row as last computed; 0 for a row not yet seen."""
@@ -141,107 +129,100 @@ class Engine:
         rows = self._catalogue.table.lookup(keys)
         return rows[rows >= 0]
 
-    def _pool(self, histories: Histories) -> Queries:
-        catalogue, layout = self._catalogue, self._catalogue.layout
-        rows = catalogue.table.lookup(histories.target_keys)
-        weights = self._pooling.weights(
-            histories.indptr, histories.event_times_ms, histories.types, histories.weights
+    def _pool(self, stored: StoredValues) -> tuple[Past, Pooled]:
+        made = make_queries(
+            stored.words,
+            stored.sizes,
+            LAYOUT_VERSION,
+            self._profiles.fold.rules,
+            self._catalogue.table,
+            self._pooling.weighing,
+            self._space(),
         )
-        batch = len(histories.indptr) - 1
-        block_weights = np.tile(layout.weights, (batch, 1))
-        pooled = kernels.pool(
-            rows, histories.indptr, weights, catalogue.rows, layout.offsets, block_weights
-        )
-        return Queries(rows, weights, pooled.queries, pooled.norms, block_weights)
+        if made is None:
+            msg = "a stored profile is not what its header says; rebuild the state from the log"
+            raise CorruptState(msg)
+        return made
 
-    def _pick(
-        self, tasks: list[RankTask], queries: Queries, excluded: list[NDArray[np.int32]]
-    ) -> list[Picked]:
+    def _space(self) -> Space:
+        layout = self._catalogue.layout
+        return Space(self._catalogue.rows, layout.offsets, layout.weights)
+
+    def _find(
+        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+    ) -> Found:
+        """The best of the whole catalogue, or of the candidates given, for each task."""
         whole = [b for b, task in enumerate(tasks) if task.candidates is None]
+        if not whole:
+            return self._rank_given(tasks, queries, excluded)
+        if len(whole) == len(tasks):
+            return self._retrieve(tasks, queries, excluded)
         given = [b for b, task in enumerate(tasks) if task.candidates is not None]
-        picked = dict(zip(whole, self._retrieve(tasks, whole, queries, excluded), strict=True))
-        picked |= zip(given, self._rank_given(tasks, given, queries, excluded), strict=True)
-        return [picked[b] for b in range(len(tasks))]
+        parts = [
+            find([tasks[b] for b in chosen], queries[chosen], [excluded[b] for b in chosen])
+            for find, chosen in ((self._retrieve, whole), (self._rank_given, given))
+        ]
+        return _merged(parts, whole + given)
 
     def _retrieve(
-        self,
-        tasks: list[RankTask],
-        chosen: list[int],
-        queries: Queries,
-        excluded: list[NDArray[np.int32]],
-    ) -> list[Picked]:
-        """The best of the whole catalogue for each chosen task."""
-        catalogue = self._catalogue
-        k = max((tasks[b].k for b in chosen), default=0)
-        if k == 0 or catalogue.head.rows == 0:
-            return [Picked(_NO_ROWS, np.empty(0, np.float32), []) for _ in chosen]
+        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+    ) -> Found:
+        """The best of the whole catalogue."""
+        catalogue, ks = self._catalogue, np.array([t.k for t in tasks], np.int64)
+        missing: list[list[int]] = [[] for _ in tasks]
+        if not ks.any() or catalogue.head.rows == 0:
+            return Found(_nothing(len(tasks)), missing)
         found = kernels.top_k(
-            queries.vectors[chosen],
+            queries,
             catalogue.rows,
-            k,
+            int(ks.max()),
             bias=catalogue.bias,
             allowed=catalogue.alive,
-            excluded=ragged([excluded[b] for b in chosen]),
+            excluded=ragged(excluded),
         )
-        ends = [min(int(n), tasks[b].k) for n, b in zip(found.counts, chosen, strict=True)]
-        return [
-            Picked(found.rows[i, :end], found.scores[i, :end], []) for i, end in enumerate(ends)
-        ]
+        ends = np.minimum(found.counts, ks)
+        kept = np.arange(found.rows.shape[1]) < ends[:, None]
+        indptr = np.concatenate([[0], np.cumsum(ends)])
+        return Found(Best(indptr, found.rows[kept], found.scores[kept]), missing)
 
     def _rank_given(
-        self,
-        tasks: list[RankTask],
-        chosen: list[int],
-        queries: Queries,
-        excluded: list[NDArray[np.int32]],
-    ) -> list[Picked]:
-        """The given candidates of each chosen task in order."""
+        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+    ) -> Found:
+        """The given candidates in order."""
         catalogue = self._catalogue
-        asked = [keys for b in chosen if (keys := tasks[b].candidates) is not None]
-        candidates = [catalogue.table.lookup(keys) for keys in asked]
+        candidates = [self._candidate_rows(task.candidates) for task in tasks]
         missing = [np.flatnonzero(rows < 0).tolist() for rows in candidates]
-        for rows, b in zip(candidates, chosen, strict=True):
-            if len(excluded[b]):
-                rows[np.isin(rows, excluded[b])] = -1
-        k = max((tasks[b].k for b in chosen), default=0)
+        for rows, out in zip(candidates, excluded, strict=True):
+            if len(out):
+                rows[np.isin(rows, out)] = -1
+        ks = np.array([t.k for t in tasks], np.int64)
         indptr, rows = ragged(candidates)
-        if k == 0 or not len(rows):
-            return [Picked(_NO_ROWS, np.empty(0, np.float32), m) for m in missing]
-        found = kernels.rank_candidates(
-            queries.vectors[chosen], catalogue.rows, indptr, rows, k, bias=catalogue.bias
+        best = pick_candidates(queries, catalogue.rows, indptr, rows, ks, catalogue.bias)
+        return Found(best, missing)
+
+    def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64] | None) -> NDArray[np.int32]:
+        """The row of each candidate, or -1."""
+        catalogue = self._catalogue
+        if isinstance(asked, ItemIds):
+            return catalogue.table.find(asked, catalogue.ids, catalogue.id_ends)
+        return _NO_ROWS if asked is None else catalogue.table.lookup(asked)
+
+    def _present(
+        self, tasks: list[RankTask], best: Best, past: Past, pooled: Pooled
+    ) -> list[memoryview]:
+        """``RankResponse.items`` of each task, as bytes."""
+        catalogue = self._catalogue
+        explained = [[t.explained for t in tasks], [t.reasons for t in tasks]]
+        return present(
+            best,
+            past,
+            pooled,
+            self._space(),
+            catalogue.bias,
+            Wanted(*np.array(explained, np.int64)),
+            Texts(catalogue.ids, catalogue.id_ends),
+            self._type_names,
         )
-        picked = []
-        for i, b in enumerate(chosen):
-            end = min(int(found.counts[i]), tasks[b].k)
-            positions = found.positions[i, :end]
-            best = candidates[i][positions]
-            picked.append(Picked(best, found.scores[i, :end], missing[i], positions))
-        return picked
-
-    def _explain(
-        self,
-        view: View,
-        tasks: list[RankTask],
-        histories: Histories,
-        queries: Queries,
-        picked: list[Picked],
-    ) -> tuple[list[NDArray[np.float64]], list[list[list[ItemReason]]]]:
-        rows = [p.rows for p in picked]
-        parts = self._explainer.parts(queries.vectors, rows)
-        wanted = [r[: t.explained] for r, t in zip(rows, tasks, strict=True)]
-        limits = [t.reasons for t in tasks]
-        reasons = self._explainer.reasons(view, histories, queries, wanted, limits)
-        return parts, reasons
-
-    def _names(self, view: View, tasks: list[RankTask], picked: list[Picked]) -> list[list[str]]:
-        """The item_ids of the rows: the request's own where it gave them, else as stored."""
-        keys, found = self._catalogue.keys, []
-        for task, best in zip(tasks, picked, strict=True):
-            if task.names is not None and best.positions is not None:
-                found.append([task.names[i] for i in best.positions.tolist()])
-            else:
-                found.append(item_ids(view, keys[best.rows]))
-        return found
 
 
 def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:
@@ -251,8 +232,26 @@ def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:
     return [item_id_of(memoryview(blob)) if len(blob) else "" for blob in found]
 
 
-def _fallback(known: bool, queries: Queries, b: int) -> str:
-    if queries.norms[b].any():
+def _nothing(batch: int) -> Best:
+    return Best(np.zeros(batch + 1, np.int64), _NO_ROWS, np.empty(0, np.float32))
+
+
+def _merged(parts: list[Found], order: list[int]) -> Found:
+    """Results of two groups as one; ``order[i]`` is the task that the i-th result is of."""
+    rows, scores = ([a for p in parts for a in _split(p.best, i)] for i in (1, 2))
+    missing = [m for p in parts for m in p.missing]
+    places = np.argsort(order).tolist()
+    indptr, merged = ragged([rows[i] for i in places])
+    best = Best(indptr, merged, np.concatenate([scores[i] for i in places]))
+    return Found(best, [missing[i] for i in places])
+
+
+def _split(best: Best, column: int) -> list[NDArray[Any]]:
+    return np.split(best[column], best.indptr[1:-1])
+
+
+def _fallback(known: bool, norms: NDArray[np.float64]) -> str:
+    if norms.any():
         return ""
     return "no_usable_history" if known else "unknown_user"
 
@@ -271,4 +270,4 @@ class _Clock:
 
     def times(self, batch_size: int) -> StageTimes:
         laps = self._laps
-        return StageTimes(laps["gather"], laps["pool"], laps["score"], laps["explain"], batch_size)
+        return StageTimes(laps["gather"], laps["pool"], laps["score"], laps["present"], batch_size)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import functools
 import gc
-import logging
 import os
 import queue
 import signal
@@ -22,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankstream.server.announce import Announcements
+from rankstream.server.catalog.bias_file import BiasFile
 from rankstream.server.catalog.blocks import Layout, make_layout
 from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.catalog.segments import SegmentWriter, check_rows
-from rankstream.server.catalog.view import bias_path
 from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings, fold_settings, topic_settings
@@ -33,7 +32,7 @@ from rankstream.server.encoder.base import Encoder
 from rankstream.server.encoder.cached_encoder import CachedEncoder
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
-from rankstream.server.errors import StateRefused, Unavailable
+from rankstream.server.errors import StateRefused
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import STATE_LAYOUT, Store
@@ -43,28 +42,20 @@ from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
 from rankstream.server.stream.events_lane import EventsLane
 from rankstream.server.stream.guard import LogGuard
-from rankstream.server.stream.incarnations import Incarnation, carry_positions, load_state
 from rankstream.server.stream.indexer import ItemIndexer, read_checksums
 from rankstream.server.stream.items_lane import ItemFormat, ItemsLane
-from rankstream.server.stream.positions import verify_positions
-from rankstream.server.stream.topics import (
-    TopicDescription,
-    TopicSettings,
-    describe,
-    ensure_topics,
-    log_bounds,
-)
+from rankstream.server.stream.log import Log, wait_for_log
 from rankstream.server.stream.writer import Writer
-from rankstream.server.types import Lane, Position
-
-log = logging.getLogger(__name__)
 
 _BIAS_S = 1.0
 _CHECKPOINT_S = 0.25
 # Lists of a batch's values come and go by the thousand; none of them are in cycles.
 _GC_THRESHOLDS = (200_000, 50, 100)
 _LOCK_WAIT_S = 10.0
-_RETRY_S = 0.5
+_OTHER_LAYOUT = (
+    "another version of rankstream made it; run that one, or give an empty --data-dir "
+    "(the log is folded anew)"
+)
 
 
 @dataclass(slots=True)
@@ -76,17 +67,6 @@ class State:
     page: Announcements
     popularity: Popularity
     fold: FoldSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """The topics as they are, and where each lane stands in them."""
-
-    topics: TopicSettings
-    described: Mapping[str, TopicDescription]
-    incarnation: Incarnation | None
-    events: dict[int, int]
-    items: int
 
 
 def run(settings: Settings, control: Control, inherited: Inherited) -> None:
@@ -111,7 +91,9 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         control.send("state")
     stopping = _stop_on_signal()
     warm_up_fold(state.fold)
-    found = _connect(settings, paths, state, stopping)
+    found = wait_for_log(
+        settings.kafka, topic_settings(settings), paths.broker, state.store, page, stopping
+    )
     if found is not None:
         if not known:
             # Before its first look at the log there is nothing to read, and nowhere to write to.
@@ -137,14 +119,18 @@ def open_state(
     fold = fold_settings(settings)
     again = "give the old value again, or an empty --data-dir (the log is folded anew)"
     with store.write() as txn:
-        txn.fix_setting("layout", str(STATE_LAYOUT).encode(), again)
+        txn.fix_setting("layout", str(STATE_LAYOUT).encode(), _OTHER_LAYOUT)
         txn.fix_setting("fold_version", fold_version(fold).encode(), again)
         txn.fix_setting("blocks", layout.describe(), again)
         txn.fix_setting("encoder space", space.encode(), again)
         head = txn.head()
         txn.set_head(head)
     segments = SegmentWriter(
-        paths.segments, head.generation, layout.stride, settings.state.max_rows
+        paths.segments,
+        head.generation,
+        layout.stride,
+        settings.state.max_rows,
+        settings.limits.max_id_bytes,
     )
     popularity = Popularity(
         weight=settings.scoring.bias_weight,
@@ -192,7 +178,9 @@ class Ingest:
         self._paths = paths
         self._failure: BaseException | None = None
         kafka = settings.kafka
-        self._bias = BiasFile(state, paths)
+        self._bias = BiasFile(
+            state.store, state.segments.segments, state.popularity, state.page, paths.segments
+        )
         self._writer = Writer(state.store, state.page)
         self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
         folder = EventFolder(state.fold, state.popularity)
@@ -287,112 +275,6 @@ class Ingest:
 def _every(period_s: float, stopping: threading.Event, run: Callable[[], None]) -> None:
     while not stopping.wait(period_s):
         run()
-
-
-class BiasFile:
-    """Writes the bias of all rows, whole, when popularity or rows have changed."""
-
-    def __init__(self, state: State, paths: Paths) -> None:
-        self._state = state
-        self._folder = paths.segments
-        self._seen: tuple[int, int] = (-1, -1)
-        # Never a number that a worker of before may still know.
-        self._sequence = time.time_ns() // 1_000_000
-
-    def refresh(self) -> None:
-        """Puts a new file in place and announces it, if there is anything new."""
-        with self._state.store.read() as view:
-            rows = view.head().rows
-        now = (self._state.popularity.revision, rows)
-        if now == self._seen:
-            return
-        keys = self._state.segments.segments.keys[:rows]
-        self._sequence += 1
-        path = bias_path(self._folder, self._sequence)
-        self._state.popularity.bias(keys).tofile(path)
-        self._state.page.set_bias(self._sequence)
-        self._seen = now
-        for old in self._folder.glob("bias-*.f32"):
-            if old != path:
-                old.unlink()
-
-
-def _connect(
-    settings: Settings, paths: Paths, state: State, stopping: threading.Event
-) -> Log | None:
-    """Waits for the broker; None when told to stop before it answered."""
-    while not stopping.is_set():
-        state.page.beat()
-        try:
-            return _find_log(settings, paths, state)
-        except Unavailable as error:
-            log.warning("%s", error)
-            stopping.wait(_RETRY_S)
-    return None
-
-
-def _find_log(settings: Settings, paths: Paths, state: State) -> Log:
-    kafka = settings.kafka
-    lives: tuple[Incarnation, ...] = ()
-    if kafka.embedded:
-        broker = load_state(paths.broker)
-        lives = broker.incarnations if broker is not None else ()
-    topics = topic_settings(settings)
-    ensure_topics(kafka.bootstrap_servers, topics)
-    counts = {topics.events: kafka.events_partitions, topics.items: 1}
-    now = lives[-1] if lives else None
-    described = describe(kafka.bootstrap_servers, counts, now)
-    stored = _stored_positions(state.store, described, topics, lives)
-    verify_positions(
-        kafka.bootstrap_servers,
-        stored,
-        counts,
-        now,
-        accept_partial_history=kafka.accept_partial_history,
-    )
-    if kafka.accept_partial_history:
-        bounds = log_bounds(
-            kafka.bootstrap_servers, [(t, p) for t in counts for p in range(counts[t])]
-        )
-        for topic, partition in bounds:
-            name = (described[topic].topic_id, partition)
-            stored[name] = max(stored[name], bounds[topic, partition].beginning)
-    _store_positions(state, described, topics, stored)
-    events_id, items_id = (described[t].topic_id for t in (topics.events, topics.items))
-    events = {p: stored[events_id, p] for p in range(kafka.events_partitions)}
-    return Log(topics, described, now, events, stored[items_id, 0])
-
-
-def _stored_positions(
-    store: Store,
-    described: Mapping[str, TopicDescription],
-    topics: TopicSettings,
-    lives: tuple[Incarnation, ...],
-) -> dict[tuple[bytes, int], int]:
-    """The state's positions under the topics' present ids; 0 for what was never read."""
-    with store.read() as view:
-        stored = {(p.topic_id, p.partition): p.next_offset for p in view.positions()}
-    if lives:
-        stored = carry_positions(stored, (topics.events, topics.items), lives)
-    for description in described.values():
-        for partition in range(description.partitions):
-            stored.setdefault((description.topic_id, partition), 0)
-    return stored
-
-
-def _store_positions(
-    state: State,
-    described: Mapping[str, TopicDescription],
-    topics: TopicSettings,
-    stored: Mapping[tuple[bytes, int], int],
-) -> None:
-    lanes: dict[bytes, Lane] = {
-        described[topics.events].topic_id: "events",
-        described[topics.items].topic_id: "items",
-    }
-    with state.store.write() as txn:
-        txn.replace_positions([Position(lanes[i], i, p, at) for (i, p), at in stored.items()])
-    state.page.ring()
 
 
 def _opener(settings: Settings, topic: str) -> Callable[[Mapping[int, int]], LogConsumer]:

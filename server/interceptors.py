@@ -73,7 +73,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = cast(Handler, found.unary_unary)
         # Read in there: what gRPC cannot read, it answers with UNKNOWN and logs with a traceback.
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler, found.request_deserializer), None, found.response_serializer
+            _guarded(handler, found.request_deserializer), None, _writer(found.response_serializer)
         )
 
 
@@ -94,6 +94,13 @@ def _guarded(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:
         return await context.abort(failed.code, failed.details)
 
     return call
+
+
+def _writer(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Lets a handler answer in bytes that are encoded already."""
+    if write is None:
+        return None
+    return lambda answer: answer if isinstance(answer, bytes) else write(answer)
 
 
 def _read(read: Callable[[bytes], Any], data: bytes) -> Any:

@@ -40,8 +40,8 @@ from rankstream.server.checkpoint import Checkpoints, boot_id, recover
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.types import Head, Lane, Position
 
-STATE_LAYOUT = 1
-"""Grows when a database's keys or values mean something else; another one is refused."""
+STATE_LAYOUT = 2
+"""Grows when a database or a file of rows means something else; another one is refused."""
 DATABASES = (
     "meta",
     "recent",
@@ -270,11 +270,6 @@ class Store:
         """``(process id, thread, transaction)`` of every open read transaction."""
         lines = [line.split() for line in self._env.readers().splitlines()[1:]]
         return [(int(pid), thread, int(txn)) for pid, thread, txn in lines if txn != "-"]
-
-    def used_bytes(self) -> int:
-        """Bytes of the file that hold something."""
-        info, stat = self._env.info(), self._env.stat()
-        return int((info["last_pgno"] + 1) * stat["psize"])
 
     def checkpoint(self) -> None:
         """Makes what is committed so far safe from a power loss."""

@@ -10,6 +10,8 @@ from typing import Literal, NewType
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.kernels import ItemIds
+
 UserId = NewType("UserId", str)
 ItemId = NewType("ItemId", str)
 
@@ -78,14 +80,19 @@ class ReadAfter:
     allow_stale: bool
 
 
+def count_candidates(given: ItemIds | NDArray[np.uint64]) -> int:
+    """How many candidates there are."""
+    return len(given.keys if isinstance(given, ItemIds) else given)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RankTask:
     """One ranking, validated.
 
     Attributes:
         user: the user_id's bytes.
-        candidates: item keys ``uint64 [C]`` without repeats, or None for the whole catalogue.
-        names: the candidates' item_ids in the same order, where the request gave ids.
+        candidates: what to rank, without repeats: ids as the request gave them, or item keys
+            ``uint64 [C]``; None: the whole catalogue.
         k: how many to return; 0: none.
         excluded: item keys ``uint64 [n]`` that must not be returned.
         exclude_seen: leave out what the user has acted on.
@@ -94,23 +101,17 @@ class RankTask:
     """
 
     user: bytes
-    candidates: NDArray[np.uint64] | None
-    names: list[str] | None
+    candidates: ItemIds | NDArray[np.uint64] | None
     k: int
     excluded: NDArray[np.uint64]
     exclude_seen: bool
     explained: int
     reasons: int
 
-
-@dataclass(frozen=True, slots=True)
-class ItemReason:
-    """What one past interaction adds to an item's score."""
-
-    item_id: str
-    type_id: int
-    event_time_ms: int
-    contribution: float
+    @property
+    def n_candidates(self) -> int:
+        """How many candidates are given."""
+        return 0 if self.candidates is None else count_candidates(self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class StageTimes:
     gather_us: int
     pool_us: int
     score_us: int
-    explain_us: int
+    present_us: int
     batch_size: int
 
 
@@ -129,11 +130,7 @@ class RankAnswer:
     """What the engine found for one task.
 
     Attributes:
-        item_ids: best first.
-        scores: ``float32 [K]``.
-        parts: ``float64 [K, n_blocks]``: each block's exact share of the score.
-        biases: ``float32 [K]``.
-        reasons: for the first items, their reasons, greatest first.
+        items: ``RankResponse.items``, encoded: the items, best first, with their parts and reasons.
         missing: indices of the candidates that the catalogue does not hold.
         fallback: why the answer is not personal, or "".
         updated_at_ms: the broker's timestamp of the newest record in the profile; 0: none.
@@ -143,11 +140,7 @@ class RankAnswer:
         times: its batch's stages.
     """
 
-    item_ids: list[str]
-    scores: NDArray[np.float32]
-    parts: NDArray[np.float64]
-    biases: NDArray[np.float32]
-    reasons: list[list[ItemReason]]
+    items: memoryview
     missing: list[int]
     fallback: str
     updated_at_ms: int

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream import kernels
+from rankstream.kernels import ItemIds
 from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.catalog.blocks import Layout
@@ -15,7 +17,14 @@ from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.stream.codec import check_id
 from rankstream.server.stream.token import unpack_token
-from rankstream.server.types import Position, RankAnswer, RankTask, ReadAfter, item_keys
+from rankstream.server.types import (
+    Position,
+    RankAnswer,
+    RankTask,
+    ReadAfter,
+    count_candidates,
+    item_keys,
+)
 
 ANY_STATE = ReadAfter((), None, allow_stale=False)
 
@@ -47,27 +56,18 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: s
         InvalidArgument: names the field.
     """
     check_id(request.user_id, field + "user_id", limits.max_id_bytes)
-    kind = request.WhichOneof("candidates")
-    keys, names = None, None
-    if kind == "item_ids":
-        names = _checked_ids(request.item_ids.item_ids, field + "item_ids.item_ids", limits)
-        keys = item_keys(names)
-    elif kind == "item_keys":
-        keys = _checked_keys(request.item_keys, field + "item_keys.item_keys", limits)
-    elif kind is None:
-        problem = "not set: give item_ids, item_keys or whole_catalogue"
-        raise InvalidArgument(field + "candidates", problem)
-    default_k = min(_DEFAULT_K, limits.max_k) if keys is None else min(len(keys), limits.max_k)
+    candidates = _candidates_from_pb(request, field, limits)
+    count = None if candidates is None else count_candidates(candidates)
+    default_k = min(_DEFAULT_K if count is None else count, limits.max_k)
     k = request.k if request.HasField("k") else default_k
-    if keys is not None:
-        k = min(k, len(keys))
+    if count is not None:
+        k = min(k, count)
     if k > limits.max_k:
         raise InvalidArgument(field + "k", f"{k}, the limit is {limits.max_k}")
     explained, reasons = _explain_from_pb(request.explain, limits, field + "explain.")
     return RankTask(
         user=request.user_id.encode(),
-        candidates=keys,
-        names=names,
+        candidates=candidates,
         k=k,
         excluded=_excluded_keys(request.exclude_item_ids, field + "exclude_item_ids", limits),
         exclude_seen=request.exclude_seen,
@@ -98,30 +98,45 @@ def read_after_from_pb(message: common_pb2.ReadAfter, limits: Limits, field: str
     return ReadAfter(wanted, wait_s, message.allow_stale)
 
 
-def rank_answer_to_pb(
+def encode_rank_answer(
     answer: RankAnswer,
     task: RankTask,
     request_id: str,
     layout: Layout,
     names: Names,
     freshness: common_pb2.Freshness,
-) -> ranking_pb2.RankResponse:
-    """The response; its ``timing.total_us`` is the caller's to set."""
-    response = ranking_pb2.RankResponse(request_id=request_id, freshness=freshness)
-    _add_items(response, answer, layout, names)
-    if task.names is not None:
-        response.missing_item_ids.extend(task.names[i] for i in answer.missing)
+    total_us: int,
+) -> bytes:
+    """A ``RankResponse``, encoded: protobuf reads the messages behind one another as one."""
+    head = ranking_pb2.RankResponse(
+        request_id=request_id,
+        freshness=freshness,
+        block_names=[block.name for block in layout.blocks],
+    )
+    if isinstance(task.candidates, ItemIds):
+        head.missing_item_ids.extend(_id_at(task.candidates, i) for i in answer.missing)
     elif task.candidates is not None:
-        response.missing_item_keys.extend(task.candidates[answer.missing].tolist())
-    served = response.served_by
+        head.missing_item_keys.extend(task.candidates[answer.missing].tolist())
+    served = head.served_by
     served.server_version, served.worker = names.server_version, names.worker
     served.space_fingerprint, served.fallback = names.space, answer.fallback
     served.generation = answer.head.generation
-    timing, times = response.timing, answer.times
+    timing, times = head.timing, answer.times
     timing.queue_us, timing.batch_size = answer.queue_us, times.batch_size
     timing.gather_us, timing.pool_us = times.gather_us, times.pool_us
-    timing.score_us, timing.explain_us = times.score_us, times.explain_us
-    return response
+    timing.score_us, timing.present_us = times.score_us, times.present_us
+    timing.total_us = total_us
+    return b"".join((head.SerializeToString(), answer.items))
+
+
+def encode_field(number: int, message: bytes) -> tuple[bytes, bytes]:
+    """A message as field ``number``, 1 to 15, of another one: what stands before it, and it."""
+    size, header = len(message), bytearray([number << 3 | 2])
+    while size > 127:
+        header.append(size & 127 | 128)
+        size >>= 7
+    header.append(size)
+    return bytes(header), message
 
 
 def freshness_to_pb(
@@ -152,46 +167,41 @@ def vector_to_pb(values: NDArray[np.float32]) -> common_pb2.Vector:
     )
 
 
-def _add_items(
-    response: ranking_pb2.RankResponse, answer: RankAnswer, layout: Layout, names: Names
-) -> None:
-    blocks = [b.name for b in layout.blocks]
-    scores, parts, biases = answer.scores.tolist(), answer.parts.tolist(), answer.biases.tolist()
-    add = response.items.add
-    for i, item_id in enumerate(answer.item_ids):
-        item = add(item_id=item_id, rank=i + 1, score=scores[i])
-        made = item.parts
-        made.bias = biases[i]
-        # One by one: update() of a protobuf map is Python, and twice as slow.
-        block_parts = made.blocks
-        for block, part in zip(blocks, parts[i], strict=True):
-            block_parts[block] = part
-        if i < len(answer.reasons):
-            for reason in answer.reasons[i]:
-                item.reasons.add(
-                    item_id=reason.item_id,
-                    type=names.types.get(reason.type_id, ""),
-                    event_time_ms=reason.event_time_ms,
-                    contribution=reason.contribution,
-                )
+def _candidates_from_pb(
+    request: ranking_pb2.RankRequest, field: str, limits: Limits
+) -> ItemIds | NDArray[np.uint64] | None:
+    """The candidates without repeats; None: the whole catalogue."""
+    kind = request.WhichOneof("candidates")
+    if kind == "item_ids":
+        return _checked_ids(request.item_ids, field + "item_ids.item_ids", limits)
+    if kind == "item_keys":
+        keys = request.item_keys.item_keys
+        _check_count(len(keys), field + "item_keys.item_keys", limits)
+        return kernels.distinct_keys(np.array(keys, np.uint64))
+    if kind is None:
+        problem = "not set: give item_ids, item_keys or whole_catalogue"
+        raise InvalidArgument(field + "candidates", problem)
+    return None
 
 
-def _checked_ids(ids: Sequence[str], field: str, limits: Limits) -> list[str]:
-    if len(ids) > limits.max_candidates:
-        raise InvalidArgument(field, f"{len(ids)} candidates, the limit is {limits.max_candidates}")
-    if not all(ids) or max(map(len, ids), default=0) > limits.max_id_bytes:
-        for i, name in enumerate(ids):
-            check_id(name, f"{field}[{i}]", limits.max_id_bytes)
-    return list(dict.fromkeys(ids))
+def _checked_ids(message: ranking_pb2.ItemIds, field: str, limits: Limits) -> ItemIds:
+    _check_count(len(message.item_ids), field, limits)
+    # Read from its bytes: a Python string for each of many candidates costs more than ranking them.
+    found = kernels.read_item_ids(message.SerializeToString(), limits.max_id_bytes)
+    if isinstance(found, ItemIds):
+        return found
+    longest = limits.max_id_bytes
+    problem = f"longer than {longest} bytes" if found.length else "empty, expected an id"
+    raise InvalidArgument(field=f"{field}[{found.place}]", problem=problem)
 
 
-def _checked_keys(message: ranking_pb2.ItemKeys, field: str, limits: Limits) -> NDArray[np.uint64]:
-    if len(message.item_keys) > limits.max_candidates:
-        count = len(message.item_keys)
+def _id_at(ids: ItemIds, place: int) -> str:
+    return ids.text[ids.starts[place] : ids.stops[place]].tobytes().decode()
+
+
+def _check_count(count: int, field: str, limits: Limits) -> None:
+    if count > limits.max_candidates:
         raise InvalidArgument(field, f"{count} candidates, the limit is {limits.max_candidates}")
-    keys = np.array(message.item_keys, np.uint64)
-    first = np.sort(np.unique(keys, return_index=True)[1])
-    return keys if len(first) == len(keys) else keys[first]
 
 
 def _excluded_keys(ids: Sequence[str], field: str, limits: Limits) -> NDArray[np.uint64]:

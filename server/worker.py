@@ -137,7 +137,7 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
     page = Announcements(paths.page)
     profiles = ProfileStore(fold)
     catalogue = Catalogue(paths.segments, layout)
-    engine = Engine(store, catalogue, profiles, pooling_of(settings, fold), page)
+    engine = Engine(store, catalogue, profiles, pooling_of(settings, fold), page, fold.type_names)
     return Parts(
         settings=settings,
         names=Names(
@@ -158,6 +158,7 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             max_batch=limits.max_batch_requests,
             max_queued=limits.max_queued,
             name="engine",
+            is_quick=engine.is_quick,
         ),
         embedder=Batcher(
             functools.partial(encode_batch, encoder),
@@ -291,7 +292,7 @@ def _warm_up(settings: Settings, paths: Paths) -> Encoder:
 def _warm_engine(engine: Engine) -> None:
     """Ranks once for nobody: every code path of the hot line has run before the first caller."""
     nobody = np.empty(0, np.uint64)
-    task = RankTask(b"\0", None, None, 10, nobody, True, 10, 3)
+    task = RankTask(b"\0", None, 10, nobody, True, 10, 3)
     for answer in engine.rank(Batch([task, task], [0, 0])):
         if isinstance(answer, RankstreamError):
             raise answer

@@ -122,7 +122,7 @@ class Timing(google.protobuf.message.Message):
     GATHER_US_FIELD_NUMBER: builtins.int
     POOL_US_FIELD_NUMBER: builtins.int
     SCORE_US_FIELD_NUMBER: builtins.int
-    EXPLAIN_US_FIELD_NUMBER: builtins.int
+    PRESENT_US_FIELD_NUMBER: builtins.int
     ENCODE_US_FIELD_NUMBER: builtins.int
     TOTAL_US_FIELD_NUMBER: builtins.int
     BATCH_SIZE_FIELD_NUMBER: builtins.int
@@ -130,7 +130,8 @@ class Timing(google.protobuf.message.Message):
     gather_us: builtins.int
     pool_us: builtins.int
     score_us: builtins.int
-    explain_us: builtins.int
+    present_us: builtins.int
+    """Parts, reasons and the answer's bytes."""
     encode_us: builtins.int
     total_us: builtins.int
     batch_size: builtins.int
@@ -142,12 +143,12 @@ class Timing(google.protobuf.message.Message):
         gather_us: builtins.int = ...,
         pool_us: builtins.int = ...,
         score_us: builtins.int = ...,
-        explain_us: builtins.int = ...,
+        present_us: builtins.int = ...,
         encode_us: builtins.int = ...,
         total_us: builtins.int = ...,
         batch_size: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "encode_us", b"encode_us", "explain_us", b"explain_us", "gather_us", b"gather_us", "pool_us", b"pool_us", "queue_us", b"queue_us", "score_us", b"score_us", "total_us", b"total_us"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "encode_us", b"encode_us", "gather_us", b"gather_us", "pool_us", b"pool_us", "present_us", b"present_us", "queue_us", b"queue_us", "score_us", b"score_us", "total_us", b"total_us"]) -> None: ...
 
 Global___Timing: typing_extensions.TypeAlias = Timing
 

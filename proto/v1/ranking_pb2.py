@@ -26,15 +26,13 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from rankstream.proto.v1 import common_pb2 as rankstream_dot_proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/ranking.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"\x1b\n\x07ItemIds\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x08ItemKeys\x12\x11\n\titem_keys\x18\x01 \x03(\x06\"\x10\n\x0eWholeCatalogue\"\x83\x04\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12*\n\x08item_ids\x18\n \x01(\x0b\x32\x16.rankstream.v1.ItemIdsH\x00\x12,\n\titem_keys\x18\x0b \x01(\x0b\x32\x17.rankstream.v1.ItemKeysH\x00\x12\x38\n\x0fwhole_catalogue\x18\x0c \x01(\x0b\x32\x1d.rankstream.v1.WholeCatalogueH\x00\x12\x0e\n\x01k\x18\x0e \x01(\rH\x01\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x0f \x03(\t\x12\x14\n\x0c\x65xclude_seen\x18\x10 \x01(\x08\x12,\n\nread_after\x18\x19 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\x12\'\n\x07\x65xplain\x18\x1a \x01(\x0b\x32\x16.rankstream.v1.ExplainB\x0c\n\ncandidatesB\x04\n\x02_kJ\x04\x08\x02\x10\x03J\x04\x08\x04\x10\nJ\x04\x08\r\x10\x0eJ\x04\x08\x11\x10\x19R\x07surfaceR\x07sessionR\x06vectorR\x05queryR\x07\x63ontextR\x06\x66ilterR\rblock_weightsR\x07poolingR\tdiversityR\x0b\x65xplorationR\x05modelR\x05\x61s_ofR\x08priority\"I\n\x07\x45xplain\x12\x12\n\x05items\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07reasons\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_itemsB\n\n\x08_reasons\"T\n\x06Reason\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\"\x9e\x01\n\nRankedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12(\n\x05parts\x18\x04 \x01(\x0b\x32\x19.rankstream.v1.ScoreParts\x12&\n\x07reasons\x18\x05 \x03(\x0b\x32\x15.rankstream.v1.ReasonJ\x04\x08\x06\x10\x07R\npropensity\"\xa4\x01\n\nScoreParts\x12\x35\n\x06\x62locks\x18\x01 \x03(\x0b\x32%.rankstream.v1.ScoreParts.BlocksEntry\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\x1a-\n\x0b\x42locksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\tdiversityR\x0b\x65xploration\"\x9a\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.rankstream.v1.RankedItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x19\n\x11missing_item_keys\x18\x04 \x03(\x06\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.Freshness\x12%\n\x06timing\x18\x08 \x01(\x0b\x32\x15.rankstream.v1.TimingJ\x04\x08\x05\x10\x06R\x11\x61ttribution_token\"@\n\x10\x42\x61tchRankRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.RankRequest\"c\n\x0e\x42\x61tchRankEntry\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x1b.rankstream.v1.RankResponse\"C\n\x11\x42\x61tchRankResponse\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.rankstream.v1.BatchRankEntry2\x9a\x01\n\x07Ranking\x12?\n\x04Rank\x12\x1a.rankstream.v1.RankRequest\x1a\x1b.rankstream.v1.RankResponse\x12N\n\tBatchRank\x12\x1f.rankstream.v1.BatchRankRequest\x1a .rankstream.v1.BatchRankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/ranking.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"\x1b\n\x07ItemIds\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x08ItemKeys\x12\x11\n\titem_keys\x18\x01 \x03(\x06\"\x10\n\x0eWholeCatalogue\"\x83\x04\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12*\n\x08item_ids\x18\n \x01(\x0b\x32\x16.rankstream.v1.ItemIdsH\x00\x12,\n\titem_keys\x18\x0b \x01(\x0b\x32\x17.rankstream.v1.ItemKeysH\x00\x12\x38\n\x0fwhole_catalogue\x18\x0c \x01(\x0b\x32\x1d.rankstream.v1.WholeCatalogueH\x00\x12\x0e\n\x01k\x18\x0e \x01(\rH\x01\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x0f \x03(\t\x12\x14\n\x0c\x65xclude_seen\x18\x10 \x01(\x08\x12,\n\nread_after\x18\x19 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\x12\'\n\x07\x65xplain\x18\x1a \x01(\x0b\x32\x16.rankstream.v1.ExplainB\x0c\n\ncandidatesB\x04\n\x02_kJ\x04\x08\x02\x10\x03J\x04\x08\x04\x10\nJ\x04\x08\r\x10\x0eJ\x04\x08\x11\x10\x19R\x07surfaceR\x07sessionR\x06vectorR\x05queryR\x07\x63ontextR\x06\x66ilterR\rblock_weightsR\x07poolingR\tdiversityR\x0b\x65xplorationR\x05modelR\x05\x61s_ofR\x08priority\"I\n\x07\x45xplain\x12\x12\n\x05items\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07reasons\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_itemsB\n\n\x08_reasons\"T\n\x06Reason\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\"\x9e\x01\n\nRankedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12(\n\x05parts\x18\x04 \x01(\x0b\x32\x19.rankstream.v1.ScoreParts\x12&\n\x07reasons\x18\x05 \x03(\x0b\x32\x15.rankstream.v1.ReasonJ\x04\x08\x06\x10\x07R\npropensity\"N\n\nScoreParts\x12\x0e\n\x06\x62locks\x18\x01 \x03(\x01\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\tdiversityR\x0b\x65xploration\"\xaf\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.rankstream.v1.RankedItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x19\n\x11missing_item_keys\x18\x04 \x03(\x06\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.Freshness\x12%\n\x06timing\x18\x08 \x01(\x0b\x32\x15.rankstream.v1.Timing\x12\x13\n\x0b\x62lock_names\x18\t \x03(\tJ\x04\x08\x05\x10\x06R\x11\x61ttribution_token\"@\n\x10\x42\x61tchRankRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.RankRequest\"c\n\x0e\x42\x61tchRankEntry\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x1b.rankstream.v1.RankResponse\"C\n\x11\x42\x61tchRankResponse\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.rankstream.v1.BatchRankEntry2\x9a\x01\n\x07Ranking\x12?\n\x04Rank\x12\x1a.rankstream.v1.RankRequest\x1a\x1b.rankstream.v1.RankResponse\x12N\n\tBatchRank\x12\x1f.rankstream.v1.BatchRankRequest\x1a .rankstream.v1.BatchRankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.ranking_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOREPARTS_BLOCKSENTRY']._loaded_options = None
-  _globals['_SCOREPARTS_BLOCKSENTRY']._serialized_options = b'8\001'
   _globals['_ITEMIDS']._serialized_start=111
   _globals['_ITEMIDS']._serialized_end=138
   _globals['_ITEMKEYS']._serialized_start=140
@@ -49,18 +47,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REASON']._serialized_end=866
   _globals['_RANKEDITEM']._serialized_start=869
   _globals['_RANKEDITEM']._serialized_end=1027
-  _globals['_SCOREPARTS']._serialized_start=1030
-  _globals['_SCOREPARTS']._serialized_end=1194
-  _globals['_SCOREPARTS_BLOCKSENTRY']._serialized_start=1113
-  _globals['_SCOREPARTS_BLOCKSENTRY']._serialized_end=1158
-  _globals['_RANKRESPONSE']._serialized_start=1197
-  _globals['_RANKRESPONSE']._serialized_end=1479
-  _globals['_BATCHRANKREQUEST']._serialized_start=1481
-  _globals['_BATCHRANKREQUEST']._serialized_end=1545
-  _globals['_BATCHRANKENTRY']._serialized_start=1547
-  _globals['_BATCHRANKENTRY']._serialized_end=1646
-  _globals['_BATCHRANKRESPONSE']._serialized_start=1648
-  _globals['_BATCHRANKRESPONSE']._serialized_end=1715
-  _globals['_RANKING']._serialized_start=1718
-  _globals['_RANKING']._serialized_end=1872
+  _globals['_SCOREPARTS']._serialized_start=1029
+  _globals['_SCOREPARTS']._serialized_end=1107
+  _globals['_RANKRESPONSE']._serialized_start=1110
+  _globals['_RANKRESPONSE']._serialized_end=1413
+  _globals['_BATCHRANKREQUEST']._serialized_start=1415
+  _globals['_BATCHRANKREQUEST']._serialized_end=1479
+  _globals['_BATCHRANKENTRY']._serialized_start=1481
+  _globals['_BATCHRANKENTRY']._serialized_end=1580
+  _globals['_BATCHRANKRESPONSE']._serialized_start=1582
+  _globals['_BATCHRANKRESPONSE']._serialized_end=1649
+  _globals['_RANKING']._serialized_start=1652
+  _globals['_RANKING']._serialized_end=1806
 # @@protoc_insertion_point(module_scope)

@@ -210,33 +210,18 @@ Global___RankedItem: typing_extensions.TypeAlias = RankedItem
 class ScoreParts(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @typing.final
-    class BlocksEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
-        ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
     BLOCKS_FIELD_NUMBER: builtins.int
     BIAS_FIELD_NUMBER: builtins.int
     bias: builtins.float
+    """Decayed popularity as it stands in the score."""
     @property
-    def blocks(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Inner product by block of the item's row: "text", "attributes", ..."""
+    def blocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Inner product by block of the item's row, in the order of RankResponse.block_names."""
 
     def __init__(
         self,
         *,
-        blocks: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        blocks: collections.abc.Iterable[builtins.float] | None = ...,
         bias: builtins.float = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["bias", b"bias", "blocks", b"blocks"]) -> None: ...
@@ -254,6 +239,7 @@ class RankResponse(google.protobuf.message.Message):
     SERVED_BY_FIELD_NUMBER: builtins.int
     FRESHNESS_FIELD_NUMBER: builtins.int
     TIMING_FIELD_NUMBER: builtins.int
+    BLOCK_NAMES_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RankedItem]: ...
@@ -269,6 +255,10 @@ class RankResponse(google.protobuf.message.Message):
     def freshness(self) -> rankstream.proto.v1.common_pb2.Freshness: ...
     @property
     def timing(self) -> rankstream.proto.v1.common_pb2.Timing: ...
+    @property
+    def block_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What each entry of ScoreParts.blocks belongs to: "text", "attributes", ..."""
+
     def __init__(
         self,
         *,
@@ -279,9 +269,10 @@ class RankResponse(google.protobuf.message.Message):
         served_by: rankstream.proto.v1.common_pb2.ServedBy | None = ...,
         freshness: rankstream.proto.v1.common_pb2.Freshness | None = ...,
         timing: rankstream.proto.v1.common_pb2.Timing | None = ...,
+        block_names: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["freshness", b"freshness", "served_by", b"served_by", "timing", b"timing"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["freshness", b"freshness", "items", b"items", "missing_item_ids", b"missing_item_ids", "missing_item_keys", b"missing_item_keys", "request_id", b"request_id", "served_by", b"served_by", "timing", b"timing"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["block_names", b"block_names", "freshness", b"freshness", "items", b"items", "missing_item_ids", b"missing_item_ids", "missing_item_keys", b"missing_item_keys", "request_id", b"request_id", "served_by", b"served_by", "timing", b"timing"]) -> None: ...
 
 Global___RankResponse: typing_extensions.TypeAlias = RankResponse
 

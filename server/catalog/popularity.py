@@ -22,7 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels import KeyTable
-from rankstream.kernels.counters import levels_of, merge_counts
+from rankstream.kernels.counters import (
+    add_to_newest,
+    find_runs,
+    levels_of,
+    merge_counts,
+)
 from rankstream.server.store import Txn, View
 
 # Buckets of one item that are kept: the newest; with the default width, the last 64 days on which
@@ -31,8 +36,11 @@ from rankstream.server.store import Txn, View
 MAX_BUCKETS = 64
 _PAIR_BYTES = 8
 _NONE = b"\0" * _PAIR_BYTES
+_NO_COUNT = b"\0" * (_PAIR_BYTES // 2)
 
 Pairs = NDArray[np.int32]
+_NO_PAIRS: Pairs = np.empty((0, 2), np.int32)
+_NO_OFFSETS: NDArray[np.int64] = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,75 +76,34 @@ def add_counts(
     Returns:
         The counters touched, each once.
     """
-    new = np.ones(len(keys), np.bool_)
-    new[1:] = keys[1:] != keys[:-1]
-    firsts = np.append(np.flatnonzero(new), len(keys))
-    owners = keys[firsts[:-1]]
+    owners, firsts = find_runs(keys)
     names = _names(owners)
-    stored = b"".join(txn.get_many("counters", names, _NONE))
-    newest = np.frombuffer(stored, np.int32).reshape(-1, 2).copy()
-    simple = _adds_to_newest_alone(newest, buckets, deltas, firsts)
-    at = firsts[:-1][simple]
-    newest[simple, 0] = buckets[at]
-    newest[simple, 1] += deltas[at].astype(np.int32)
-    whole = np.flatnonzero(~simple)
-    older, offsets = _merge_whole(txn, names, newest, whole, buckets, deltas, firsts)
-    _write(txn, names, newest, whole, older, offsets)
-    return Touched(owners, newest, whole, older, offsets)
+    stored = np.frombuffer(b"".join(txn.get_many("counters", names, _NONE)), np.int32)
+    newest, whole = add_to_newest(stored, buckets, deltas, firsts)
+    touched = Touched(owners, newest, whole, _NO_PAIRS, _NO_OFFSETS)
+    if len(whole):
+        older, offsets = _joined(txn.get_many("counters_older", (names[u] for u in whole.tolist())))
+        added = (buckets, deltas, firsts)
+        merged = merge_counts(newest, whole, older, offsets, added, MAX_BUCKETS)
+        touched = Touched(owners, newest, whole, *merged)
+        _write_older(txn, names, touched)
+    _write_newest(txn, names, newest)
+    return touched
 
 
-def _adds_to_newest_alone(
-    newest: Pairs,
-    buckets: NDArray[np.int64],
-    deltas: NDArray[np.int64],
-    firsts: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    first = firsts[:-1]
-    empty = newest[:, 1] == 0
-    here = empty | (newest[:, 0] == buckets[first])
-    total = np.where(empty, 0, newest[:, 1]) + deltas[first]
-    simple: NDArray[np.bool_] = (np.diff(firsts) == 1) & here & (total > 0) & (total < 2**31)
-    return simple
+def _write_newest(txn: Txn, names: list[bytes], newest: Pairs) -> None:
+    raw, put = newest.tobytes(), txn.put
+    for at, name in zip(range(0, len(raw), _PAIR_BYTES), names, strict=True):
+        pair = raw[at : at + _PAIR_BYTES]
+        if pair.endswith(_NO_COUNT):
+            txn.delete("counters", name)
+        else:
+            put("counters", name, pair)
 
 
-def _merge_whole(
-    txn: Txn,
-    names: list[bytes],
-    newest: Pairs,
-    whole: NDArray[np.int64],
-    buckets: NDArray[np.int64],
-    deltas: NDArray[np.int64],
-    firsts: NDArray[np.int64],
-) -> tuple[Pairs, NDArray[np.int64]]:
-    """Merges the counters ``whole`` with their older pairs; sets their ``newest`` in place."""
-    found = txn.get_many("counters_older", (names[u] for u in whole))
-    older, offsets = _joined(found)
-    groups = [np.arange(firsts[u], firsts[u + 1]) for u in whole]
-    taken = np.concatenate([np.empty(0, np.int64), *groups])
-    starts = np.zeros(len(whole) + 1, np.int64)
-    np.cumsum([len(g) for g in groups], out=starts[1:])
-    merged = merge_counts(
-        newest[whole], older, offsets, buckets[taken], deltas[taken], starts, MAX_BUCKETS
-    )
-    newest[whole] = merged.newest
-    return merged.older, merged.offsets
-
-
-def _write(
-    txn: Txn,
-    names: list[bytes],
-    newest: Pairs,
-    whole: NDArray[np.int64],
-    older: Pairs,
-    offsets: NDArray[np.int64],
-) -> None:
-    raw = newest.tobytes()
-    for u, name in enumerate(names):
-        txn.put("counters", name, raw[u * _PAIR_BYTES : (u + 1) * _PAIR_BYTES])
-    rest, ends = older.tobytes(), (offsets * _PAIR_BYTES).tolist()
-    for w, u in enumerate(whole.tolist()):
-        if newest[u, 1] == 0:
-            txn.delete("counters", names[u])
+def _write_older(txn: Txn, names: list[bytes], touched: Touched) -> None:
+    rest, ends = touched.older.tobytes(), (touched.offsets * _PAIR_BYTES).tolist()
+    for w, u in enumerate(touched.whole.tolist()):
         if ends[w] < ends[w + 1]:
             txn.put("counters_older", names[u], rest[ends[w] : ends[w + 1]])
         else:
@@ -181,11 +148,12 @@ class Popularity:
         """Takes over changed counters."""
         if not len(touched.keys):
             return
-        levels = levels_of(touched.older, touched.offsets, self._half_life)
         with self._lock:
             slots = self._slots_of(touched.keys)
             self._newest[slots] = touched.newest
-            self._older[slots[touched.whole]] = levels
+            if len(touched.whole):
+                levels = levels_of(touched.older, touched.offsets, self._half_life)
+                self._older[slots[touched.whole]] = levels
             self.revision += 1
 
     def bias(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:

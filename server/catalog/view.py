@@ -52,6 +52,18 @@ class Catalogue:
         return self._segments.keys[: self.head.rows]
 
     @property
+    def ids(self) -> NDArray[np.uint8]:
+        """The item_ids' UTF-8 of all rows, one after the other: ``uint8 [bytes]``, mapped whole."""
+        return self._segments.ids if self._segments is not None else np.zeros(0, np.uint8)
+
+    @property
+    def id_ends(self) -> NDArray[np.int64]:
+        """``int64 [N]``: where in ``ids`` each row's item_id ends, and the next row's begins."""
+        if self._segments is None:
+            return np.zeros(0, np.int64)
+        return self._segments.id_ends[: self.head.rows]
+
+    @property
     def alive(self) -> NDArray[np.uint8]:
         """Live rows as a bitmask, little bit order: ``uint8 [ceil(N / 8)]``."""
         return self._alive[: -(-self.head.rows // 8)]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rankstream.kernels.counters import sum_rows
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -31,12 +33,4 @@ class Counts:
 
 def sum_counts(rows: npt.NDArray[np.int64]) -> Counts:
     """Sums rows int64[n, 3] of (target key, bucket, delta)."""
-    keys, buckets = rows[:, 0].view(np.uint64), rows[:, 1]
-    order = np.lexsort((buckets, keys))
-    keys, buckets, deltas = keys[order], buckets[order], rows[order, 2]
-    new = np.ones(len(rows), np.bool_)
-    new[1:] = (keys[1:] != keys[:-1]) | (buckets[1:] != buckets[:-1])
-    first = np.flatnonzero(new)
-    sums = np.add.reduceat(deltas, first) if first.size else deltas
-    kept = sums != 0
-    return Counts(keys[first][kept], buckets[first][kept], sums[kept])
+    return Counts(*sum_rows(np.ascontiguousarray(rows)))

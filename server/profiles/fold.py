@@ -28,38 +28,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from rankstream.kernels.history import (
-    CHANGED,
-    NEEDS,
-    NEEDS_ARCHIVE,
-    PURGE,
-    SETTLE,
-    Folded,
-    Grouped,
-    Ragged,
-    fold,
-    group,
-)
-from rankstream.kernels.retained import LOADED_ALL, LOADED_SETTLED
+from rankstream.kernels.history import Ragged
+from rankstream.kernels.profile_batch import Fresh, Stored, finish, fold_fresh
+from rankstream.server.errors import CorruptState
 from rankstream.server.profiles.counters import Counts, sum_counts
 from rankstream.server.profiles.layout import (
-    counts_in,
-    gathered,
+    CELL_BYTES,
+    Buffer,
+    bytes_of,
     join,
     join_archives,
     join_recent,
     join_settled,
-    pick,
     read_only,
     take,
 )
 from rankstream.server.profiles.reader import ProfileReader
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.profiles.settling import ArchiveWrite, Filled, Settlement, settle_users
+from rankstream.server.profiles.settling import ArchiveWrite, Settlement, settlement_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,76 +89,76 @@ def fold_batch(
     Raises:
         CorruptState: a stored value is not what its layout says.
     """
-    order, offsets = group(read_only(owners), users)
-    recent = join_recent(reader.recent(range(users)))
+    values = reader.recent(range(users))
+    recent = _stored(values)
     words = read_only(np.ascontiguousarray(events).view(np.int64).reshape(-1, 5))
-    grouped = Grouped(words, order, offsets[:-1], offsets[1:])
-    nothing = Ragged(join([]).cells, np.zeros(users + 1, np.int64))
-    loaded = np.zeros(users, np.uint8)
-    passes = [(np.arange(users), fold(recent, nothing, nothing, loaded, grouped, settings.rules))]
-    again = np.flatnonzero(passes[0][1].status & NEEDS)
-    if again.size:
-        needs_all = (passes[0][1].status[again] & NEEDS_ARCHIVE) > 0
-        few = Grouped(words, order, grouped.firsts[again], grouped.lasts[again])
-        passes.append((again, _fold_more(settings, reader, again, needs_all, recent, few)))
-    settlement = _settle(settings, reader, passes)
-    counts = np.concatenate([folded.counts for _, folded in passes])
+    fresh = fold_fresh(recent, read_only(owners), words, settings.rules)
+    if fresh.bad >= 0:
+        _refuse(values)
+    raw = bytes_of(fresh.cells)
+    changed = [(user, raw[start:stop]) for user, start, stop in fresh.changed.tolist()]
+    if not len(fresh.few):
+        return ProfileChanges(changed, [], [], sum_counts(fresh.counts))
+    settlement, counts = _finish(settings, reader, recent, words, fresh)
     return ProfileChanges(
-        _changed(passes) + settlement.recent,
+        changed + settlement.recent,
         settlement.settled,
         settlement.archives,
-        sum_counts(counts),
+        sum_counts(np.concatenate([fresh.counts, counts])),
     )
 
 
-def _fold_more(
+def _finish(
     settings: FoldSettings,
     reader: ProfileReader,
-    users: npt.NDArray[np.int64],
-    needs_all: npt.NDArray[np.bool_],
+    recent: Stored,
+    words: npt.NDArray[np.int64],
+    fresh: Fresh,
+) -> tuple[Settlement, npt.NDArray[np.int64]]:
+    """Folds and settles the few users of whom more must be read; returns what they count, too."""
+    few = fresh.few.tolist()
+    users = [user for user, _ in few]
+    settled = reader.settled(users)
+    archives = [reader.archive(user, chunks) if chunks else () for user, chunks in few]
+    chunks = _stored([chunk for values in archives for chunk in values])
+    sizes = np.array([sum(map(len, values)) for values in archives], np.int64)
+    late = Stored(chunks.words, sizes)
+    done = finish(recent, _stored(settled), late, words, fresh, settings.rules)
+    if done.bad >= 0:
+        cells = Ragged(recent.words.reshape(-1, 4), fresh.offsets)
+        _refuse_more(take(cells, fresh.few[:, 0]), settled, archives, fresh.few[:, 1] > 0)
+    return settlement_of(settings, reader, users, done), done.counts
+
+
+def _stored(values: Sequence[Buffer]) -> Stored:
+    """Values end to end.
+
+    Raises:
+        CorruptState: their length is no multiple of a cell's.
+    """
+    joined = b"".join(values)
+    if len(joined) % CELL_BYTES:
+        join(values)
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    return Stored(np.frombuffer(joined, np.int64), sizes)
+
+
+def _refuse(recent: Sequence[Buffer]) -> NoReturn:
+    """Says what is wrong with a batch's recent values."""
+    join_recent(recent)
+    raise CorruptState(_WRONG)
+
+
+def _refuse_more(
     recent: Ragged,
-    grouped: Grouped,
-) -> Folded:
-    """Folds the few users again of whom more must be read than their recent value."""
-    few = take(recent, users)
-    settled = join_settled(reader.settled(users.tolist()), few)
-    chunks = counts_in(few, "chunks").tolist()
-    late = zip(users.tolist(), chunks, needs_all.tolist(), strict=True)
-    values = [reader.archive(user, n) if wanted else () for user, n, wanted in late]
-    archive = join_archives(values, few, needs_all)
-    loaded = np.where(needs_all, LOADED_ALL, LOADED_SETTLED).astype(np.uint8)
-    return fold(few, settled, archive, loaded, grouped, settings.rules)
+    settled: Sequence[Buffer],
+    archives: Sequence[Sequence[Buffer]],
+    wanted: npt.NDArray[np.bool_],
+) -> NoReturn:
+    """Says what is wrong with the values behind some recent ones."""
+    join_settled(settled, recent)
+    join_archives(archives, recent, wanted)
+    raise CorruptState(_WRONG)
 
 
-def _changed(
-    passes: Sequence[tuple[npt.NDArray[np.int64], Folded]],
-) -> list[tuple[int, memoryview]]:
-    """Recent values that changed and need no settling."""
-    values: list[tuple[int, memoryview]] = []
-    for users, folded in passes:
-        at = np.flatnonzero((folded.status & (CHANGED | SETTLE | NEEDS)) == CHANGED)
-        starts = folded.starts[at]
-        views = pick(folded.cells, starts, starts + folded.lengths[at])
-        values += zip(users[at].tolist(), views, strict=True)
-    return values
-
-
-def _settle(
-    settings: FoldSettings,
-    reader: ProfileReader,
-    passes: Sequence[tuple[npt.NDArray[np.int64], Folded]],
-) -> Settlement:
-    """Settles the users whose recent records are full, or must not stay as they are."""
-    settlement = Settlement([], [], [])
-    for users, folded in passes:
-        at = np.flatnonzero(folded.status & (SETTLE | NEEDS) == SETTLE)
-        if at.size:
-            starts = folded.starts[at]
-            recent = gathered(folded.cells, starts, starts + folded.lengths[at])
-            settled = join_settled(reader.settled(users[at].tolist()), recent)
-            purged = (folded.status[at] & PURGE) > 0
-            part = settle_users(settings, reader, Filled(users[at], recent, settled, purged))
-            settlement.recent.extend(part.recent)
-            settlement.settled.extend(part.settled)
-            settlement.archives.extend(part.archives)
-    return settlement
+_WRONG = "the stored values of a profile do not add up; rebuild the state from the log"

@@ -9,6 +9,8 @@ for a type in one of them and for a type in both is two interactions.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rankstream.kernels.gather import gather
+from rankstream.kernels.gather import gather, gather_columns
+from rankstream.server.errors import CorruptState
 from rankstream.server.profiles.layout import (
+    CELL_BYTES,
+    LAYOUT_VERSION,
     Buffer,
     join_recent,
     join_settled,
@@ -38,6 +43,7 @@ class Histories:
         types: uint16[T].
         event_keys: uint64[T].
         indptr: int64[B + 1].
+        headers: int64[B, 4], see ``kernels/cells.py``; -1 where nothing is stored.
     """
 
     target_keys: npt.NDArray[np.uint64]
@@ -46,6 +52,7 @@ class Histories:
     types: npt.NDArray[np.uint16]
     event_keys: npt.NDArray[np.uint64]
     indptr: npt.NDArray[np.int64]
+    headers: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,9 @@ class Profile:
     interactions: tuple[Interaction, ...]
 
 
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Histories))
+
+
 def gather_histories(
     settings: FoldSettings, recent: Sequence[Buffer], settled: Sequence[Buffer]
 ) -> Histories:
@@ -86,15 +96,17 @@ def gather_histories(
     Raises:
         CorruptState: a value is not what its layout says.
     """
-    records, indptr = _gather(settings, recent, settled)
-    return Histories(
-        np.ascontiguousarray(records["target_key"]),
-        np.ascontiguousarray(records["weight"]),
-        np.ascontiguousarray(records["event_time_ms"]),
-        np.ascontiguousarray(records["type"]),
-        np.ascontiguousarray(records["event_key"]),
-        indptr,
-    )
+    sizes = np.fromiter(map(len, itertools.chain(recent, settled)), np.int64, 2 * len(recent))
+    joined = b"".join([*recent, *settled])
+    if len(joined) % CELL_BYTES == 0:
+        words = np.frombuffer(joined, np.int64)
+        found = gather_columns(words, sizes, LAYOUT_VERSION, settings.rules)
+        if found.bad < 0:
+            return Histories(**{name: getattr(found, name) for name in _COLUMNS})
+    # Says what is wrong.
+    join_settled(settled, join_recent(recent))
+    msg = "the stored values of a profile do not add up; rebuild the state from the log"
+    raise CorruptState(msg)
 
 
 def read_profile(settings: FoldSettings, recent: Buffer, settled: Buffer) -> Profile:

@@ -38,7 +38,7 @@ EVENT = np.dtype([*RECORD.descr, ("broker_ms", "<i8")])
 MAX_WEIGHT = 1000.0
 """Largest magnitude of the weight that an event may carry."""
 
-_SATURATION = 3.0
+SATURATION = 3.0
 """A quantity q weighs (1 + s) q / (s + q): 1 weighs 1, 3 weighs 2, and none reaches 4."""
 
 
@@ -106,7 +106,7 @@ def _curve(type_name: str, value: float | None) -> float:
     if type_name in ("rate", "review"):
         return min(max((value - 3.0) / 2.0, -1.0), 1.0)
     if type_name in ("cart", "purchase"):
-        return (1.0 + _SATURATION) * (value / (_SATURATION + abs(value)))
+        return (1.0 + SATURATION) * (value / (SATURATION + abs(value)))
     return 1.0
 
 

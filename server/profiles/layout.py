@@ -15,14 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from rankstream.kernels.cells import LAYOUT_VERSION as LAYOUT_VERSION
 from rankstream.kernels.cells import SIEVE_CELLS
 from rankstream.kernels.history import Ragged
+from rankstream.kernels.settle import CHUNK_RECORDS as CHUNK_RECORDS
 from rankstream.server.errors import CorruptState
 from rankstream.server.profiles.interaction import RECORD
-
-LAYOUT_VERSION = 1
-CHUNK_RECORDS = 127
-"""Records of an archive chunk: one overflow page of LMDB."""
 
 CELL_BYTES = 32
 HEADER = np.dtype(
@@ -147,9 +145,14 @@ def join(values: Sequence[Buffer]) -> Ragged:
 
 def pick(cells: Cells, starts: Cells, stops: Cells) -> list[memoryview]:
     """The bytes of ``cells[starts[i]:stops[i]]``, for each i; they share the array's memory."""
-    raw = np.ascontiguousarray(cells).reshape(-1).view(np.uint8).data
+    raw = bytes_of(np.ascontiguousarray(cells))
     begins, ends = (starts * CELL_BYTES).tolist(), (stops * CELL_BYTES).tolist()
     return [raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
+
+
+def bytes_of(cells: Cells) -> memoryview:
+    """The bytes of contiguous cells; they share the array's memory."""
+    return cells.reshape(-1).view(np.uint8).data
 
 
 def counts_in(recent: Ragged, field: str) -> Cells:

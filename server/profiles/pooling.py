@@ -1,19 +1,17 @@
-"""How much each past interaction counts when a profile becomes a query vector.
-
-``weight = type_weight[type] * signed_weight * 2^(-(newest - event_time) / half_life)``, in fp64.
-Ages are taken from the profile's own newest interaction: an age common to all of them would cancel
-in the normalisation that follows, and so no clock is needed.
-"""
+"""How much each past interaction counts: what is set; ``kernels/query.py`` has the formula."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.kernels.query import Weighing, weigh
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, eq=False)
 class Pooling:
     """Weights of a deployment.
 
@@ -24,6 +22,13 @@ class Pooling:
 
     half_life_ms: float
     type_weights: NDArray[np.float64]
+
+    @cached_property
+    def weighing(self) -> Weighing:
+        """As the kernels take it."""
+        weights = self.type_weights.view()
+        weights.flags.writeable = False
+        return Weighing(float(self.half_life_ms), weights)
 
     def weights(
         self,
@@ -43,11 +48,4 @@ class Pooling:
         Returns:
             ``float64 [T]``.
         """
-        lengths = np.diff(indptr)
-        owned = lengths > 0
-        newest = np.repeat(times_ms[indptr[1:][owned] - 1], lengths[owned])
-        ages = (newest - times_ms).astype(np.float64)
-        weights: NDArray[np.float64] = (
-            self.type_weights[types] * signed * np.exp2(-ages / self.half_life_ms)
-        )
-        return weights
+        return weigh(indptr, times_ms, types, signed, self.weighing)

@@ -1,34 +1,31 @@
 """Settling as the store sees it: what to write once a batch has filled some users' recent records.
 
-The archive grows by chunks. It is rewritten, with only what the seen set still wants, when it has
-a quarter more records than that can be, when it has many small chunks, and after a reset.
+The archive grows by chunks. It is rewritten, with only what the seen set still wants, when the
+kernel (``extend_archive``) finds it time to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rankstream.kernels.cells import ARCHIVE_MAX, COUNTS, WATERMARK
 from rankstream.kernels.history import Ragged
-from rankstream.kernels.settle import Settled, settle
+from rankstream.kernels.profile_batch import PUT_RECENT, PUT_SETTLED, REWRITE, Finished
 from rankstream.server.profiles.layout import (
+    CELL_BYTES,
     CHUNK_RECORDS,
     LAYOUT_VERSION,
     Cells,
-    counts_in,
+    bytes_of,
     join_archives,
-    pick,
     rows_of,
-    take,
 )
 from rankstream.server.profiles.reader import ProfileReader
 from rankstream.server.profiles.seen import latest_seen
 from rankstream.server.profiles.settings import FoldSettings
-
-_SLACK_CHUNKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,95 +54,55 @@ class Settlement:
     archives: list[ArchiveWrite]
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """The users to settle.
-
-    Attributes:
-        users: int64[S], indices in the batch.
-        recent: their recent cells as folded.
-        settled: their settled cells as stored.
-        purged: bool[S], whether the watermark has risen.
-    """
-
-    users: npt.NDArray[np.int64]
-    recent: Ragged
-    settled: Ragged
-    purged: npt.NDArray[np.bool_]
-
-
-def settle_users(settings: FoldSettings, reader: ProfileReader, filled: Filled) -> Settlement:
-    """Settles users; ``reader`` reads the archives that must be rewritten.
+def settlement_of(
+    settings: FoldSettings, reader: ProfileReader, users: Sequence[int], done: Finished
+) -> Settlement:
+    """What to write of the users that were finished; ``reader`` reads archives to be rewritten.
 
     Raises:
         CorruptState: an archive is not what the user's header says.
     """
-    done = settle(filled.recent, filled.settled, settings.rules)
-    archives = _archive(settings, reader, filled, done)
-    users, rewritten = filled.users.tolist(), done.rewritten.tolist()
-    settled = zip(users, pick(*done.settled), rewritten, strict=True)
-    return Settlement(
-        list(zip(users, pick(*done.recent), strict=True)),
-        [(user, value) for user, value, changed in settled if changed],
-        archives,
-    )
-
-
-def _archive(
-    settings: FoldSettings, reader: ProfileReader, filled: Filled, done: Settled
-) -> list[ArchiveWrite]:
-    """Extends or rewrites each archive, and brings the headers in ``done`` up to date."""
-    archived, chunks = counts_in(filled.recent, "archived"), counts_in(filled.recent, "chunks")
-    gone = done.archived[2] - done.archived[1]
-    most = settings.seen_cap * 5 // 4
-    many = chunks + _chunks(gone) > most // CHUNK_RECORDS + _SLACK_CHUNKS
-    rewrite = (archived + gone > most) | many | (filled.purged & (archived > 0))
-    extend = (gone > 0) & ~rewrite
-    writes = [
-        ArchiveWrite(int(filled.users[i]), int(chunks[i]), _cut(_gone(done, i)), range(0))
-        for i in np.flatnonzero(extend).tolist()
-    ]
-    archived[extend] += gone[extend]
-    chunks[extend] += _chunks(gone[extend])
-    for i in np.flatnonzero(rewrite).tolist():
-        wanted = _wanted(settings, reader, filled, done, i)
-        stale = range(len(_cut(wanted)), int(chunks[i]))
-        writes.append(ArchiveWrite(int(filled.users[i]), 0, _cut(wanted), stale))
-        archived[i], chunks[i] = len(wanted), stale.start
-        done.recent[0][done.recent[1][i], ARCHIVE_MAX] = wanted[:, 0].max(initial=-1)
-    settled = done.settled[2] - done.settled[1]
-    counts = LAYOUT_VERSION | settled << 16 | archived << 32 | chunks << 48
-    done.recent[0][done.recent[1], COUNTS] = counts
-    return writes
+    made = Settlement([], [], [])
+    raw = bytes_of(done.cells)
+    for user, span in zip(users, done.spans.tolist(), strict=True):
+        recent, settled, gone = (slice(*span[at : at + 2]) for at in (0, 2, 4))
+        chunks, bits = span[6:]
+        if bits & REWRITE:
+            wanted = _wanted(settings, reader, user, done, span)
+            made.archives.append(_rewrite(user, done.cells[recent], span, wanted))
+        elif gone.stop > gone.start:
+            made.archives.append(ArchiveWrite(user, chunks, _cut(done.cells[gone]), range(0)))
+        if bits & PUT_RECENT:
+            made.recent.append((user, raw[recent.start * CELL_BYTES : recent.stop * CELL_BYTES]))
+        if bits & PUT_SETTLED:
+            made.settled.append((user, raw[settled.start * CELL_BYTES : settled.stop * CELL_BYTES]))
+    return made
 
 
 def _wanted(
-    settings: FoldSettings, reader: ProfileReader, filled: Filled, done: Settled, i: int
+    settings: FoldSettings, reader: ProfileReader, user: int, done: Finished, span: list[int]
 ) -> Cells:
     """What the seen set wants of a user's archive, old and new, and is stored nowhere else."""
-    recent = take(filled.recent, np.array([i]))
-    chunks = int(counts_in(recent, "chunks")[0])
-    stored = join_archives([reader.archive(int(filled.users[i]), chunks)], recent)
-    head = done.recent[0][done.recent[1][i] : done.recent[2][i]]
-    settled = done.settled[0][done.settled[1][i] : done.settled[2][i]]
+    head, settled = done.cells[span[0] : span[1]], done.cells[span[2] : span[3]]
+    values = reader.archive(user, span[6])
+    stored = join_archives([values], Ragged(head[:1], np.array([0, 1])))
     near = np.concatenate([rows_of(head), settled])
-    cells = np.concatenate([near, stored.cells, _gone(done, i)])
+    cells = np.concatenate([near, stored.cells, done.cells[span[4] : span[5]]])
     latest = latest_seen(settings.rules, cells, int(head[0, WATERMARK]))
     wanted: Cells = cells[latest[latest >= len(near)]]
     return wanted
 
 
-def _gone(done: Settled, i: int) -> Cells:
-    """What settling moves to a user's archive."""
-    return done.archived[0][done.archived[1][i] : done.archived[2][i]]
-
-
-def _chunks(records: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many chunks so many records take."""
-    return -(-records // CHUNK_RECORDS)
+def _rewrite(user: int, head: Cells, span: list[int], wanted: Cells) -> ArchiveWrite:
+    """An archive of what is wanted alone; brings the user's header up to date."""
+    chunks = _cut(wanted)
+    head[0, ARCHIVE_MAX] = wanted[:, 0].max(initial=-1)
+    settled = span[3] - span[2]
+    head[0, COUNTS] = LAYOUT_VERSION | settled << 16 | len(wanted) << 32 | len(chunks) << 48
+    return ArchiveWrite(user, 0, chunks, range(len(chunks), span[6]))
 
 
 def _cut(records: Cells) -> list[memoryview]:
-    """Records as chunks."""
-    starts = np.arange(0, len(records), CHUNK_RECORDS)
-    return pick(records, starts, np.minimum(starts + CHUNK_RECORDS, len(records)))
+    """Contiguous records as chunks."""
+    raw, size = bytes_of(records), CHUNK_RECORDS * CELL_BYTES
+    return [raw[start : start + size] for start in range(0, len(raw), size)]

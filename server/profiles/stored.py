@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.kernels.cells import COUNTS, UPDATED_AT, WATERMARK
+from rankstream.server.errors import CorruptState
 from rankstream.server.profiles.fold import ProfileChanges
 from rankstream.server.profiles.history import Histories, gather_histories
-from rankstream.server.profiles.layout import EMPTY_HEADER, HEADER, Buffer, read_header
+from rankstream.server.profiles.layout import CELL_BYTES, Buffer, read_header
 from rankstream.server.profiles.seen import seen_targets
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.store import Txn, View
@@ -80,11 +82,38 @@ class ProfileBatch:
     watermark_ms: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredValues:
+    """The stored values of B users, copied, as ``kernels.query`` reads them.
+
+    Attributes:
+        words: ``int64 [.]``: their recent values, then their settled ones, one after the other.
+        sizes: ``int64 [2 B]``, bytes of each value.
+    """
+
+    words: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileStore:
     """Reads profiles inside a transaction."""
 
     fold: FoldSettings
+
+    def stored(self, view: View, users: Sequence[bytes]) -> StoredValues:
+        """The values of B users.
+
+        Raises:
+            CorruptState: their bytes are no whole number of records.
+        """
+        values = view.get_many("recent", users) + view.get_many("settled", users)
+        joined = b"".join(values)
+        if len(joined) % CELL_BYTES:
+            msg = "a stored profile holds a part of a record; rebuild the state from the log"
+            raise CorruptState(msg)
+        sizes = np.fromiter(map(len, values), np.int64, len(values))
+        return StoredValues(np.frombuffer(joined, np.int64), sizes)
 
     def read(self, view: View, users: Sequence[bytes]) -> ProfileBatch:
         """The histories of B users.
@@ -95,11 +124,10 @@ class ProfileStore:
         stored = StoredProfiles(view, users)
         recent, settled = stored.recent(range(len(users))), stored.settled(range(len(users)))
         found = gather_histories(self.fold, recent, settled)
-        empty = EMPTY_HEADER.tobytes()
-        first = b"".join(value[: HEADER.itemsize] if len(value) else empty for value in recent)
-        headers = np.frombuffer(first, HEADER)
-        known = np.fromiter(map(len, recent), np.int64, len(users)) > 0
-        return ProfileBatch(found, known, headers["updated_at_ms"], headers["watermark_ms"])
+        headers = found.headers
+        # A stored header's counts hold its layout, so they are not -1.
+        known = headers[:, COUNTS] != -1
+        return ProfileBatch(found, known, headers[:, UPDATED_AT], headers[:, WATERMARK])
 
     def seen_targets(self, view: View, user: bytes) -> NDArray[np.uint64]:
         """The keys of the items that one user has seen, sorted ``uint64 [n]``.

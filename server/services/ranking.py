@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements
@@ -17,17 +18,20 @@ from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.types import RankAnswer, RankTask
 from rankstream.server.wire import (
     Names,
+    encode_field,
+    encode_rank_answer,
     freshness_to_pb,
-    rank_answer_to_pb,
     rank_task_from_pb,
     read_after_from_pb,
 )
 
+_ENTRIES = ranking_pb2.BatchRankResponse.ENTRIES_FIELD_NUMBER
+_ENTRY_RESPONSE = ranking_pb2.BatchRankEntry.RESPONSE_FIELD_NUMBER
 _Ready = tuple[RankTask, bool]
 
 
 class RankingService(ranking_pb2_grpc.RankingServicer):
-    """Decode, await the engine, encode."""
+    """Decode, await the engine, encode. What it returns are bytes: the engine encodes items."""
 
     def __init__(
         self,
@@ -47,8 +51,8 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
 
     async def Rank(  # noqa: N802 - the name that gRPC gives
         self, request: ranking_pb2.RankRequest, context: Context
-    ) -> ranking_pb2.RankResponse:
-        """Ranks for one user."""
+    ) -> Any:
+        """Ranks for one user: a ``RankResponse``."""
         started = time.monotonic()
         deadline = deadline_of(context, self._limits.default_timeout_s)
         task = rank_task_from_pb(request, self._limits, "")
@@ -59,8 +63,8 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
 
     async def BatchRank(  # noqa: N802
         self, request: ranking_pb2.BatchRankRequest, context: Context
-    ) -> ranking_pb2.BatchRankResponse:
-        """Ranks for many users; an entry that fails has a status and spoils no other."""
+    ) -> Any:
+        """Ranks for many users, a ``BatchRankResponse``: one bad entry spoils no other."""
         started = time.monotonic()
         deadline = deadline_of(context, self._limits.default_timeout_s)
         count, limit = len(request.requests), self._limits.max_batch_rank_entries
@@ -71,16 +75,18 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         prepared = await self._prepare_all(request.requests, deadline)
         tasks = [p[0] for p in prepared if isinstance(p, tuple)]
         answers = iter(await self._batcher.submit_many(tasks, deadline))
-        response = ranking_pb2.BatchRankResponse()
+        parts: list[bytes] = []
         for entry, outcome in zip(request.requests, prepared, strict=True):
             answer = next(answers) if isinstance(outcome, tuple) else outcome
             if isinstance(outcome, tuple) and isinstance(answer, RankAnswer):
                 task, stale = outcome
-                encoded = self._encode(answer, task, entry.request_id, stale, started)
-                response.entries.add(response=encoded)
+                response = self._encode(answer, task, entry.request_id, stale, started)
+                ranked = b"".join(encode_field(_ENTRY_RESPONSE, response))
+                parts += encode_field(_ENTRIES, ranked)
             elif isinstance(answer, BaseException):
-                response.entries.add(status=status_of(answer))
-        return response
+                failed = ranking_pb2.BatchRankEntry(status=status_of(answer))
+                parts += encode_field(_ENTRIES, failed.SerializeToString())
+        return b"".join(parts)
 
     async def _prepare_all(
         self, requests: Sequence[ranking_pb2.RankRequest], deadline: float
@@ -104,11 +110,12 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
 
     def _encode(
         self, answer: RankAnswer, task: RankTask, request_id: str, stale: bool, started: float
-    ) -> ranking_pb2.RankResponse:
+    ) -> bytes:
         fresh = freshness_to_pb(
             answer.applied, self._page, self._names.topics, answer.head.catalogue_version
         )
         fresh.profile_updated_at_ms, fresh.stale = answer.updated_at_ms, stale
-        response = rank_answer_to_pb(answer, task, request_id, self._layout, self._names, fresh)
-        response.timing.total_us = int((time.monotonic() - started) * 1e6)
-        return response
+        total_us = int((time.monotonic() - started) * 1e6)
+        return encode_rank_answer(
+            answer, task, request_id, self._layout, self._names, fresh, total_us
+        )

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from rankstream.kernels.murmur2 import partitions_of
 from rankstream.server.catalog.popularity import Popularity, Touched, add_counts
+from rankstream.server.config import Limits
 from rankstream.server.profiles.fold import fold_batch
 from rankstream.server.profiles.interaction import EVENT
 from rankstream.server.profiles.seen import seen_targets
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import StoredProfiles, write_changes
 from rankstream.server.store import Txn
-from rankstream.server.stream.codec import DecodedEvent
+from rankstream.server.stream.event_columns import DecodedEvent, EventColumns
+from rankstream.server.stream.plain_events import PlainReader
 from rankstream.server.types import Position
 
 
@@ -62,25 +64,21 @@ class EventFolder:
     fold: FoldSettings
     popularity: Popularity
 
-    def batch(self, events: Sequence[DecodedEvent], positions: list[Position]) -> EventBatch:
-        """Columns of the events of one poll."""
+    def batch(
+        self, events: EventColumns | Sequence[DecodedEvent], positions: list[Position]
+    ) -> EventBatch:
+        """The writer's work for the events of one poll."""
+        columns = events if isinstance(events, EventColumns) else EventColumns.of(events)
         numbers: dict[bytes, int] = {}
-        columns = list(zip(*events, strict=True)) or [()] * len(DecodedEvent._fields)
-        owners = [numbers.setdefault(user, len(numbers)) for user in columns[0]]
-        rows = np.zeros(len(events), EVENT)
-        for name, column in zip(_COLUMNS, columns[1:], strict=True):
-            rows[name] = np.array(column, EVENT[name]) if events else 0
+        owners = [numbers.setdefault(user, len(numbers)) for user in columns.users]
         return EventBatch(
             self.fold,
             self.popularity,
             list(numbers),
             np.array(owners, np.int32),
-            rows,
+            columns.rows,
             positions,
         )
-
-
-_COLUMNS = ("event_time_ms", "event_key", "target_key", "weight", "type", "broker_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +104,5 @@ def warm_up_fold(fold: FoldSettings) -> None:
     fold_batch(fold, _Nobody(), np.zeros(count, np.int32), 1, events)
     # An archive's rewrite uses what reading a seen set does.
     seen_targets(fold, b"", b"", [])
+    PlainReader(fold, Limits(), 1).read([b""], [0], np.zeros(1, np.int64))
     partitions_of([b"nobody"], 1)

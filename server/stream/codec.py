@@ -7,8 +7,8 @@ never dead-lettered here.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -27,6 +27,9 @@ from rankstream.server.profiles.interaction import (
     signed_weight,
 )
 from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.stream.consumer import Chunk, Record
+from rankstream.server.stream.event_columns import DecodedEvent, EventColumns, row_of
+from rankstream.server.stream.plain_events import PlainEvents, PlainReader
 from rankstream.server.types import item_key
 
 RESET = "$reset"
@@ -38,26 +41,36 @@ class BadRecord(RankstreamError):
     status = "INVALID_ARGUMENT"
 
 
-class DecodedEvent(NamedTuple):
-    """One event, ready to fold. A tuple, because one is made for every record of the log.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Records of one chunk, or of several of which all records are good.
 
     Attributes:
-        user: the user_id's bytes.
-        event_time_ms: when it happened.
-        event_key: 64-bit key of the event_id.
-        target_key: 64-bit key of the item; 0 for a reset.
-        weight: signed, fp32.
-        type_id: from the type registry, or ``RESET_TYPE``.
-        broker_ms: the log's timestamp.
+        chunks: as they came.
+        events: of the good records.
+        refused: (record, why) of the others, who are of one chunk.
+        misplaced: how many of the good ones belong to another partition by Kafka's partitioner.
     """
 
-    user: bytes
-    event_time_ms: int
-    event_key: int
-    target_key: int
-    weight: float
-    type_id: int
-    broker_ms: int
+    chunks: Sequence[Chunk]
+    events: EventColumns
+    refused: list[tuple[Record, str]]
+    misplaced: int
+
+
+def _cut_out(
+    chunk: Chunk, plain: PlainEvents, refused: Mapping[int, str], places: range
+) -> Decoded:
+    """The part of a read that is one chunk's."""
+    part = slice(places.start, places.stop)
+    users, rows = plain.columns.users[part], plain.columns.rows[part]
+    bad = [i for i in places if i in refused]
+    if bad:
+        kept = [i - places.start for i in places if i not in refused]
+        users, rows = [users[i] for i in kept], rows[kept]
+    why = [(chunk.records[i - places.start], refused[i]) for i in bad]
+    misplaced = int(plain.misplaced[part].sum())
+    return Decoded([chunk], EventColumns(users, rows), why, misplaced)
 
 
 class EventCodec:
@@ -69,6 +82,7 @@ class EventCodec:
         self._topic = topic
         self._n_partitions = n_partitions
         self._item_keys: dict[str, int] = {}
+        self._reader = PlainReader(fold, limits, n_partitions)
 
     def decode(
         self, value: bytes | None, timestamp_ms: int, partition: int, offset: int
@@ -110,12 +124,39 @@ class EventCodec:
             timestamp_ms,
         )
 
-    def count_misplaced(self, events: list[DecodedEvent], partition: int) -> int:
-        """How many events of a chunk belong to another partition by Kafka's partitioner."""
-        if not events:
-            return 0
-        owners = partitions_of([e.user for e in events], self._n_partitions)
-        return int((owners != partition).sum())
+    def decode_chunks(self, chunks: Sequence[Chunk]) -> list[Decoded]:
+        """Reads all records of at least one chunk; each is read, or refused, as by ``decode``."""
+        records = [record for chunk in chunks for record in chunk.records]
+        counts = [len(chunk.records) for chunk in chunks]
+        partitions = np.repeat(np.array([c.partition for c in chunks], np.int64), counts)
+        values = [record.value or b"" for record in records]
+        plain = self._reader.read(values, [record.timestamp for record in records], partitions)
+        refused = self._decode_unread(records, partitions, plain)
+        if not refused:
+            return [Decoded(chunks, plain.columns, [], int(plain.misplaced.sum()))]
+        decoded, first = [], 0
+        for chunk, count in zip(chunks, counts, strict=True):
+            decoded.append(_cut_out(chunk, plain, refused, range(first, first + count)))
+            first += count
+        return decoded
+
+    def _decode_unread(
+        self, records: Sequence[Record], partitions: NDArray[np.int64], plain: PlainEvents
+    ) -> dict[int, str]:
+        """Reads one by one what the kernel left out; returns why those that are refused are."""
+        refused = {}
+        users, rows = plain.columns.users, plain.columns.rows
+        for i in plain.unread:
+            record, partition = records[i], int(partitions[i])
+            try:
+                event = self.decode(record.value, record.timestamp, partition, record.offset)
+            except (RankstreamError, DecodeError) as error:
+                refused[i] = str(error)
+            else:
+                users[i], rows[i] = event.user, row_of(event)
+                owner = partitions_of([event.user], self._n_partitions)[0]
+                plain.misplaced[i] = owner != partition
+        return refused
 
     def _item_key(self, item_id: str) -> int:
         key = self._item_keys.get(item_id)

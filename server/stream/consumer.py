@@ -95,8 +95,15 @@ class LogConsumer:
         except KafkaError as error:
             msg = f"{self._topic}: {error}"
             raise Unavailable(msg) from error
-        position = self._consumer.position
-        return [Chunk(tp.partition, found, position(tp)) for tp, found in polled.items()]
+        return [Chunk(tp.partition, found, self._next(tp, found)) for tp, found in polled.items()]
+
+    def _next(self, partition: Any, found: list[Record]) -> int:
+        """The position behind records of the last poll, which markers may have put further on."""
+        after: int = found[-1].offset + 1
+        # At the log's end there is nothing it could be put behind, and asking costs 20 us.
+        if self._consumer.highwater(partition) != after:
+            after = self._consumer.position(partition)
+        return after
 
     def highwater(self, partition: int) -> int:
         """The log's end as of the last fetch of this partition; -1 before the first."""

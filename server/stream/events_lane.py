@@ -10,16 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from google.protobuf.message import DecodeError
 
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
-from rankstream.server.errors import RankstreamError, Unavailable
+from rankstream.server.errors import Unavailable
 from rankstream.server.stream.apply import EventBatch
-from rankstream.server.stream.codec import DecodedEvent, EventCodec
-from rankstream.server.stream.consumer import Chunk, LogConsumer
+from rankstream.server.stream.codec import Decoded, EventCodec
+from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters, Ticket
+from rankstream.server.stream.event_columns import EventColumns
 from rankstream.server.types import Position
 
 log = logging.getLogger(__name__)
@@ -27,15 +25,6 @@ log = logging.getLogger(__name__)
 _POLL_MS = 100
 _FEW = 1000
 _RETRY_S = 0.5
-
-
-@dataclass(slots=True)
-class _Decoded:
-    """A chunk's good records, and what of it is bad."""
-
-    chunk: Chunk
-    events: list[DecodedEvent]
-    letters: list[DeadLetter]
 
 
 class EventsLane:
@@ -65,7 +54,7 @@ class EventsLane:
         topic: str,
         codec: EventCodec,
         letters: DeadLetters,
-        make_batch: Callable[[list[DecodedEvent], list[Position]], EventBatch],
+        make_batch: Callable[[EventColumns, list[Position]], EventBatch],
         put: Callable[[EventBatch], None],
         page: Announcements,
         max_records: int,
@@ -83,7 +72,7 @@ class EventsLane:
         self._max_records = max_records
         self._pace_s = pace_s
         self._rest_until = 0.0
-        self._held: dict[int, tuple[_Decoded, Ticket]] = {}
+        self._held: dict[int, tuple[Decoded, Ticket]] = {}
         self._stopping = threading.Event()
         self._reopen = threading.Event()
 
@@ -136,18 +125,16 @@ class EventsLane:
         if 0 < sum(len(chunk.records) for chunk in chunks) < _FEW:
             self._rest_until = time.monotonic() + self._pace_s
         ready = self._release(consumer)
-        for chunk in chunks:
-            decoded = self._decode(chunk)
-            if decoded.letters:
-                consumer.pause(chunk.partition)
-                self._held[chunk.partition] = (decoded, self._letters.submit(decoded.letters))
+        for decoded in self._codec.decode_chunks(chunks) if chunks else ():
+            if decoded.refused:
+                self._hold(consumer, decoded)
             else:
                 ready.append(decoded)
         if ready:
             self._hand_over(ready)
         self._show(consumer, bool(chunks))
 
-    def _release(self, consumer: LogConsumer) -> list[_Decoded]:
+    def _release(self, consumer: LogConsumer) -> list[Decoded]:
         """Chunks whose dead letters are safe by now."""
         free = [p for p, (_, ticket) in self._held.items() if ticket.done()]
         released = []
@@ -158,32 +145,28 @@ class EventsLane:
             released.append(decoded)
         return released
 
-    def _decode(self, chunk: Chunk) -> _Decoded:
-        decoded = _Decoded(chunk, [], [])
-        decode, partition = self._codec.decode, chunk.partition
-        for record in chunk.records:
-            try:
-                event = decode(record.value, record.timestamp, partition, record.offset)
-            except (RankstreamError, DecodeError) as error:
-                letter = DeadLetter(
-                    self._topic, partition, record.offset, record.key, record.value, str(error)
-                )
-                log.warning("dead letter %s: %s", letter.origin, error)
-                decoded.letters.append(letter)
-            else:
-                decoded.events.append(event)
-        return decoded
+    def _hold(self, consumer: LogConsumer, decoded: Decoded) -> None:
+        """Keeps a chunk back until the dead-letter topic has what of it is bad."""
+        partition = decoded.chunks[0].partition
+        consumer.pause(partition)
+        letters = [
+            DeadLetter(self._topic, partition, record.offset, record.key, record.value, why)
+            for record, why in decoded.refused
+        ]
+        for letter in letters:
+            log.warning("dead letter %s: %s", letter.origin, letter.error)
+        self._held[partition] = (decoded, self._letters.submit(letters))
 
-    def _hand_over(self, ready: list[_Decoded]) -> None:
-        events: list[DecodedEvent] = []
-        positions: list[Position] = []
-        misplaced = 0
-        for decoded in ready:
-            chunk = decoded.chunk
-            events += decoded.events
-            misplaced += self._codec.count_misplaced(decoded.events, chunk.partition)
-            positions.append(Position("events", self._topic_id, chunk.partition, chunk.next_offset))
-        self._page.add_misplaced(misplaced)
+    def _hand_over(self, ready: list[Decoded]) -> None:
+        misplaced = sum(decoded.misplaced for decoded in ready)
+        if misplaced:
+            self._page.add_misplaced(misplaced)
+        positions = [
+            Position("events", self._topic_id, chunk.partition, chunk.next_offset)
+            for decoded in ready
+            for chunk in decoded.chunks
+        ]
+        events = EventColumns.joined([decoded.events for decoded in ready])
         self._put(self._make_batch(events, positions))
         self._next.update({p.partition: p.next_offset for p in positions})
 

@@ -136,7 +136,8 @@ class ItemIndexer:
         appended = None
         if fresh:
             keys = np.array([upserts[i].key for i in fresh], np.uint64)
-            appended = (head.rows, *self._segments.append(head.rows, rows[fresh], keys))
+            ids = [put[upserts[i].key].item_id for i in fresh]
+            appended = (head.rows, *self._segments.append(head.rows, rows[fresh], keys, ids))
         return ItemCommit(put, [r.key for r in gone], np.array(dead, np.int32), appended, position)
 
     def _rows(

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_server import SmallServer, item, keys_of, task
+from small_server import SmallServer, item, items_of, keys_of, task
 
 from rankstream.server.catalog.view import clear_bits, set_bits
 
@@ -30,6 +30,7 @@ def test_items_appear_with_their_keys(server):
     catalogue = server.new_catalogue()
     assert at(server, catalogue) == {}
     assert catalogue.rows.shape == (0, server.layout.stride)
+    assert catalogue.id_ends.tolist() == []
 
     server.put(item("i0", "a"), item("i1", "b"))
 
@@ -37,6 +38,23 @@ def test_items_appear_with_their_keys(server):
     np.testing.assert_array_equal(catalogue.keys, keys_of(["i0", "i1"]))
     np.testing.assert_array_equal(catalogue.bias, [0, 0])
     assert catalogue.head == server.head()
+
+
+def test_each_row_dead_or_alive_has_its_item_id(server):
+    catalogue = server.new_catalogue()
+    assert catalogue.ids.tolist() == catalogue.id_ends.tolist() == []
+    server.put(item("i0", "a"), item("i1-ü", "b"))
+    with server.store.read() as view:
+        catalogue.sync(view, 0)
+    assert (catalogue.id_ends.dtype, catalogue.id_ends.tolist()) == (np.int64, [2, 7])
+
+    server.put(item("i0", "changed"), item("i2", "c"), delete=["i1-ü"])
+    assert len(catalogue.id_ends) == 2
+    with server.store.read() as view:
+        catalogue.sync(view, 0)
+
+    assert catalogue.id_ends.tolist() == [2, 7, 9, 11]
+    assert catalogue.ids[:11].tobytes().decode() == "i0i1-üi0i2"
 
 
 def test_several_versions_at_once_are_the_same_as_one_by_one(server):
@@ -133,7 +151,7 @@ def fold(folder, batches):
         puts = [item(name, f"text {v}", price=v) for name, v in last.items() if v is not None]
         server.put(*puts, delete=[name for name, v in last.items() if v is None])
     everything = server.rank(task("ann", k=50), task("ann", item_ids=NAMES, k=50))
-    found = [sorted(zip(a.item_ids, a.scores.tolist(), strict=True)) for a in everything]
+    found = [sorted((i.item_id, i.score) for i in items_of(a)) for a in everything]
     with server.store.read() as view:
         stored = [view.item(int(key)) for key in keys_of(NAMES)]
     missing, items = [a.missing for a in everything], everything[0].head.items

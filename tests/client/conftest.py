@@ -127,6 +127,7 @@ class FakeRanking(ranking_pb2_grpc.RankingServicer):
             served_by=served_by,
             freshness=FRESHNESS,
             timing=TIMING,
+            block_names=["text"],
         )
 
     def item(self, index: int, item_id: str, request: Any) -> Any:
@@ -137,7 +138,7 @@ class FakeRanking(ranking_pb2_grpc.RankingServicer):
             item_id=item_id,
             rank=index + 1,
             score=1.0 - index / 8,
-            parts=ranking_pb2.ScoreParts(blocks={"text": 0.75 - index / 8}, bias=0.25),
+            parts=ranking_pb2.ScoreParts(blocks=[0.75 - index / 8], bias=0.25),
             reasons=[reason] if request.HasField("explain") else [],
         )
 

@@ -54,6 +54,11 @@ def upsert(server, items):
     return answer.token
 
 
+def blocks_of(answer, item) -> dict[str, float]:
+    """An item's inner products by block."""
+    return dict(zip(answer.block_names, item.parts.blocks, strict=True))
+
+
 def event(user: str, item: str, kind: str = "click", **fields) -> events_pb2.Event:
     return events_pb2.Event(user_id=user, item_id=item, type=kind, **fields)
 

@@ -12,6 +12,7 @@ from requests_to import (
     TITLES,
     WHOLE,
     after,
+    blocks_of,
     catalogue,
     event,
     ids_of,
@@ -55,7 +56,7 @@ def server(request, serve_shared):
 
 def assert_parts_add_up(answer):
     for item in answer.items:
-        total = sum(item.parts.blocks.values()) + item.parts.bias
+        total = sum(item.parts.blocks) + item.parts.bias
         assert item.score == pytest.approx(total, rel=2**-22, abs=1e-9)
 
 
@@ -113,7 +114,7 @@ def test_reasons_add_up_to_what_the_blocks_contribute(server):
     assert_parts_add_up(answer)
     for item in answer.items:
         explained = sum(reason.contribution for reason in item.reasons)
-        assert explained == pytest.approx(sum(item.parts.blocks.values()), abs=1e-5)
+        assert explained == pytest.approx(sum(item.parts.blocks), abs=1e-5)
     contributions = {r.item_id: r.contribution for r in answer.items[0].reasons}
     assert contributions.keys() == {"toy", "godfather", "titanic"}
 
@@ -134,7 +135,8 @@ def test_one_click_scores_text_as_the_encoder_sees_it(server):
     for item in ranked.items:
         cosine = float(vectors[list(TITLES).index(item.item_id)] @ own)
         # bfloat16, and other texts in the encoder's batch
-        assert item.parts.blocks["text"] == pytest.approx(weights["text"] * cosine, abs=0.03)
+        text = blocks_of(ranked, item)["text"]
+        assert text == pytest.approx(weights["text"] * cosine, abs=0.03)
 
 
 def test_a_bad_rating_repels(server):
@@ -143,7 +145,7 @@ def test_a_bad_rating_repels(server):
     answer = rank(server, "critic", list(TITLES), token)
 
     # Whatever others think of it, which is in the bias.
-    similar = {i.item_id: i.parts.blocks["text"] for i in answer.items}
+    similar = {i.item_id: blocks_of(answer, i)["text"] for i in answer.items}
     assert min(similar, key=similar.get) == "alien"
     assert similar["alien"] < 0
     assert profile(server, "critic", token).interactions[0].weight == -1
@@ -165,7 +167,7 @@ def test_a_caller_supplied_vector_is_a_block_of_its_own(server):
 
     answer = rank(server, "painter", ["red", "pink", "z"], token)
 
-    image = {i.item_id: i.parts.blocks["image"] for i in answer.items}
+    image = {i.item_id: blocks_of(answer, i)["image"] for i in answer.items}
     assert image["red"] == pytest.approx(0.5)
     assert image["pink"] == pytest.approx(0.5 * np.sqrt(0.5))
     assert image["z"] == 0
@@ -497,8 +499,8 @@ def test_a_restart_keeps_the_state_and_answers_the_same(server):
     assert profile(server, "keeper", token).history_size == 2
     again = rank(server, "keeper", list(TITLES), token)
     # The bias follows by itself, at most once a second.
-    assert {i.item_id: i.parts.blocks for i in again.items} == {
-        i.item_id: i.parts.blocks for i in before.items
+    assert {i.item_id: list(i.parts.blocks) for i in again.items} == {
+        i.item_id: list(i.parts.blocks) for i in before.items
     }
     token = record(server, event("keeper", "titanic"))
     assert profile(server, "keeper", token).history_size == 3

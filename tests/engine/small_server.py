@@ -5,7 +5,8 @@ import itertools
 
 import numpy as np
 
-from rankstream.proto.v1 import catalog_pb2, common_pb2
+from rankstream.kernels import read_item_ids
+from rankstream.proto.v1 import catalog_pb2, common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
 from rankstream.server.catalog.blocks import make_layout
@@ -67,10 +68,10 @@ def task(user="nobody", **given):
     """A ``RankTask`` for the whole catalogue, unless told otherwise."""
     names = given.pop("item_ids", None)
     if names is not None:
-        given["candidates"], given["names"] = keys_of(names), names
+        wire = ranking_pb2.ItemIds(item_ids=names).SerializeToString()
+        given["candidates"] = read_item_ids(wire, 256)
     defaults = {
         "candidates": None,
-        "names": None,
         "k": 10,
         "excluded": keys_of(given.pop("exclude", ())),
         "exclude_seen": False,
@@ -78,6 +79,16 @@ def task(user="nobody", **given):
         "reasons": 0,
     }
     return RankTask(user=user.encode(), **{**defaults, **given})
+
+
+def items_of(answer):
+    """The items of an answer, as protobuf reads them."""
+    return ranking_pb2.RankResponse.FromString(bytes(answer.items)).items
+
+
+def ids_of(answer):
+    """The ids of an answer's items."""
+    return [item.item_id for item in items_of(answer)]
 
 
 def keys_of(item_ids):
@@ -97,7 +108,7 @@ class SmallServer:
         self.store = Store(folder / "state", map_size_gib=1, write=True)
         with self.store.write() as txn:
             txn.set_head(Head(1, 0, 0, 0))
-        self.segments = SegmentWriter(folder / "segments", 1, self.layout.stride, max_rows)
+        self.segments = SegmentWriter(folder / "segments", 1, self.layout.stride, max_rows, 64)
         self.page = Announcements(folder / "announce", write=True)
         self.encoder = MadeUpEncoder()
         self.indexer = ItemIndexer(self.store, self.segments, self.layout, self.encoder.encode)
@@ -118,7 +129,8 @@ class SmallServer:
 
     def new_engine(self):
         """The engine of another worker over the same state."""
-        return Engine(self.store, self.new_catalogue(), self.profiles, self.pooling, self.page)
+        parts = self.store, self.new_catalogue(), self.profiles, self.pooling, self.page
+        return Engine(*parts, self.fold.type_names)
 
     def put(self, *items, delete=()):
         """One commit of the items lane: upserts, then deletions."""

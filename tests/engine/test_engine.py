@@ -3,7 +3,7 @@
 import kernels_oracle
 import numpy as np
 import pytest
-from small_server import HALF_LIFE_MS, item, keys_of, task
+from small_server import HALF_LIFE_MS, ids_of, item, items_of, keys_of, task
 
 from rankstream.server.types import item_key
 
@@ -50,7 +50,7 @@ class Oracle:
         if asked.exclude_seen:
             out -= {e[1] for e in self.history if e[0] == asked.user.decode() and e[3] != "search"}
         if asked.candidates is not None:
-            wanted = asked.candidates.tolist()
+            wanted = getattr(asked.candidates, "keys", asked.candidates).tolist()
             out = {name for name in out if item_key(name) in wanted}
         found = []
         for name in out:
@@ -114,9 +114,10 @@ def tasks(random):
 def assert_answers(answers, asked, oracle):
     for answer, wanted in zip(answers, asked, strict=True):
         names, scores = oracle.answer(wanted)
-        assert answer.item_ids == names
-        assert answer.scores.dtype == np.float32
-        assert answer.scores.tobytes() == scores.tobytes()
+        found = items_of(answer)
+        assert [item.item_id for item in found] == names
+        assert np.array([item.score for item in found], np.float32).tobytes() == scores.tobytes()
+        assert [item.rank for item in found] == list(range(1, len(names) + 1))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -149,10 +150,12 @@ def test_parts_and_bias_add_up_to_the_score(server):
     answers = server.rank(task("ann", k=30), task("cat", item_ids=["i1", "i2", "i20"], k=3))
 
     for answer in answers:
-        total = answer.parts.sum(axis=1) + answer.biases
-        assert answer.parts.shape == (len(answer.item_ids), 3)
-        np.testing.assert_allclose(total, answer.scores, rtol=0, atol=1e-7)
-        assert np.any(answer.parts != 0, axis=0).all()
+        parts = np.array([item.parts.blocks for item in items_of(answer)])
+        biases = np.array([item.parts.bias for item in items_of(answer)])
+        scores = [item.score for item in items_of(answer)]
+        assert parts.shape == (len(scores), 3)
+        np.testing.assert_allclose(parts.sum(axis=1) + biases, scores, rtol=0, atol=1e-7)
+        assert np.any(parts != 0, axis=0).all()
 
 
 def test_reasons_over_all_interactions_add_up_to_the_score_less_the_bias(server):
@@ -160,10 +163,10 @@ def test_reasons_over_all_interactions_add_up_to_the_score_less_the_bias(server)
 
     (answer,) = server.rank(task("ann", k=30, explained=30, reasons=25))
 
-    for reasons, score, bias in zip(answer.reasons, answer.scores, answer.biases, strict=True):
-        amounts = [r.contribution for r in reasons]
+    for found in items_of(answer):
+        amounts = [r.contribution for r in found.reasons]
         assert amounts == sorted(amounts, reverse=True)
-        assert abs(sum(amounts) - (float(score) - float(bias))) < 1e-5
+        assert abs(sum(amounts) - (found.score - found.parts.bias)) < 1e-5
 
 
 def test_a_reason_names_the_interaction(server):
@@ -172,10 +175,14 @@ def test_a_reason_names_the_interaction(server):
 
     (answer,) = server.rank(task("ann", k=1, explained=1, reasons=3))
 
-    (reason,) = answer.reasons[0]
-    assert answer.item_ids == ["sea"]
-    assert (reason.item_id, reason.event_time_ms) == ("sea", 5)
-    assert reason.type_id == server.fold.type_ids["click"]
+    (found,) = items_of(answer)
+    (reason,) = found.reasons
+    assert found.item_id == "sea"
+    assert (reason.item_id, reason.type, reason.event_time_ms) == ("sea", "click", 5)
+
+
+def counts_of_reasons(answer):
+    return [len(found.reasons) for found in items_of(answer)]
 
 
 def test_only_the_first_items_carry_reasons_and_only_where_asked(server):
@@ -183,8 +190,8 @@ def test_only_the_first_items_carry_reasons_and_only_where_asked(server):
 
     plain, some = server.rank(task("ann", k=5), task("ann", k=5, explained=2, reasons=1))
 
-    assert [len(r) for r in plain.reasons] == []
-    assert [len(r) for r in some.reasons] == [1, 1]
+    assert counts_of_reasons(plain) == [0] * 5
+    assert counts_of_reasons(some) == [1, 1, 0, 0, 0]
 
 
 def test_each_task_of_a_batch_has_its_own_number_of_reasons(server):
@@ -194,9 +201,9 @@ def test_each_task_of_a_batch_has_its_own_number_of_reasons(server):
         task("ann", explained=2, reasons=1), task("bob", explained=1, reasons=3), task("cat")
     )
 
-    assert [len(r) for r in one.reasons] == [1, 1]
-    assert [len(r) for r in three.reasons] == [3]
-    assert none.reasons == []
+    assert counts_of_reasons(one) == [1, 1] + [0] * 8
+    assert counts_of_reasons(three) == [3] + [0] * 9
+    assert counts_of_reasons(none) == [0] * 10
 
 
 def test_missing_candidates_are_reported_and_excluded_ones_are_not(server):
@@ -206,7 +213,7 @@ def test_missing_candidates_are_reported_and_excluded_ones_are_not(server):
     (answer,) = server.rank(task("ann", item_ids=wanted, k=5, exclude=["i1"]))
 
     assert answer.missing == [1, 2, 4]
-    assert answer.item_ids == ["i2"]
+    assert ids_of(answer) == ["i2"]
 
 
 def test_equal_scores_go_to_the_lower_row(server):
@@ -215,7 +222,7 @@ def test_equal_scores_go_to_the_lower_row(server):
     (whole,) = server.rank(task("nobody"))
     (given,) = server.rank(task("nobody", item_ids=["b", "a", "c"]))
 
-    assert whole.item_ids == given.item_ids == ["c", "a", "b"]
+    assert ids_of(whole) == ids_of(given) == ["c", "a", "b"]
 
 
 def test_the_fallback_says_why_an_answer_is_not_personal(server):
@@ -237,7 +244,7 @@ def test_an_interaction_counts_from_the_moment_its_item_arrives(server):
     server.put(item("sea", "sea"))
 
     (answer,) = server.rank(task("ann"))
-    assert answer.item_ids[0] == "sea"
+    assert ids_of(answer)[0] == "sea"
     assert answer.fallback == ""
 
 
@@ -248,7 +255,7 @@ def test_an_empty_catalogue_answers_with_nothing(server):
         task("ann"), task("ann", item_ids=["sea"], k=1, explained=1, reasons=1)
     )
 
-    assert whole.item_ids == given.item_ids == []
+    assert ids_of(whole) == ids_of(given) == []
     assert given.missing == [0]
     assert whole.head.rows == 0
 
@@ -259,7 +266,7 @@ def test_a_catalogue_whose_items_are_all_deleted_answers_with_nothing(server):
 
     (answer,) = server.rank(task())
 
-    assert answer.item_ids == []
+    assert ids_of(answer) == []
     assert answer.head.items == 0
     assert answer.head.rows == 2
 

@@ -12,6 +12,7 @@ import pytest
 from requests_to import (
     WHOLE,
     after,
+    blocks_of,
     catalogue,
     event,
     ids_of,
@@ -271,9 +272,9 @@ class TestVectors:
         upsert(server, [axis, self.item(*values)])
         token = record(server, event(user, "axis"))
 
-        (item,) = rank(server, user, ["picture"], token).items
+        answer = rank(server, user, ["picture"], token)
 
-        assert item.parts.blocks["image"] == pytest.approx(expected, abs=1e-6)
+        assert blocks_of(answer, answer.items[0])["image"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_14_a_long_text_is_refused_and_a_longish_one_flagged(server):

@@ -17,12 +17,12 @@ import numpy as np
 from rankstream.kernels import configure_threads, require_omp, top_k
 configure_threads(2)
 rng = np.random.default_rng(0)
-items = rng.standard_normal((3000, 96), np.float32)
+items = rng.standard_normal((20_000, 96), np.float32)
 want = top_k(items[:5], items, 30)
 start, failures = threading.Barrier(4), []
 def work():
     start.wait()
-    for _ in range(50):
+    for _ in range(20):
         if not np.array_equal(top_k(items[:5], items, 30).rows, want.rows):
             failures.append(1)
 threads = [threading.Thread(target=work) for _ in range(4)]
@@ -65,7 +65,9 @@ assert numba.get_num_threads() == kernels.thread_count() == 2
 before = compiled()
 assert len(before) > 10
 import numpy as np
-for n in (10, 5000):
+from rankstream.kernels import device
+for work in (device.PARALLEL_WORK, 0):
+    n, device.PARALLEL_WORK = 10, work
     items = np.frombuffer(np.ones((n, 100), np.float32).tobytes(), np.float32).reshape(n, 100)
     ones = np.ones((2, 3))
     indptr, rows = np.array([0, 5, 10]), np.arange(10, dtype=np.int32)
@@ -90,7 +92,7 @@ import os, threading
 import numpy as np
 from rankstream.kernels import configure_threads, top_k
 configure_threads(2)
-items = np.ones((3000, 96), np.float32)
+items = np.ones((20_000, 96), np.float32)
 def work():
     top_k(items[:5], items, 3)
     print(os.environ["OMP_WAIT_POLICY"], len(os.listdir("/proc/self/task")) - before)

@@ -111,8 +111,16 @@ def services(server):
     made.close()
 
 
+ENCODED = {
+    ranking_pb2.RankRequest: ranking_pb2.RankResponse,
+    ranking_pb2.BatchRankRequest: ranking_pb2.BatchRankResponse,
+}
+
+
 def ask(call, request, left=None):
-    return asyncio.run(call(request, Call(left)))
+    answer = asyncio.run(call(request, Call(left)))
+    kind = ENCODED.get(type(request))
+    return answer if kind is None else kind.FromString(answer)
 
 
 def event(**fields):

@@ -218,12 +218,3 @@ def test_a_damaged_item_record_is_corrupt(store, damage):
 
     with store.read() as view, pytest.raises(CorruptState, match="an item record"):
         view.item(9)
-
-
-def test_used_bytes_grow(store):
-    before = store.used_bytes()
-
-    with store.write() as txn:
-        txn.put("items", b"k" * 8, bytes(1 << 20))
-
-    assert store.used_bytes() >= before + (1 << 20)

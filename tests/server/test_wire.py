@@ -12,7 +12,6 @@ from rankstream.server.errors import InvalidArgument
 from rankstream.server.stream.token import pack_token
 from rankstream.server.types import (
     Head,
-    ItemReason,
     Position,
     RankAnswer,
     StageTimes,
@@ -21,8 +20,9 @@ from rankstream.server.types import (
 from rankstream.server.wire import (
     ANY_STATE,
     Names,
+    encode_field,
+    encode_rank_answer,
     freshness_to_pb,
-    rank_answer_to_pb,
     rank_task_from_pb,
     read_after_from_pb,
     vector_to_pb,
@@ -47,6 +47,12 @@ def request(**fields):
 
 def ids(*names):
     return {"itemIds": {"itemIds": list(names)}}
+
+
+def ids_in(task):
+    asked = task.candidates
+    spans = zip(asked.starts, asked.stops, strict=True)
+    return [asked.text[start:stop].tobytes().decode() for start, stop in spans]
 
 
 def keys(*numbers):
@@ -96,7 +102,7 @@ def test_what_is_exactly_at_a_limit_is_taken():
 
     assert (task.user, task.k, task.explained, task.reasons) == ("üüüü".encode(), 3, 5, 6)
     assert task.excluded.tolist() == [item_key("a"), item_key("b")]
-    assert task.names == ["a", "b", "c" * 8, "d"]
+    assert ids_in(task) == ["a", "b", "c" * 8, "d"]
 
 
 @pytest.mark.parametrize(
@@ -119,24 +125,22 @@ def test_repeated_candidates_count_once_in_their_first_order():
     by_id = rank_task_from_pb(request(**ids("b", "a", "b", "c", "a")), Limits(), "")
     by_key = rank_task_from_pb(request(**keys(9, 2**64 - 1, 9, 5)), Limits(), "")
 
-    assert by_id.names == ["b", "a", "c"]
-    assert by_id.candidates.tolist() == [item_key(n) for n in "bac"]
+    assert ids_in(by_id) == ["b", "a", "c"]
+    assert by_id.candidates.keys.tolist() == [item_key(n) for n in "bac"]
     assert by_key.candidates.tolist() == [9, 2**64 - 1, 5]
-    assert by_key.names is None
 
 
 def test_an_id_and_its_key_ask_for_the_same_item():
     by_id = rank_task_from_pb(request(**ids("a")), Limits(), "")
     by_key = rank_task_from_pb(request(**keys(item_key("a"))), Limits(), "")
 
-    np.testing.assert_array_equal(by_id.candidates, by_key.candidates)
+    np.testing.assert_array_equal(by_id.candidates.keys, by_key.candidates)
 
 
 def test_the_whole_catalogue_has_no_candidates():
     task = rank_task_from_pb(request(**WHOLE, excludeSeen=True), Limits(), "")
 
     assert task.candidates is None
-    assert task.names is None
     assert task.exclude_seen
     assert (task.explained, task.reasons) == (10, 3)
 
@@ -175,13 +179,12 @@ def test_a_contract_that_does_not_read_names_its_field():
     assert wait.value.problem == "1001, the limit is 1000"
 
 
+ITEMS = [ranking_pb2.RankedItem(item_id="a", rank=1, score=1.5), ranking_pb2.RankedItem()]
+
+
 def answer(**fields):
     defaults = {
-        "item_ids": ["a", "b"],
-        "scores": np.array([1.5, 0.25], np.float32),
-        "parts": np.array([[1.0, 0.25, 0.0], [0.25, 0.0, 0.0]]),
-        "biases": np.array([0.25, 0.0], np.float32),
-        "reasons": [[ItemReason("c", 3, 77, 0.5), ItemReason("d", 9, 78, -0.5)]],
+        "items": memoryview(ranking_pb2.RankResponse(items=ITEMS).SerializeToString()),
         "missing": [],
         "fallback": "",
         "updated_at_ms": 5,
@@ -195,30 +198,34 @@ def answer(**fields):
 
 def respond(found, task):
     layout = make_layout(3, Scoring(vectors="image:2"))
-    return rank_answer_to_pb(found, task, "r1", layout, NAMES, common_pb2.Freshness(stale=True))
+    fresh = common_pb2.Freshness(stale=True)
+    encoded = encode_rank_answer(found, task, "r1", layout, NAMES, fresh, 12)
+    return ranking_pb2.RankResponse.FromString(encoded)
 
 
 def test_a_response_holds_the_whole_answer():
     task = rank_task_from_pb(request(**WHOLE), Limits(), "")
 
-    response = respond(answer(), task)
+    response = respond(answer(fallback="unknown_user"), task)
 
-    first, second = response.items
-    assert (first.item_id, first.rank, first.score) == ("a", 1, 1.5)
-    assert (second.item_id, second.rank, second.score) == ("b", 2, 0.25)
-    assert dict(first.parts.blocks) == {"text": 1.0, "attributes": 0.25, "image": 0.0}
-    assert first.parts.bias == 0.25
-    assert [(r.item_id, r.type, r.event_time_ms, r.contribution) for r in first.reasons] == [
-        ("c", "click", 77, 0.5),
-        ("d", "", 78, -0.5),
-    ]
-    assert len(second.reasons) == 0
+    assert list(response.items) == ITEMS
+    assert list(response.block_names) == ["text", "attributes", "image"]
     assert (response.request_id, response.freshness.stale) == ("r1", True)
     served, timing = response.served_by, response.timing
     assert (served.server_version, served.worker) == ("1.2", "worker-0/1")
     assert (served.space_fingerprint, served.generation) == ("space", 2)
-    assert (timing.queue_us, timing.batch_size) == (11, 6)
-    assert (timing.gather_us, timing.pool_us, timing.score_us, timing.explain_us) == (1, 2, 3, 4)
+    assert served.fallback == "unknown_user"
+    assert (timing.queue_us, timing.total_us, timing.batch_size) == (11, 12, 6)
+    assert (timing.gather_us, timing.pool_us, timing.score_us, timing.present_us) == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 20_000, 3_000_000])
+def test_an_encoded_field_is_what_protobuf_reads(size):
+    response = ranking_pb2.RankResponse(request_id="r" * size).SerializeToString()
+
+    whole = b"".join(encode_field(2, response))
+
+    assert ranking_pb2.BatchRankEntry.FromString(whole).response.request_id == "r" * size
 
 
 def test_missing_candidates_are_named_as_they_were_asked_for():

@@ -168,15 +168,6 @@ def test_a_field_is_named_where_it_stands_in_a_request():
     assert refused.value.field == "events[3].value"
 
 
-def test_events_on_a_partition_that_is_not_theirs_are_counted(codec):
-    users = [f"u{n}" for n in range(40)]
-    events = [decode(codec, event(user_id=user)) for user in users]
-    owners = [(murmur2(user.encode()) & 0x7FFFFFFF) % 4 for user in users]
-
-    assert codec.count_misplaced(events, 1) == sum(owner != 1 for owner in owners)
-    assert codec.count_misplaced([], 1) == 0
-
-
 @given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 1000))
 def test_partitions_are_those_of_kafkas_partitioner(keys, count):
     expected = [(murmur2(key) & 0x7FFFFFFF) % count for key in keys]

@@ -42,7 +42,7 @@ class State:
 
     def __init__(self, folder, max_rows=8):
         self.store = Store(folder / "state", map_size_gib=1, write=True)
-        self.segments = SegmentWriter(folder, 1, LAYOUT.stride, max_rows)
+        self.segments = SegmentWriter(folder, 1, LAYOUT.stride, max_rows, 16)
         self.encoder = Encoder()
         self.indexer = ItemIndexer(self.store, self.segments, LAYOUT, self.encoder.encode)
         self.offset = 0
@@ -102,6 +102,8 @@ def test_a_new_item_gets_a_row_a_record_and_a_checksum(state):
     assert commit.appended[:2] == (0, 2)
     np.testing.assert_array_equal(state.row("sky")[:12], normalise(vector_of("the sky")[None])[0])
     assert state.segments.segments.keys[:2].tolist() == [item_key("sea"), item_key("sky")]
+    assert state.segments.segments.id_ends[:2].tolist() == [3, 6]
+    assert state.segments.segments.ids[:6].tobytes() == b"seasky"
     with state.store.read() as view:
         assert view.positions() == [Position("items", TOPIC, 0, 2)]
         for first, count, checksum in read_checksums(view):
@@ -141,6 +143,7 @@ def test_a_changed_item_takes_a_new_row_and_leaves_the_old_as_it_is(state):
 
     assert state.read("sea").row == 2
     np.testing.assert_array_equal(state.segments.segments.rows[0], old)
+    assert state.segments.segments.ids[:9].tobytes() == b"seaskysea"
     assert state.head() == Head(1, 3, 2, 2)
     with state.store.read() as view:
         assert view.tombstones_after(1).tolist() == [0]
@@ -195,6 +198,8 @@ def test_rows_of_a_commit_that_was_lost_are_made_again(state):
 
     assert state.read("sea").row == 0
     assert state.segments.segments.keys[0] == item_key("sea")
+    assert state.segments.segments.id_ends[0] == 3
+    assert state.segments.segments.ids[:3].tobytes() == b"sea"
 
 
 def test_a_full_generation_refuses(state):

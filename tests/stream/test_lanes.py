@@ -303,7 +303,7 @@ class ItemsCase:
         self.log, self.page = log, page
         self.letters = letters or Letters()
         self.store = Store(folder / "state", map_size_gib=1, write=True)
-        self.segments = SegmentWriter(folder, 1, LAYOUT.stride, 64)
+        self.segments = SegmentWriter(folder, 1, LAYOUT.stride, 64, 64)
         self.encoded, self.positions, self.full = [], [], 0
         self.lane = ItemsLane(
             log.open,

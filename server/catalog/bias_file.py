@@ -1,0 +1,49 @@
+"""The bias on disk: one array of all rows, replaced whole."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rankstream.server.announce import Announcements
+from rankstream.server.catalog.popularity import Popularity
+from rankstream.server.catalog.segments import Segments
+from rankstream.server.catalog.view import bias_path
+from rankstream.server.store import Store
+
+
+class BiasFile:
+    """Writes the bias of all rows, whole, when popularity or rows have changed."""
+
+    def __init__(
+        self,
+        store: Store,
+        segments: Segments,
+        popularity: Popularity,
+        page: Announcements,
+        folder: Path,
+    ) -> None:
+        self._store = store
+        self._segments = segments
+        self._popularity = popularity
+        self._page = page
+        self._folder = folder
+        self._seen: tuple[int, int] = (-1, -1)
+        # Never a number that a worker of before may still know.
+        self._sequence = time.time_ns() // 1_000_000
+
+    def refresh(self) -> None:
+        """Puts a new file in place and announces it, if there is anything new."""
+        with self._store.read() as view:
+            rows = view.head().rows
+        now = (self._popularity.revision, rows)
+        if now == self._seen:
+            return
+        self._sequence += 1
+        path = bias_path(self._folder, self._sequence)
+        self._popularity.bias(self._segments.keys[:rows]).tofile(path)
+        self._page.set_bias(self._sequence)
+        self._seen = now
+        for old in self._folder.glob("bias-*.f32"):
+            if old != path:
+                old.unlink()

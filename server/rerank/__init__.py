@@ -1,1 +1,0 @@
-"""What happens to scores after they are made."""

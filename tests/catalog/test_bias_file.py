@@ -1,0 +1,78 @@
+"""The bias on disk: written when there is something new, one file at a time."""
+
+import numpy as np
+import pytest
+from small_server import item
+
+from rankstream.server.catalog.bias_file import BiasFile
+
+
+@pytest.fixture
+def file(server):
+    return BiasFile(
+        server.store,
+        server.segments.segments,
+        server.popularity,
+        server.page,
+        server.folder / "segments",
+    )
+
+
+def files(server):
+    return sorted(path.name for path in (server.folder / "segments").glob("bias-*"))
+
+
+def bias(server):
+    """As a new worker reads it."""
+    catalogue = server.new_catalogue()
+    with server.store.read() as view:
+        catalogue.sync(view, server.page.bias_sequence)
+    return catalogue.bias.tolist()
+
+
+def test_a_worker_reads_what_was_counted(server, file):
+    server.put(item("i0", "a"), item("i1", "b"))
+    server.events(("ann", "i1", 10, "click", 1.0))
+
+    file.refresh()
+
+    assert bias(server) == [0.0, np.float32(0.3)]
+
+
+def test_nothing_new_is_not_written_again(server, file):
+    server.put(item("i0", "a"))
+    file.refresh()
+    before = (server.page.bias_sequence, files(server))
+
+    file.refresh()
+
+    assert (server.page.bias_sequence, files(server)) == before
+
+
+def test_new_rows_and_new_counts_replace_the_file(server, file):
+    server.put(item("i0", "a"))
+    file.refresh()
+    first = server.page.bias_sequence
+    server.put(item("i1", "b"))
+    file.refresh()
+    second = server.page.bias_sequence
+    assert bias(server) == [0.0, 0.0]
+
+    server.events(("ann", "i0", 10, "click", 1.0))
+    file.refresh()
+
+    assert first < second < server.page.bias_sequence
+    assert len(files(server)) == 1
+    assert bias(server) == [np.float32(0.3), 0.0]
+
+
+def test_a_new_process_takes_a_greater_number(server, file):
+    server.put(item("i0", "a"))
+    file.refresh()
+    before = server.page.bias_sequence
+    server.put(item("i1", "b"))
+    parts = (server.store, server.segments.segments, server.popularity, server.page)
+
+    BiasFile(*parts, server.folder / "segments").refresh()
+
+    assert server.page.bias_sequence > before

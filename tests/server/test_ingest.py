@@ -1,0 +1,75 @@
+"""Opening the state: what another version, another limit or a damaged disk left is refused."""
+
+import numpy as np
+import pytest
+
+from rankstream.server.announce import Announcements
+from rankstream.server.catalog.blocks import make_layout
+from rankstream.server.catalog.segments import generation_folder
+from rankstream.server.config import Scoring, Settings, State
+from rankstream.server.errors import CorruptState, StateRefused
+from rankstream.server.ingest import open_state
+from rankstream.server.paths import Paths
+from rankstream.server.store import Store
+
+LAYOUT = make_layout(12, Scoring())
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return Paths(tmp_path)
+
+
+def opened(paths, **state):
+    settings = Settings(state=State(str(paths.root), map_size_gib=1, max_rows=50, **state))
+    page = Announcements(paths.page, write=True)
+    return open_state(settings, paths, page, LAYOUT, "space")
+
+
+def closed(state):
+    state.segments.close()
+    state.store.close()
+
+
+def with_rows(paths):
+    """A state with two rows."""
+    state = opened(paths)
+    rows = np.ones((2, LAYOUT.stride), np.float32)
+    count, checksum = state.segments.append(0, rows, np.array([7, 8], np.uint64), ["a", "bc"])
+    with state.store.write() as txn:
+        packed = np.array([count, checksum], "<i8").tobytes()
+        txn.put("checksums", (0).to_bytes(8, "big"), packed)
+    closed(state)
+
+
+def test_a_state_opens_again_with_its_rows(paths):
+    with_rows(paths)
+
+    state = opened(paths)
+
+    assert state.segments.segments.keys[:2].tolist() == [7, 8]
+    assert state.segments.segments.ids[:3].tobytes() == b"abc"
+    closed(state)
+
+
+def test_a_state_of_another_layout_is_refused_before_a_file_is_made(paths):
+    store = Store(paths.store, map_size_gib=1, write=True)
+    with store.write() as txn:
+        txn.fix_setting("layout", b"1", "")
+    store.close()
+
+    with pytest.raises(StateRefused, match=r"layout '1', .*another version .* empty --data-dir"):
+        opened(paths)
+
+    assert not paths.segments.exists()
+
+
+@pytest.mark.parametrize("at", [0, 8 * 50, 16 * 50 + 2])
+def test_a_state_with_damaged_names_is_refused(paths, at):
+    with_rows(paths)
+    with (generation_folder(paths.segments, 1) / "names.bin").open("r+b") as file:
+        file.seek(at)
+        file.write(b"\x55")
+
+    with pytest.raises(CorruptState, match="rows 0 to 1"):
+        opened(paths)
