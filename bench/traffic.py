@@ -17,10 +17,10 @@ import numpy as np
 from companion import Companion, await_word, read_spec, report
 from sizes import ITEMS, USERS, item_id, user_id
 
-from rankstream.client.events import LINGER_MS
 from rankstream.proto.v1 import events_pb2
 
 _TICK_S = 0.002
+_LINGER_MS = 5
 _IN_FLIGHT = 1_000_000
 
 Send = Callable[[bytes, bytes], object]
@@ -91,7 +91,7 @@ def _confluent(traffic: Traffic) -> tuple[Send, Callable[[], object], Callable[[
     producer = Producer(
         {
             "bootstrap.servers": traffic.bootstrap,
-            "linger.ms": LINGER_MS,
+            "linger.ms": _LINGER_MS,
             "acks": "all",
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
@@ -108,7 +108,7 @@ def _kafka_python(traffic: Traffic) -> tuple[Send, Callable[[], object], Callabl
 
     producer = KafkaProducer(
         bootstrap_servers=traffic.bootstrap,
-        linger_ms=LINGER_MS,
+        linger_ms=_LINGER_MS,
         acks="all",
         enable_idempotence=True,
         batch_size=1 << 18,

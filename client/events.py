@@ -24,8 +24,9 @@ from rankstream.client.errors import (
 )
 from rankstream.client.records import Event, event_to_pb
 
-# Under this linger a broker is busy with batches of one record; 5 ms cost no visible delay.
-LINGER_MS = 5
+# Measured at 1,000 events/s: 5 ms cost 21% of a core and 5.0 ms until the acknowledgement, 1 ms 35%
+# and 1.9 ms, 0 ms 45% and 0.7 ms. Whoever writes much more sets linger_ms in kafka_settings.
+LINGER_MS = 1
 # How often send_many tells its progress, in events.
 _REPORT_EVERY = 1000
 
@@ -56,7 +57,8 @@ class EventProducer:
         topic: the topic of events; it has to exist, the server makes it.
         max_buffered: events that may wait for their acknowledgement; ``send`` then waits.
         timeout_s: longest wait for a broker, for the topic, for room, and for an acknowledgement.
-        kafka_settings: further settings of ``kafka.KafkaProducer``, as for TLS.
+        kafka_settings: further settings of ``kafka.KafkaProducer``, as for TLS, or a
+            longer ``linger_ms``, which saves CPU where many events are sent.
 
     Raises:
         Unavailable: no broker answered within ``timeout_s``.
@@ -78,7 +80,8 @@ class EventProducer:
         self._room = threading.Semaphore(max_buffered)
         self._failures = _Failures()
         self._closed = False
-        settings = _settings(bootstrap_servers, timeout_s) | kafka_settings
+        linger_ms = kafka_settings.get("linger_ms", LINGER_MS)
+        settings = _settings(bootstrap_servers, timeout_s, linger_ms) | kafka_settings
         try:
             self._kafka = KafkaProducer(**settings)
         except KafkaError as problem:
@@ -215,7 +218,7 @@ class _Failures:
             raise DeliveryFailed(message, count) from first
 
 
-def _settings(bootstrap_servers: str, timeout_s: float) -> dict[str, Any]:
+def _settings(bootstrap_servers: str, timeout_s: float, linger_ms: int) -> dict[str, Any]:
     timeout_ms = max(1, int(timeout_s * 1000))
     return {
         "bootstrap_servers": bootstrap_servers.split(","),
@@ -224,10 +227,12 @@ def _settings(bootstrap_servers: str, timeout_s: float) -> dict[str, Any]:
         "max_block_ms": timeout_ms,
         "delivery_timeout_ms": timeout_ms,
         # Kafka requires delivery_timeout >= linger + request_timeout.
-        "request_timeout_ms": max(1, timeout_ms - LINGER_MS),
-        "linger_ms": LINGER_MS,
+        "request_timeout_ms": max(1, timeout_ms - linger_ms),
+        "linger_ms": linger_ms,
         "batch_size": 64 << 10,
         "acks": "all",
+        # Nobody reads them.
+        "metrics_enabled": False,
         # An idempotent producer of kafka-python 3.0 never sends again once a batch has expired;
         # the event_id makes a record that is written twice harmless.
         "enable_idempotence": False,

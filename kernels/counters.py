@@ -40,7 +40,8 @@ def find_runs(keys: UInt64) -> tuple[UInt64, Int64]:
     """The different ones of sorted keys.
 
     Returns:
-        Keys ``[U]`` uint64 and ``firsts [U + 1]`` int64: key u is ``keys[firsts[u]:firsts[u + 1]]``.
+        ``[U]`` uint64 and ``firsts [U + 1]`` int64: key u is at
+        ``keys[firsts[u]:firsts[u + 1]]``.
     """
     found, firsts = np.empty(keys.shape[0], np.uint64), np.zeros(keys.shape[0] + 1, np.int64)
     used = 0

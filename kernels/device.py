@@ -15,7 +15,7 @@ import numba
 from rankstream.kernels.errors import KernelConfigurationError, refuse
 
 LAYER: Final = "omp"
-PARALLEL_WORK = 1 << 23
+PARALLEL_WORK = 1 << 22
 """Multiply-adds from which a call is split across threads, about a millisecond's: where the cores
 have other work, waiting for a woken thread takes as long."""
 

@@ -166,7 +166,7 @@ def _read_fields(text: UInt8, at: int, stop: int, spans: Int64, found: UInt8) ->
             found[number] = 1
             spans[number, 0] = np.int64(value) if kind == _VARINT else at
             spans[number, 1] = at + length
-        at += length
+        at += int(length)
     return True
 
 
@@ -237,7 +237,7 @@ def _read_double(text: UInt8, at: int) -> float:
     """The little-endian IEEE 754 number at ``at``."""
     word = np.empty(1, np.uint64)
     word[0] = read_word(text, at, at + 8)
-    return word.view(np.float64)[0]
+    return float(word.view(np.float64)[0])
 
 
 @compiled

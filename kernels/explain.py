@@ -29,6 +29,7 @@ from rankstream.kernels.arrays import (
 )
 from rankstream.kernels.device import split
 from rankstream.kernels.explain_cpu import explain_parallel, explain_serial, sum_blocks
+from rankstream.kernels.lanes import TILE_QUERIES
 from rankstream.kernels.pool import checked_history, refuse_row
 from rankstream.kernels.screening import first_outside
 
@@ -108,7 +109,8 @@ def explain_checked(
     """Fills ``reasons``, for arguments that are as ``contributions`` wants them."""
     history = rows, indptr, weights, block_weights, norms
     batch = max(len(pair_indptr) - 1, 1)
-    parts = split(pair_rows.size * rows.size * items.shape[1] // batch)
+    # What a row costs once loaded for one pair, it costs for four.
+    parts = split(pair_rows.size * rows.size * items.shape[1] // (TILE_QUERIES * batch))
     if parts == 1:
         explain_serial(*history, items, offsets, pair_rows, pair_indptr, *reasons)
     else:

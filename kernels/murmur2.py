@@ -38,7 +38,7 @@ def partition_of(text: UInt8, start: int, stop: int, n_partitions: int) -> int:
     h = np.uint32(h ^ (h >> np.uint32(13)))
     h = np.uint32(h * _M)
     h = np.uint32(h ^ (h >> np.uint32(15)))
-    return np.int64(h & np.uint32(0x7FFFFFFF)) % n_partitions  # type: ignore[no-any-return]
+    return int(np.int64(h & np.uint32(0x7FFFFFFF)) % n_partitions)
 
 
 @compiled

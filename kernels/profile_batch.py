@@ -112,7 +112,7 @@ def fold_fresh(recent: Stored, owners: Int32, events: Int64, rules: Rules) -> Fr
     spans = _rooms(offsets, firsts)
     new = np.empty((spans[users, 0], 4), np.int64)
     counts = Counts(np.empty((2 * count, 3), np.int64), np.zeros(1, np.int64))
-    nothing = Loaded(np.int64(LOADED_NOTHING), cells[:0], cells[:0])
+    nothing = Loaded(LOADED_NOTHING, cells[:0], cells[:0])
     for u in range(users):
         status, length = fold_user(
             cells[offsets[u] : offsets[u + 1]], nothing, events,
@@ -154,7 +154,7 @@ def finish(
             break
         new, status = fresh.cells[fresh.spans[u, 0] : fresh.spans[u, 1]], fresh.spans[u, 2]
         if status & NEEDS:
-            level = np.int64(LOADED_ALL if status & NEEDS_ARCHIVE else LOADED_SETTLED)
+            level = LOADED_ALL if status & NEEDS_ARCHIVE else LOADED_SETTLED
             mine = fresh.order[fresh.firsts[u] : fresh.firsts[u + 1]]
             again = np.empty((max(old.shape[0], 1) + mine.shape[0], 4), np.int64)
             loaded = Loaded(level, own, late)
@@ -262,7 +262,7 @@ def _settle_into(
     span[7] = PUT_RECENT | (PUT_SETTLED if changed else 0)
     if extend_archive(parts.head[0], gone, purged, rules):
         span[7] |= REWRITE
-    return end
+    return int(end)
 
 
 @compiled
@@ -271,4 +271,4 @@ def _copy_into(cells: Int64, free: int, span: Int64, new: Int64) -> int:
     for i in range(new.shape[0]):
         copy_cell(new[i], cells[free + i])
     span[0], span[1], span[7] = free, free + new.shape[0], PUT_RECENT
-    return free + new.shape[0]
+    return int(free + new.shape[0])

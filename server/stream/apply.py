@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +95,24 @@ class _Nobody:
         return [b""] * chunks
 
 
+class _Nowhere(Txn):
+    """A transaction of a store that keeps nothing."""
+
+    def __init__(self) -> None:
+        """Has no transaction beneath it."""
+
+    def get_many(
+        self, database: str, keys: Iterable[bytes], missing: bytes = b""
+    ) -> list[memoryview | bytes]:
+        return [missing for _ in keys]
+
+    def put(self, database: str, key: bytes, value: bytes | memoryview) -> None:
+        return
+
+    def delete(self, database: str, key: bytes) -> None:
+        return
+
+
 def warm_up_fold(fold: FoldSettings) -> None:
     """Folds enough of nobody's events to settle them, so that no kernel compiles under traffic."""
     count = fold.recent_cap + 2
@@ -106,3 +124,7 @@ def warm_up_fold(fold: FoldSettings) -> None:
     seen_targets(fold, b"", b"", [])
     PlainReader(fold, Limits(), 1).read([b""], [0], np.zeros(1, np.int64))
     partitions_of([b"nobody"], 1)
+    # Two buckets of one item: its counter is merged whole.
+    numbers = np.arange(2)
+    touched = add_counts(_Nowhere(), np.zeros(2, np.uint64), numbers, numbers + 1)
+    Popularity(weight=1.0, half_life_s=1.0, bucket_s=1).update(touched)

@@ -7,7 +7,7 @@ never dead-lettered here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from rankstream.server.profiles.interaction import (
 )
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.consumer import Chunk, Record
-from rankstream.server.stream.event_columns import DecodedEvent, EventColumns, row_of
+from rankstream.server.stream.event_columns import Decoded, DecodedEvent, row_of
 from rankstream.server.stream.plain_events import PlainEvents, PlainReader
 from rankstream.server.types import item_key
 
@@ -39,38 +39,6 @@ class BadRecord(RankstreamError):
     """A log record that no replica can fold; it goes to the dead-letter topic."""
 
     status = "INVALID_ARGUMENT"
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Records of one chunk, or of several of which all records are good.
-
-    Attributes:
-        chunks: as they came.
-        events: of the good records.
-        refused: (record, why) of the others, who are of one chunk.
-        misplaced: how many of the good ones belong to another partition by Kafka's partitioner.
-    """
-
-    chunks: Sequence[Chunk]
-    events: EventColumns
-    refused: list[tuple[Record, str]]
-    misplaced: int
-
-
-def _cut_out(
-    chunk: Chunk, plain: PlainEvents, refused: Mapping[int, str], places: range
-) -> Decoded:
-    """The part of a read that is one chunk's."""
-    part = slice(places.start, places.stop)
-    users, rows = plain.columns.users[part], plain.columns.rows[part]
-    bad = [i for i in places if i in refused]
-    if bad:
-        kept = [i - places.start for i in places if i not in refused]
-        users, rows = [users[i] for i in kept], rows[kept]
-    why = [(chunk.records[i - places.start], refused[i]) for i in bad]
-    misplaced = int(plain.misplaced[part].sum())
-    return Decoded([chunk], EventColumns(users, rows), why, misplaced)
 
 
 class EventCodec:
@@ -136,7 +104,7 @@ class EventCodec:
             return [Decoded(chunks, plain.columns, [], int(plain.misplaced.sum()))]
         decoded, first = [], 0
         for chunk, count in zip(chunks, counts, strict=True):
-            decoded.append(_cut_out(chunk, plain, refused, range(first, first + count)))
+            decoded.append(plain.cut_out(chunk, refused, range(first, first + count)))
             first += count
         return decoded
 

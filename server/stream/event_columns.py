@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.server.profiles.interaction import EVENT
+from rankstream.server.stream.consumer import Chunk, Record
 
 
 class DecodedEvent(NamedTuple):
@@ -59,6 +60,23 @@ class EventColumns:
             return parts[0]
         users = [user for part in parts for user in part.users]
         return EventColumns(users, np.concatenate([part.rows for part in parts]))
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Records of one chunk, or of several of which all records are good.
+
+    Attributes:
+        chunks: as they came.
+        events: of the good records.
+        refused: (record, why) of the others, who are of one chunk.
+        misplaced: how many of the good ones belong to another partition by Kafka's partitioner.
+    """
+
+    chunks: Sequence[Chunk]
+    events: EventColumns
+    refused: list[tuple[Record, str]]
+    misplaced: int
 
 
 def row_of(event: DecodedEvent) -> tuple[int, int, int, float, int, int, int]:

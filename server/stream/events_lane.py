@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
 from rankstream.server.errors import Unavailable
 from rankstream.server.stream.apply import EventBatch
-from rankstream.server.stream.codec import Decoded, EventCodec
+from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters, Ticket
-from rankstream.server.stream.event_columns import EventColumns
+from rankstream.server.stream.event_columns import Decoded, EventColumns
 from rankstream.server.types import Position
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ ASCII, a reset): ``EventCodec.decode`` decides, and is what the kernel is tested
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -25,7 +25,8 @@ from rankstream.kernels.event_wire import (
 from rankstream.server.config import Limits
 from rankstream.server.profiles.interaction import EVENT, MAX_WEIGHT, SATURATION
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.stream.event_columns import EventColumns
+from rankstream.server.stream.consumer import Chunk
+from rankstream.server.stream.event_columns import Decoded, EventColumns
 
 _CURVES = {
     "dislike": DISLIKE,
@@ -49,6 +50,18 @@ class PlainEvents:
     columns: EventColumns
     unread: list[int]
     misplaced: NDArray[np.bool_]
+
+    def cut_out(self, chunk: Chunk, refused: Mapping[int, str], places: range) -> Decoded:
+        """The part of a read that is one chunk's."""
+        part = slice(places.start, places.stop)
+        users, rows = self.columns.users[part], self.columns.rows[part]
+        bad = [i for i in places if i in refused]
+        if bad:
+            kept = [i - places.start for i in places if i not in refused]
+            users, rows = [users[i] for i in kept], rows[kept]
+        why = [(chunk.records[i - places.start], refused[i]) for i in bad]
+        misplaced = int(self.misplaced[part].sum())
+        return Decoded([chunk], EventColumns(users, rows), why, misplaced)
 
 
 class PlainReader:

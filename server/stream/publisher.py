@@ -168,6 +168,7 @@ class Publisher:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=self._linger_ms,
+                metrics_enabled=False,
                 max_request_size=self._max_record_bytes + 4096,
                 max_block_ms=timeout_ms,
                 bootstrap_timeout_ms=timeout_ms,

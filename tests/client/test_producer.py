@@ -85,13 +85,21 @@ def test_what_kafka_is_told(kafka):
     assert (settings["acks"], settings["enable_idempotence"], settings["linger_ms"]) == (
         "all",
         False,
-        5,
+        1,
     )
     assert settings["allow_auto_create_topics"] is False
     assert "partitioner" not in settings
     assert settings["security_protocol"] == "SSL"
     spent = settings["linger_ms"] + settings["request_timeout_ms"]
     assert spent <= settings["delivery_timeout_ms"] == 50
+
+
+def test_a_longer_linger_fits_into_the_time_for_delivery(kafkas):
+    EventProducer("a:1", timeout_s=0.05, linger_ms=20)
+
+    settings = kafkas[0].settings
+    assert settings["linger_ms"] == 20
+    assert settings["request_timeout_ms"] + 20 <= settings["delivery_timeout_ms"]
 
 
 def test_a_record_is_keyed_by_its_user_and_gets_an_id(producer, kafka):

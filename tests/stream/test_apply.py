@@ -3,13 +3,21 @@
 import numpy as np
 import pytest
 
+from rankstream.kernels.counters import (
+    add_to_newest,
+    find_runs,
+    levels_of,
+    merge_counts,
+    sum_rows,
+)
+from rankstream.kernels.profile_batch import finish, fold_fresh
 from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.profiles.interaction import RESET_TYPE, event_key
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import ProfileStore, chunk_key
 from rankstream.server.store import Store
-from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.codec import DecodedEvent
+from rankstream.server.stream.apply import EventFolder, warm_up_fold
+from rankstream.server.stream.event_columns import DecodedEvent
 from rankstream.server.types import Position, item_key
 
 TOPIC = b"events-topic-id."
@@ -164,6 +172,18 @@ def test_an_aborted_batch_leaves_nothing_and_can_be_applied_again(state):
 
     assert len(state.history("ann").histories.target_keys) == 1
     assert state.bias("sea") == [1.0]
+
+
+def test_a_warm_fold_compiles_nothing_under_traffic(state):
+    kernels = [fold_fresh, finish, sum_rows, find_runs, add_to_newest, merge_counts, levels_of]
+    warm_up_fold(FOLD)
+    before = [len(kernel.signatures) for kernel in kernels]
+
+    for at in (0, 250, 20, 30):
+        state.fold(*(event("ann", f"i{n}", at + 50 * n) for n in range(6)))
+
+    assert [len(kernel.signatures) for kernel in kernels] == before
+    assert before == [1] * len(kernels)
 
 
 def test_no_users_chunk_key_begins_with_anothers():

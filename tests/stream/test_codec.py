@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2
 
@@ -168,6 +168,7 @@ def test_a_field_is_named_where_it_stands_in_a_request():
     assert refused.value.field == "events[3].value"
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 1000))
 def test_partitions_are_those_of_kafkas_partitioner(keys, count):
     expected = [(murmur2(key) & 0x7FFFFFFF) % count for key in keys]

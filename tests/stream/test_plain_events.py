@@ -1,4 +1,4 @@
-"""Whole chunks: what the kernel reads is what ``EventCodec.decode`` reads, and it guesses nothing."""
+"""Whole chunks: the kernel reads what ``EventCodec.decode`` reads, and guesses nothing."""
 
 import math
 import random
