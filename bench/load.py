@@ -1,4 +1,4 @@
-"""A load generator in its own process: raw gRPC calls at intended times, or some in flight.
+"""A load generator in its own process: gRPC calls at intended times, or some in flight.
 
 Open loop: the times of sending are drawn before the run (Poisson, or evenly spaced) and do not wait
 for answers; a latency runs from the *intended* time, so a server that stalls cannot hide it. Closed
@@ -26,6 +26,7 @@ from typing import Any
 import grpc
 import numpy as np
 from companion import Companion, await_word, begin_together, read_spec, report
+from light_channel import CallFailed, LightChannel, connect
 from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<I")
@@ -145,12 +146,13 @@ class _Generator:
         self.latencies_ms: list[float] = []
         self.late_ms: list[float] = []
         self.errors: Counter[str] = Counter()
-        channels = (precise_channel(load.address) for _ in range(load.channels))
-        self._calls: list[Any] = [channel.unary_unary(load.method) for channel in channels]
+        self._channels: list[LightChannel] = []
 
     async def warm_up(self) -> None:
-        for call in self._calls * _WARM_UP:
-            await call(self._requests[0], timeout=30.0, wait_for_ready=True)
+        load = self._load
+        self._channels = [await connect(load.address, load.method) for _ in range(load.channels)]
+        for channel in self._channels * _WARM_UP:
+            await channel.call(self._requests[0])
 
     async def run(self) -> None:
         started = time.perf_counter()
@@ -180,9 +182,9 @@ class _Generator:
         self.late_ms.append((time.perf_counter() - intended) * 1e3)
         request = self._requests[number % len(self._requests)]
         try:
-            await self._calls[number % len(self._calls)](request, timeout=30.0)
-        except grpc.aio.AioRpcError as error:
-            self.errors[error.code().name] += 1
+            await self._channels[number % len(self._channels)].call(request)
+        except CallFailed as error:
+            self.errors[str(error)] += 1
             self.latencies_ms.append(float("inf"))
         else:
             self.latencies_ms.append((time.perf_counter() - intended) * 1e3)

@@ -8,6 +8,9 @@ from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.lanes import TILE_QUERIES, TILE_ROWS, tile_4x1, tile_4x4
 from rankstream.kernels.rank_cpu import owner_of
 
+_PAIRS = 4 * TILE_QUERIES
+"""Items of a query that are explained together: their rows fit the nearest cache."""
+
 
 @compiled
 def _insert(
@@ -30,6 +33,7 @@ def _insert(
 @compiled
 def _contribute(
     pairs: Float32,
+    first: int,
     rows: Int32,
     weights: Float64,
     scales: Float64,
@@ -42,21 +46,22 @@ def _contribute(
 ) -> None:
     """Contributions of the 1 to 4 interactions ``places[:count]`` to four items, into ``values``.
 
-    ``pairs [4, D]`` are the items' rows; ``values[j, i]`` is what interaction i adds to item j.
+    The items' rows are ``pairs[first:first + 4]``; ``values[j, i]`` is what interaction i adds to
+    item ``first + j``.
     """
     last = count - 1
     a, b = rows[places[0]], rows[places[min(1, last)]]
     c, d = rows[places[min(2, last)]], rows[places[last]]
     values[:] = 0.0
     for block in range(scales.shape[0]):
-        tile_4x4(pairs, 0, items, a, b, c, d, offsets[block], offsets[block + 1], sums, 0)
+        tile_4x4(pairs, first, items, a, b, c, d, offsets[block], offsets[block + 1], sums, 0)
         for j in range(TILE_QUERIES):
             for i in range(count):
                 values[j, i] += weights[places[i]] * scales[block] * sums[j, i]
 
 
 @compiled
-def _explain_tile(
+def _explain_pairs(
     pair_rows: Int32,
     rows: Int32,
     start: int,
@@ -68,28 +73,34 @@ def _explain_tile(
     interactions: Int32,
     best: Float64,
 ) -> None:
-    """The interactions ``start:stop`` that add most to each of 1 to 4 items' scores."""
+    """The interactions ``start:stop`` that add most to each of some items' scores."""
     count = pair_rows.shape[0]
-    pairs = np.zeros((TILE_QUERIES, items.shape[1]), np.float32)
+    tiles = (count + TILE_QUERIES - 1) // TILE_QUERIES
+    pairs = np.zeros((TILE_QUERIES * tiles, items.shape[1]), np.float32)
     for j in range(count):
         if pair_rows[j] >= 0:
             pairs[j] = items[pair_rows[j]]
     places = np.empty(4, np.int64)
     sums, values = np.empty((TILE_QUERIES, 4)), np.empty((TILE_QUERIES, 4))
-    kept = np.zeros(TILE_QUERIES, np.int64)
+    kept = np.zeros(count, np.int64)
     filled = 0
     for place in range(start, stop + 1):
         if place < stop and rows[place] >= 0:
             places[filled] = place
             filled += 1
-        if filled == 4 or (place == stop and filled > 0):
-            _contribute(pairs, rows, weights, scales, items, offsets, places, filled, sums, values)
-            for j in range(count):
+        if filled == 0 or (filled < 4 and place < stop):
+            continue
+        # These interactions' rows stay in the nearest cache while all items pass by.
+        for first in range(0, count, TILE_QUERIES):
+            _contribute(
+                pairs, first, rows, weights, scales, items, offsets, places, filled, sums, values
+            )
+            for j in range(first, min(first + TILE_QUERIES, count)):
                 for i in range(filled):
                     kept[j] = _insert(
-                        values[j, i], places[i] - start, kept[j], interactions[j], best[j]
+                        values[j - first, i], places[i] - start, kept[j], interactions[j], best[j]
                     )
-            filled = 0
+        filled = 0
 
 
 @compiled
@@ -108,7 +119,7 @@ def _explain_part(
     interactions: Int32,
     best: Float64,
 ) -> None:
-    """Explains one part of the pairs, up to four of one query at a time."""
+    """Explains one part of the pairs, some of one query at a time."""
     pair, stop = pair_rows.size * part // parts, pair_rows.size * (part + 1) // parts
     interactions[pair:stop] = -1
     best[pair:stop] = 0.0
@@ -118,8 +129,8 @@ def _explain_part(
         for block in range(scales.shape[0]):
             norm = norms[b, block]
             scales[block] = block_weights[b, block] / norm if norm > 0.0 else 0.0
-        end = min(pair + TILE_QUERIES, stop, pair_indptr[b + 1])
-        _explain_tile(
+        end = min(pair + _PAIRS, stop, pair_indptr[b + 1])
+        _explain_pairs(
             pair_rows[pair:end],
             rows,
             indptr[b],

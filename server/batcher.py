@@ -1,8 +1,9 @@
 """Batches form because the engine is busy.
 
-The engine computes one batch at a time, on a thread of its own or, where a batch is quicker to
-compute than to hand over, on the event loop. What arrives meanwhile waits in a bounded lane; when
-the engine is free it takes what waits, up to ``max_batch``. Nothing waits while the engine is idle.
+The engine computes one batch at a time on a thread of its own. What arrives meanwhile waits in a
+bounded lane; when the engine is free it takes what waits, up to ``max_batch``. Nothing waits while
+the engine is idle; a single task that is quicker to compute than to hand over is then computed by
+its caller, on the event loop.
 Two lanes take turns when both wait: single requests, and the entries of batch requests, so that
 neither starves the other.
 
@@ -85,8 +86,8 @@ class Batcher(Generic[Task, Answer]):
         max_batch: tasks computed together at most.
         max_queued: tasks waiting in one lane at most.
         name: the engine thread's name.
-        is_quick: says of the tasks of a batch that they are computed in well below a millisecond:
-            two switches between threads, and between cores, would take longer.
+        is_quick: whether a task is computed in well below a millisecond: two switches between
+            threads, and between cores, would take as long.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Batcher(Generic[Task, Answer]):
         max_batch: int,
         max_queued: int,
         name: str,
-        is_quick: Callable[[Sequence[Task]], bool] = lambda _: False,
+        is_quick: Callable[[Task], bool] = lambda _: False,
     ) -> None:
         self._compute = compute
         self._is_quick = is_quick
@@ -121,7 +122,10 @@ class Batcher(Generic[Task, Answer]):
             DeadlineExceeded: the deadline passed first.
             RankstreamError: what the engine says of this task.
         """
-        loop, now = asyncio.get_running_loop(), time.monotonic()
+        now = time.monotonic()
+        if not self._busy and not self._closed and now < deadline and self._is_quick(task):
+            return _answer_of(self._compute(Batch([task], [0])))
+        loop = asyncio.get_running_loop()
         (entry,) = self._enqueue(loop, "single", [task], deadline, now)
         expiry = loop.call_later(max(0.0, deadline - now), _expire, entry.answered)
         try:
@@ -169,9 +173,7 @@ class Batcher(Generic[Task, Answer]):
         entries = [Entry[Task, Answer](t, deadline, now, loop.create_future()) for t in tasks]
         lane.extend(entries)
         if not self._busy:
-            self._busy = True
-            # Soon, not now: what else has arrived joins the batch.
-            loop.call_soon(self._start_batch, loop)
+            self._start_batch(loop)
         return entries
 
     def _admit(self, waiting: int, more: int) -> None:
@@ -190,19 +192,8 @@ class Batcher(Generic[Task, Answer]):
         now = time.monotonic()
         waits = [int((now - e.enqueued) * 1e6) for e in entries]
         batch = Batch([e.task for e in entries], waits)
-        if self._is_quick(batch.tasks):
-            self._settle(entries, now, self._compute_here(batch))
-            # Soon, so that these answers go out first.
-            loop.call_soon(self._start_batch, loop)
-        else:
-            running = loop.run_in_executor(self._engine, self._compute, batch)
-            running.add_done_callback(lambda done: self._computed(loop, entries, now, done))
-
-    def _compute_here(self, batch: Batch[Task]) -> Sequence[Answer | RankstreamError] | Exception:
-        try:
-            return self._compute(batch)
-        except Exception as error:  # noqa: BLE001 - reaches the callers, as from the thread
-            return error
+        running = loop.run_in_executor(self._engine, self._compute, batch)
+        running.add_done_callback(lambda done: self._computed(loop, entries, now, done))
 
     def _computed(
         self,
@@ -231,6 +222,13 @@ class Batcher(Generic[Task, Answer]):
                 entry.answered.set_exception(answer)
             else:
                 entry.answered.set_result(answer)
+
+
+def _answer_of(answers: Sequence[Answer | RankstreamError]) -> Answer:
+    (answer,) = answers
+    if isinstance(answer, RankstreamError):
+        raise answer
+    return answer
 
 
 def _expire(answered: asyncio.Future[Any]) -> None:

@@ -35,7 +35,6 @@ from rankstream.server.types import RankAnswer, RankTask, StageTimes
 
 Rows = NDArray[np.int32]
 
-_QUICK_TASKS = 4
 _QUICK_CANDIDATES = 1024
 _NO_ROWS = np.empty(0, np.int32)
 
@@ -109,11 +108,9 @@ class Engine:
         ]
 
     @staticmethod
-    def is_quick(tasks: Sequence[RankTask]) -> bool:
-        """Whether a batch takes about as long as a switch of threads: few candidates, no scan."""
-        if len(tasks) > _QUICK_TASKS or any(t.candidates is None for t in tasks):
-            return False
-        return sum(t.n_candidates for t in tasks) <= _QUICK_CANDIDATES
+    def is_quick(task: RankTask) -> bool:
+        """Whether a task takes about as long as a switch of threads: few candidates, no scan."""
+        return task.candidates is not None and task.n_candidates <= _QUICK_CANDIDATES
 
     def bias_of(self, row: int) -> float:
         """The bias of one row as last computed; 0 for a row not yet seen."""

@@ -61,20 +61,29 @@ def deadline_of(context: Context, default_s: float) -> float:
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Turns what a unary handler raises into a status."""
 
+    def __init__(self) -> None:
+        # Asked for with every call, though a method's handler never changes.
+        self._handlers: dict[str, Method] = {}
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Method | None]],
         details: grpc.HandlerCallDetails,
     ) -> Method | None:
         """Wraps the handler that gRPC found."""
+        known = self._handlers.get(details.method)
+        if known is not None:
+            return known
         found = await continuation(details)
         if found is None or found.unary_unary is None:
             return found
         handler = cast(Handler, found.unary_unary)
         # Read in there: what gRPC cannot read, it answers with UNKNOWN and logs with a traceback.
-        return grpc.unary_unary_rpc_method_handler(
+        wrapped = grpc.unary_unary_rpc_method_handler(
             _guarded(handler, found.request_deserializer), None, _writer(found.response_serializer)
         )
+        self._handlers[details.method] = wrapped
+        return wrapped
 
 
 def _guarded(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:

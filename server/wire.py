@@ -98,35 +98,54 @@ def read_after_from_pb(message: common_pb2.ReadAfter, limits: Limits, field: str
     return ReadAfter(wanted, wait_s, message.allow_stale)
 
 
-def encode_rank_answer(
-    answer: RankAnswer,
-    task: RankTask,
-    request_id: str,
-    layout: Layout,
-    names: Names,
-    freshness: common_pb2.Freshness,
-    total_us: int,
-) -> bytes:
-    """A ``RankResponse``, encoded: protobuf reads the messages behind one another as one."""
-    head = ranking_pb2.RankResponse(
-        request_id=request_id,
-        freshness=freshness,
-        block_names=[block.name for block in layout.blocks],
-    )
+@dataclass(frozen=True, slots=True)
+class RankEncoder:
+    """Encodes answers: what they have in common is a message made once, and copied.
+
+    Attributes:
+        common: the names of the blocks, and ``served_by`` but for what differs.
+    """
+
+    common: ranking_pb2.RankResponse
+
+    @classmethod
+    def make(cls, layout: Layout, names: Names) -> RankEncoder:
+        """For a worker's blocks and names."""
+        served = common_pb2.ServedBy(
+            server_version=names.server_version,
+            worker=names.worker,
+            space_fingerprint=names.space,
+        )
+        blocks = [block.name for block in layout.blocks]
+        return cls(ranking_pb2.RankResponse(block_names=blocks, served_by=served))
+
+    def encode(
+        self,
+        answer: RankAnswer,
+        task: RankTask,
+        request_id: str,
+        freshness: common_pb2.Freshness,
+        total_us: int,
+    ) -> bytes:
+        """A ``RankResponse``: protobuf reads the messages behind one another as one."""
+        head = ranking_pb2.RankResponse(request_id=request_id, freshness=freshness)
+        head.MergeFrom(self.common)
+        if answer.missing:
+            _add_missing(head, task, answer.missing)
+        served, timing, times = head.served_by, head.timing, answer.times
+        served.fallback, served.generation = answer.fallback, answer.head.generation
+        timing.queue_us, timing.batch_size = answer.queue_us, times.batch_size
+        timing.gather_us, timing.pool_us = times.gather_us, times.pool_us
+        timing.score_us, timing.present_us = times.score_us, times.present_us
+        timing.total_us = total_us
+        return b"".join((head.SerializeToString(), answer.items))
+
+
+def _add_missing(head: ranking_pb2.RankResponse, task: RankTask, missing: list[int]) -> None:
     if isinstance(task.candidates, ItemIds):
-        head.missing_item_ids.extend(_id_at(task.candidates, i) for i in answer.missing)
+        head.missing_item_ids.extend(_id_at(task.candidates, i) for i in missing)
     elif task.candidates is not None:
-        head.missing_item_keys.extend(task.candidates[answer.missing].tolist())
-    served = head.served_by
-    served.server_version, served.worker = names.server_version, names.worker
-    served.space_fingerprint, served.fallback = names.space, answer.fallback
-    served.generation = answer.head.generation
-    timing, times = head.timing, answer.times
-    timing.queue_us, timing.batch_size = answer.queue_us, times.batch_size
-    timing.gather_us, timing.pool_us = times.gather_us, times.pool_us
-    timing.score_us, timing.present_us = times.score_us, times.present_us
-    timing.total_us = total_us
-    return b"".join((head.SerializeToString(), answer.items))
+        head.missing_item_keys.extend(task.candidates[missing].tolist())
 
 
 def encode_field(number: int, message: bytes) -> tuple[bytes, bytes]:

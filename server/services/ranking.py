@@ -18,8 +18,8 @@ from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.types import RankAnswer, RankTask
 from rankstream.server.wire import (
     Names,
+    RankEncoder,
     encode_field,
-    encode_rank_answer,
     freshness_to_pb,
     rank_task_from_pb,
     read_after_from_pb,
@@ -45,8 +45,8 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         self._batcher = batcher
         self._freshness = freshness
         self._page = page
-        self._layout = layout
-        self._names = names
+        self._topics = names.topics
+        self._encoder = RankEncoder.make(layout, names)
         self._limits = limits
 
     async def Rank(  # noqa: N802 - the name that gRPC gives
@@ -111,11 +111,8 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     def _encode(
         self, answer: RankAnswer, task: RankTask, request_id: str, stale: bool, started: float
     ) -> bytes:
-        fresh = freshness_to_pb(
-            answer.applied, self._page, self._names.topics, answer.head.catalogue_version
-        )
+        version = answer.head.catalogue_version
+        fresh = freshness_to_pb(answer.applied, self._page, self._topics, version)
         fresh.profile_updated_at_ms, fresh.stale = answer.updated_at_ms, stale
         total_us = int((time.monotonic() - started) * 1e6)
-        return encode_rank_answer(
-            answer, task, request_id, self._layout, self._names, fresh, total_us
-        )
+        return self._encoder.encode(answer, task, request_id, fresh, total_us)

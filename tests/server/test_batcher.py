@@ -88,6 +88,50 @@ def test_an_idle_engine_starts_at_once():
     assert asyncio.run(scenario()) == [["one"], ["two"]]
 
 
+def test_a_quick_task_is_computed_by_its_caller_while_the_engine_is_idle():
+    threads = []
+
+    def compute(batch):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return [NotFound(t) if t.startswith("no") else t.upper() for t in batch.tasks]
+
+    async def scenario():
+        batcher = Batcher(
+            compute, max_batch=8, max_queued=8, name="engine", is_quick=lambda task: "!" in task
+        )
+        assert await batcher.submit("quick!", later()) == "QUICK!"
+        assert await batcher.submit("later", later()) == "LATER"
+        with pytest.raises(NotFound):
+            await batcher.submit("no!", later())
+        assert await batcher.submit_many(["many!", "no"], later()) != []
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit("late!", time.monotonic() - 1.0)
+        batcher.close()
+        with pytest.raises(Unavailable):
+            await batcher.submit("closed!", later())
+
+    asyncio.run(scenario())
+
+    assert threads == [True, False, True, False]
+
+
+def test_a_quick_task_waits_for_an_engine_that_is_busy():
+    async def scenario():
+        engine = Engine()
+        batcher = Batcher(
+            engine.compute, max_batch=8, max_queued=8, name="engine", is_quick=lambda t: "!" in t
+        )
+        first = await busy(batcher, engine)
+        quick = await queued(batcher.submit("quick!", later()))
+        engine.open()
+        assert await first == "BUSY"
+        assert await quick == "QUICK!"
+        batcher.close()
+        return engine.batches
+
+    assert asyncio.run(scenario()) == [["busy"], ["quick!"]]
+
+
 def test_lanes_take_turns():
     async def scenario():
         engine = Engine()

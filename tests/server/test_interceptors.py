@@ -1,6 +1,7 @@
 """Errors to statuses: each code, the details that ride along, and nothing raw gets out."""
 
 import asyncio
+from types import SimpleNamespace
 import inspect
 import time
 
@@ -96,9 +97,32 @@ def guarded(handler):
         async def continuation(details):
             return found
 
-        return (await StatusInterceptor().intercept_service(continuation, None)).unary_unary
+        return (await StatusInterceptor().intercept_service(continuation, DETAILS)).unary_unary
 
     return asyncio.run(wrap())
+
+
+DETAILS = SimpleNamespace(method="/a.Service/Method")
+
+
+def test_a_method_is_wrapped_once():
+    async def handler(request, context):
+        return request
+
+    async def scenario():
+        asked = []
+
+        async def continuation(details):
+            asked.append(details.method)
+            return grpc.unary_unary_rpc_method_handler(handler)
+
+        interceptor = StatusInterceptor()
+        first = await interceptor.intercept_service(continuation, DETAILS)
+        other = await interceptor.intercept_service(continuation, SimpleNamespace(method="/b"))
+        again = await interceptor.intercept_service(continuation, DETAILS)
+        return asked, first is again, first is other
+
+    assert asyncio.run(scenario()) == (["/a.Service/Method", "/b"], True, False)
 
 
 def test_a_handlers_answer_passes():
@@ -145,7 +169,7 @@ def test_streams_and_unknown_methods_pass_untouched():
         async def continuation(details):
             return found
 
-        return await StatusInterceptor().intercept_service(continuation, None)
+        return await StatusInterceptor().intercept_service(continuation, DETAILS)
 
     stream = grpc.unary_stream_rpc_method_handler(lambda request, context: iter(()))
 

@@ -20,8 +20,8 @@ from rankstream.server.types import (
 from rankstream.server.wire import (
     ANY_STATE,
     Names,
+    RankEncoder,
     encode_field,
-    encode_rank_answer,
     freshness_to_pb,
     rank_task_from_pb,
     read_after_from_pb,
@@ -199,7 +199,7 @@ def answer(**fields):
 def respond(found, task):
     layout = make_layout(3, Scoring(vectors="image:2"))
     fresh = common_pb2.Freshness(stale=True)
-    encoded = encode_rank_answer(found, task, "r1", layout, NAMES, fresh, 12)
+    encoded = RankEncoder.make(layout, NAMES).encode(found, task, "r1", fresh, 12)
     return ranking_pb2.RankResponse.FromString(encoded)
 
 
