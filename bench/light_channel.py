@@ -38,7 +38,9 @@ async def connect(address: str, method: str) -> LightChannel:
     """A connection for calls of one method, as ``/rankstream.v1.Ranking/Rank``."""
     host, port = address.rsplit(":", 1)
     loop = asyncio.get_running_loop()
-    _, channel = await loop.create_connection(lambda: LightChannel(address, method), host, int(port))
+    _, channel = await loop.create_connection(
+        lambda: LightChannel(address, method), host, int(port)
+    )
     return channel
 
 

@@ -105,13 +105,15 @@ def encode_items(
     The arrays must be as described; they are made read-only, and not checked.
     """
     freeze((*ranked, *why))
-    data, ends = _encode(ranked, ids, why, past, kinds)
+    data, ends = encode_batch(ranked, ids, why, past, kinds)
     whole, bounds = data.data, [0, *ends.tolist()]
     return [whole[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 @compiled
-def _encode(ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts) -> tuple[UInt8, Int64]:
+def encode_batch(
+    ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts
+) -> tuple[UInt8, Int64]:
     """The bytes of all queries, one after the other, and where each one's end."""
     batch = ranked.indptr.shape[0] - 1
     sizes = np.empty(ranked.rows.shape[0], np.int64)

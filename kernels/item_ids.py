@@ -177,4 +177,4 @@ def _distinct(keys: UInt64, seed: np.uint64) -> UInt64:
 
 def distinct_keys(keys: UInt64) -> UInt64:
     """``keys`` uint64[T] without repeats, in the order of their first occurrence."""
-    return _distinct(checked("keys", keys, np.uint64, None), _SEED)
+    return frozen(_distinct(checked("keys", keys, np.uint64, None), _SEED))

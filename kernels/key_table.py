@@ -94,7 +94,7 @@ def _keep_named(ids: Spans, names: UInt8, ends: Int64, rows: Int32) -> None:
 
 
 @compiled
-def _find_named(
+def find_named(
     slots: UInt64, seed: np.uint64, ids: Spans, names: UInt8, ends: Int64, rows: Int32
 ) -> None:
     """Fills ``rows`` with the row of each id's key where the row has the id's name, or -1."""
@@ -173,7 +173,7 @@ class KeyTable:
         names = checked("names", names, np.uint8, None)
         ends = checked("ends", ends, np.int64, None)
         rows = np.empty(ids.keys.size, np.int32)
-        _find_named(self._slots, self._seed, ids[:4], names, ends, rows)
+        find_named(self._slots, self._seed, ids[:4], names, ends, rows)
         return rows
 
     def _reserve(self, added: int) -> None:

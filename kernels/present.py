@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
 
 
 @compiled
-def _rank_parts(
+def rank_parts(
     best: Best, queries: Float32, items: Float32, offsets: Int64, bias: Float32
 ) -> tuple[Float64, Float32]:
     """The parts and the bias of every row."""
@@ -41,7 +41,7 @@ def _rank_parts(
 
 
 @compiled
-def _explained(best: Best, wanted: Wanted) -> tuple[Int64, Int32]:
+def pick_explained(best: Best, wanted: Wanted) -> tuple[Int64, Int32]:
     """Which rows have reasons, ragged."""
     indptr = np.zeros(best.indptr.shape[0], np.int64)
     rows = np.empty(best.rows.shape[0], np.int32)
@@ -78,13 +78,13 @@ def present(
     """
     items, offsets = space.items, space.offsets
     freeze((*best, *wanted, *pooled))
-    parts, biases = _rank_parts(best, pooled.queries, items, offsets, bias)
+    parts, biases = rank_parts(best, pooled.queries, items, offsets, bias)
     ranked = Ranked(best.indptr, best.rows, best.scores, parts, biases)
     return encode_items(ranked, ids, _reasons(best, past, pooled, space, wanted), past, kinds)
 
 
 def _reasons(best: Best, past: Past, pooled: Pooled, space: Space, wanted: Wanted) -> Why:
-    indptr, rows = _explained(best, wanted)
+    indptr, rows = pick_explained(best, wanted)
     shape = (len(rows), int(wanted.reasons.max(initial=0)))
     reasons = Reasons(np.empty(shape, np.int32), np.empty(shape))
     if reasons.interactions.size:

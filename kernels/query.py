@@ -80,7 +80,7 @@ def weigh(
 
 
 @compiled
-def _gather_past(
+def gather_past(
     words: Int64,
     sizes: Int64,
     layout: int,
@@ -117,7 +117,7 @@ def make_queries(
         weighing: how much an interaction counts.
         space: the rows, finite (not checked), and what weight their blocks have.
     """
-    past, bad = _gather_past(words, sizes, layout, rules, table.slots, table.seed, weighing)
+    past, bad = gather_past(words, sizes, layout, rules, table.slots, table.seed, weighing)
     if bad >= 0:
         return None
     block_weights = np.empty((len(past.headers), len(space.block_weights)))

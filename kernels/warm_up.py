@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rankstream.kernels.answer import Catalogue, Profile, rank_one
 from rankstream.kernels.arrays import Float32, freeze
 from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
@@ -53,6 +54,7 @@ def _answer(items: Float32, n_blocks: int) -> None:
     bias, row, indptr = np.zeros(1, np.float32), np.zeros(1, np.int32), np.array([0, 1])
     freeze((items, offsets, bias))
     table, space = KeyTable(), Space(items, offsets, np.ones(n_blocks))
+    freeze(space)
     table.insert(_PROFILE[6:7].view(np.uint64), row)
     made = make_queries(_PROFILE, _SIZES, 1, _RULES, table, _WEIGHING, space)
     assert made is not None
@@ -60,6 +62,14 @@ def _answer(items: Float32, n_blocks: int) -> None:
     best = pick_candidates(pooled.queries, items, indptr, row, np.ones(1, np.int64), bias)
     texts = numbered({0: "a"})
     present(best, past, pooled, space, bias, Wanted(*np.ones((2, 1), np.int64)), texts, texts)
+    wanted = Wanted(*np.ones((2, 1), np.int64))
+    freeze((*wanted, row))
+    profile = Profile(_PROFILE, _SIZES, 1, _RULES)
+    catalogue = Catalogue(space, bias, texts, texts)
+    ids = read_item_ids(b"\n\1a", 1)
+    assert isinstance(ids, ItemIds)
+    for given in (ids, ids.keys):
+        rank_one(profile, table, _WEIGHING, catalogue, given, row, 1, wanted)
     weights, ones = np.ones(1), np.ones((1, n_blocks))
     queries, norms = pool(row, indptr, weights, items, offsets, ones)
     top_k(queries, items, 1, bias=bias, excluded=(indptr, row))
@@ -73,4 +83,4 @@ _PROFILE = np.array([-1, -1, -1, 1, 0, 1, 2, 0])
 _SIZES = np.array([64, 0])
 _RULES = Rules(np.full(1 << 16, IN_HISTORY, np.uint8), np.full(4, 8))
 _WEIGHING = Weighing(1.0, np.ones(1))
-freeze((_PROFILE, *_RULES, _WEIGHING.type_weights))
+freeze((_PROFILE, _SIZES, *_RULES, _WEIGHING.type_weights))

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from rankstream import kernels
 from rankstream.kernels import ItemIds
+from rankstream.kernels.answer import BAD_BIAS, BAD_PROFILE, Profile, rank_one
+from rankstream.kernels.answer import Catalogue as Items
+from rankstream.kernels.arrays import freeze
 from rankstream.kernels.cells import COUNTS, UPDATED_AT
 from rankstream.kernels.encode import Texts, numbered
 from rankstream.kernels.pool import Pooled
@@ -74,9 +77,12 @@ class Engine:
         self._pooling = pooling
         self._page = page
         self._type_names = numbered(type_names)
+        self._shown: tuple[int, Items] | None = None
 
     def rank(self, batch: Batch[RankTask]) -> Sequence[RankAnswer | RankstreamError]:
         """Answers each task of a batch, in order."""
+        if len(batch.tasks) == 1 and self.is_quick(batch.tasks[0]):
+            return [self._rank_alone(batch.tasks[0], batch.queue_us[0])]
         tasks, clock = batch.tasks, _Clock()
         with self._store.read() as view:
             self._catalogue.sync(view, self._page.bias_sequence)
@@ -97,7 +103,7 @@ class Engine:
             RankAnswer(
                 items=items[b],
                 missing=found.missing[b],
-                fallback=_fallback(bool(known[b]), pooled.norms[b]),
+                fallback=_fallback(bool(known[b]), bool(pooled.norms[b].any())),
                 updated_at_ms=max(0, updated[b]),
                 applied=applied,
                 head=self._catalogue.head,
@@ -106,6 +112,42 @@ class Engine:
             )
             for b in range(len(tasks))
         ]
+
+    def _rank_alone(self, task: RankTask, queue_us: int) -> RankAnswer:
+        """As ``rank`` for one task of few candidates: all stages in one call of a kernel."""
+        clock, catalogue = _Clock(), self._catalogue
+        with self._store.read() as view:
+            catalogue.sync(view, self._page.bias_sequence)
+            stored = self._profiles.stored(view, [task.user])
+            excluded = self._excluded_rows(view, task)
+            applied = view.positions()
+        clock.lap("gather")
+        assert task.candidates is not None
+        excluded.flags.writeable = False
+        answer = rank_one(
+            Profile(stored.words, stored.sizes, LAYOUT_VERSION, self._profiles.fold.rules),
+            catalogue.table,
+            self._pooling.weighing,
+            self._items(),
+            task.candidates,
+            excluded,
+            task.k,
+            _wanted([task]),
+        )
+        if answer.bad:
+            raise _bad(answer.bad)
+        clock.lap("score")
+        header = answer.header.tolist()
+        return RankAnswer(
+            items=answer.items.data,
+            missing=answer.missing.tolist(),
+            fallback=_fallback(header[COUNTS] != -1, answer.personal),
+            updated_at_ms=max(0, header[UPDATED_AT]),
+            applied=applied,
+            head=catalogue.head,
+            queue_us=queue_us,
+            times=clock.times(1),
+        )
 
     @staticmethod
     def is_quick(task: RankTask) -> bool:
@@ -134,16 +176,23 @@ class Engine:
             self._profiles.fold.rules,
             self._catalogue.table,
             self._pooling.weighing,
-            self._space(),
+            self._items().space,
         )
         if made is None:
-            msg = "a stored profile is not what its header says; rebuild the state from the log"
-            raise CorruptState(msg)
+            raise _bad(BAD_PROFILE)
         return made
 
-    def _space(self) -> Space:
-        layout = self._catalogue.layout
-        return Space(self._catalogue.rows, layout.offsets, layout.weights)
+    def _items(self) -> Items:
+        """The catalogue as the kernels take it."""
+        catalogue = self._catalogue
+        if self._shown is None or self._shown[0] != catalogue.changes:
+            layout = catalogue.layout
+            space = Space(catalogue.rows, layout.offsets, layout.weights)
+            ids = Texts(catalogue.ids, catalogue.id_ends)
+            items = Items(space, catalogue.bias, ids, self._type_names)
+            freeze((*space, items.bias, *ids))
+            self._shown = catalogue.changes, items
+        return self._shown[1]
 
     def _find(
         self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
@@ -208,17 +257,9 @@ class Engine:
         self, tasks: list[RankTask], best: Best, past: Past, pooled: Pooled
     ) -> list[memoryview]:
         """``RankResponse.items`` of each task, as bytes."""
-        catalogue = self._catalogue
-        explained = [[t.explained for t in tasks], [t.reasons for t in tasks]]
+        items = self._items()
         return present(
-            best,
-            past,
-            pooled,
-            self._space(),
-            catalogue.bias,
-            Wanted(*np.array(explained, np.int64)),
-            Texts(catalogue.ids, catalogue.id_ends),
-            self._type_names,
+            best, past, pooled, items.space, items.bias, _wanted(tasks), items.ids, items.kinds
         )
 
 
@@ -247,8 +288,22 @@ def _split(best: Best, column: int) -> list[NDArray[Any]]:
     return np.split(best[column], best.indptr[1:-1])
 
 
-def _fallback(known: bool, norms: NDArray[np.float64]) -> str:
-    if norms.any():
+def _wanted(tasks: list[RankTask]) -> Wanted:
+    """Which items have reasons, by task."""
+    counts = np.array([[t.explained for t in tasks], [t.reasons for t in tasks]], np.int64)
+    counts.flags.writeable = False
+    return Wanted(counts[0], counts[1])
+
+
+def _bad(code: int) -> CorruptState:
+    what = "a stored profile is not what its header says"
+    if code == BAD_BIAS:
+        what = "an item's bias is not finite"
+    return CorruptState(f"{what}; rebuild the state from the log")
+
+
+def _fallback(known: bool, personal: bool) -> str:
+    if personal:
         return ""
     return "no_usable_history" if known else "unknown_user"
 
@@ -266,5 +321,5 @@ class _Clock:
         self._last = now
 
     def times(self, batch_size: int) -> StageTimes:
-        laps = self._laps
-        return StageTimes(laps["gather"], laps["pool"], laps["score"], laps["present"], batch_size)
+        stages = (self._laps.get(name, 0) for name in ("gather", "pool", "score", "present"))
+        return StageTimes(*stages, batch_size)

@@ -25,6 +25,7 @@ checksums   first row, 8 bytes BE           (rows, crc32c) of one append to the 
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -117,6 +118,17 @@ def item_id_of(blob: memoryview) -> str:
     return bytes(blob[_ITEM.size : _ITEM.size + n_id]).decode()
 
 
+# Read by every ranking, changed by commits: the values are the same as long as their bytes are.
+@functools.lru_cache(maxsize=4)
+def _read_head(blob: bytes) -> Head:
+    return Head(*_HEAD.unpack(blob))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_positions(blob: bytes) -> tuple[Position, ...]:
+    return tuple(Position(_LANES[p[0]], *p[1:]) for p in _POSITION.iter_unpack(blob))
+
+
 class View:
     """One transaction: a consistent picture. Buffers die with it."""
 
@@ -150,12 +162,11 @@ class View:
     def head(self) -> Head:
         """The catalogue's counts as of this transaction."""
         blob = self.get("meta", b"head")
-        return Head(*_HEAD.unpack(blob)) if blob is not None else Head(1, 0, 0, 0)
+        return _read_head(bytes(blob)) if blob is not None else Head(1, 0, 0, 0)
 
-    def positions(self) -> list[Position]:
+    def positions(self) -> tuple[Position, ...]:
         """Where each partition of each lane stands, sorted."""
-        blob = self.get("meta", b"positions") or b""
-        return [Position(_LANES[p[0]], *p[1:]) for p in _POSITION.iter_unpack(blob)]
+        return _read_positions(bytes(self.get("meta", b"positions") or b""))
 
     def setting(self, name: str) -> bytes | None:
         """A value that was fixed when the state was made."""

@@ -144,7 +144,7 @@ class RankAnswer:
     missing: list[int]
     fallback: str
     updated_at_ms: int
-    applied: list[Position]
+    applied: tuple[Position, ...]
     head: Head
     queue_us: int
     times: StageTimes

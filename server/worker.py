@@ -291,11 +291,17 @@ def _warm_up(settings: Settings, paths: Paths) -> Encoder:
 
 def _warm_engine(engine: Engine) -> None:
     """Ranks once for nobody: every code path of the hot line has run before the first caller."""
-    nobody = np.empty(0, np.uint64)
-    task = RankTask(b"\0", None, 10, nobody, True, 10, 3)
-    for answer in engine.rank(Batch([task, task], [0, 0])):
-        if isinstance(answer, RankstreamError):
-            raise answer
+    nothing = np.empty(0, np.uint64)
+    keys = kernels.distinct_keys(np.zeros(1, np.uint64))
+    ids = kernels.read_item_ids(b"", 1)
+    assert isinstance(ids, kernels.ItemIds)
+    whole, by_key, by_id = (
+        RankTask(b"\0", candidates, 1, nothing, True, 10, 3) for candidates in (None, keys, ids)
+    )
+    for tasks in ([whole, by_key, by_id], [by_key], [by_id]):
+        for answer in engine.rank(Batch(tasks, [0] * len(tasks))):
+            if isinstance(answer, RankstreamError):
+                raise answer
 
 
 async def _state_is_there(control: Control, stopping: asyncio.Event) -> bool:

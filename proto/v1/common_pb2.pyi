@@ -114,7 +114,9 @@ Global___Freshness: typing_extensions.TypeAlias = Freshness
 
 @typing.final
 class Timing(google.protobuf.message.Message):
-    """Microseconds spent in each stage of this request. Stages of a batch are shared by its entries."""
+    """Microseconds spent in each stage of this request. Stages of a batch are shared by its entries. Few
+    candidates of a request of its own are pooled, scored and presented in one stage, score_us.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

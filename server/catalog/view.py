@@ -25,6 +25,7 @@ class Catalogue:
         head: the counts it stands at.
         layout: the blocks of a row.
         table: item key -> live row.
+        changes: grows whenever what the properties show has changed.
     """
 
     def __init__(self, folder: Path, layout: Layout) -> None:
@@ -36,6 +37,7 @@ class Catalogue:
         self._alive = np.zeros(0, np.uint8)
         self._bias = np.zeros(0, np.float32)
         self._bias_sequence = 0
+        self.changes = 0
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -78,8 +80,10 @@ class Catalogue:
         head = view.head()
         if head.catalogue_version != self.head.catalogue_version:
             self._advance(view, head)
+            self.changes += 1
         if bias_sequence != self._bias_sequence:
             self._load_bias(bias_sequence)
+            self.changes += 1
 
     def _advance(self, view: View, head: Head) -> None:
         old = self.head

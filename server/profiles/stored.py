@@ -113,6 +113,7 @@ class ProfileStore:
             msg = "a stored profile holds a part of a record; rebuild the state from the log"
             raise CorruptState(msg)
         sizes = np.fromiter(map(len, values), np.int64, len(values))
+        sizes.flags.writeable = False
         return StoredValues(np.frombuffer(joined, np.int64), sizes)
 
     def read(self, view: View, users: Sequence[bytes]) -> ProfileBatch:

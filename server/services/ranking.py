@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
-from rankstream.server.announce import Announcements
+from rankstream.proto.v1 import common_pb2, ranking_pb2, ranking_pb2_grpc
+from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.batcher import Batcher
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
-from rankstream.server.types import RankAnswer, RankTask
+from rankstream.server.types import Position, RankAnswer, RankTask
 from rankstream.server.wire import (
     Names,
     RankEncoder,
@@ -46,6 +46,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         self._freshness = freshness
         self._page = page
         self._topics = names.topics
+        self._seen: tuple[tuple[Position, ...], list[int], common_pb2.Freshness] | None = None
         self._encoder = RankEncoder.make(layout, names)
         self._limits = limits
 
@@ -111,8 +112,23 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     def _encode(
         self, answer: RankAnswer, task: RankTask, request_id: str, stale: bool, started: float
     ) -> bytes:
-        version = answer.head.catalogue_version
-        fresh = freshness_to_pb(answer.applied, self._page, self._topics, version)
+        fresh = self._freshness_of(answer)
         fresh.profile_updated_at_ms, fresh.stale = answer.updated_at_ms, stale
         total_us = int((time.monotonic() - started) * 1e6)
         return self._encoder.encode(answer, task, request_id, fresh, total_us)
+
+    def _freshness_of(self, answer: RankAnswer) -> common_pb2.Freshness:
+        """Which offsets an answer has seen; made anew where a commit or a fetch has changed it."""
+        applied, version = answer.applied, answer.head.catalogue_version
+        ends = [self._page.highwater(slot_of(p.lane, p.partition)) for p in applied]
+        if (
+            self._seen is None
+            or self._seen[0] is not applied
+            or self._seen[1] != ends
+            or self._seen[2].catalogue_version != version
+        ):
+            made = freshness_to_pb(applied, self._page, self._topics, version)
+            self._seen = applied, ends, made
+        copy = common_pb2.Freshness()
+        copy.CopyFrom(self._seen[2])
+        return copy

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from small_server import HALF_LIFE_MS, ids_of, item, items_of, keys_of, task
 
+from rankstream.kernels import answer, distinct_keys, pool_cpu, query, rank_cpu, warm_up
 from rankstream.server.types import item_key
 
 USERS = ("ann", "bob", "cat", "dan")
@@ -104,7 +105,7 @@ def tasks(random):
     yield task("cat", k=40, exclude_seen=True, exclude=["i1", "i3", "i17", "unknown"])
     yield task("bob", k=0)
     yield task("ann", item_ids=some, k=17)
-    yield task("cat", candidates=keys_of(some), k=3, exclude=some[:4])
+    yield task("cat", candidates=distinct_keys(keys_of(some)), k=3, exclude=some[:4])
     yield task("bob", item_ids=some, k=17, exclude_seen=True)
     yield task("ann", item_ids=["i3", "i7", "unknown"], k=3)
     yield task("ann", item_ids=[], k=0)
@@ -292,3 +293,25 @@ def test_bias_of_a_row_that_was_not_seen_yet_is_zero(server):
 
     assert server.engine.bias_of(0) == 0.25
     assert server.engine.bias_of(10_000) == 0.0
+
+
+def test_every_way_of_asking_is_one_signature_of_the_kernels(server):
+    # Another one would be compiled under the first request that has it.
+    warm_up(server.layout.stride, len(server.layout.blocks))
+    furnish(server, 11)
+    asked = list(tasks(np.random.default_rng(11)))
+
+    server.rank(*asked)
+    for one in asked:
+        server.rank(one)
+
+    for kernel in (answer._rank_one, query.gather_past, pool_cpu.pool_serial, rank_cpu.pick):
+        outside = [s for s in kernel.signatures if all_read_only(s)]
+        assert len(outside) == 1, kernel
+
+
+def all_read_only(signature):
+    """Whether arrays of a kernel's first argument are read-only: called from Python, not inside."""
+    first = signature[0]
+    arrays = [t for t in getattr(first, "types", (first,)) if hasattr(t, "mutable")]
+    return not any(t.mutable for t in arrays)

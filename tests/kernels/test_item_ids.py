@@ -240,5 +240,5 @@ def test_arrays_that_can_be_written_are_no_second_signature():
         ids = read_item_ids(asked, MAX_BYTES)
         distinct_keys(ids.keys.copy() if copy else ids.keys)
         table.find(ids, names.copy() if copy else names, ends)
-    for kernel in (item_ids._read, item_ids._distinct, key_table._find_named):
+    for kernel in (item_ids._read, item_ids._distinct, key_table.find_named):
         assert len(kernel.signatures) == 1

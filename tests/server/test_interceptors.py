@@ -1,9 +1,9 @@
 """Errors to statuses: each code, the details that ride along, and nothing raw gets out."""
 
 import asyncio
-from types import SimpleNamespace
 import inspect
 import time
+from types import SimpleNamespace
 
 import grpc
 import pytest
