@@ -22,23 +22,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 from companion import Companion, await_word, read_spec, report
 from kafka import KafkaProducer
-from load import Load, percentile, precise_channel, run_precisely, send_times
+from light_channel import CallFailed, LightChannel, connect
+from load import Load, percentile, run_precisely, send_times
 from numpy.typing import NDArray
 from rankings import RANK, rank_candidates
 from sizes import ITEMS, USERS, item_id, user_id
 
 from rankstream.client.events import LINGER_MS
-from rankstream.proto.v1 import events_pb2, events_pb2_grpc, ranking_pb2
+from rankstream.proto.v1 import events_pb2, ranking_pb2
 from rankstream.server.stream.token import pack_token
 from rankstream.server.stream.topics import describe
 from rankstream.server.types import Position
 
 WAYS = ("kafka", "rpc")
+_RECORD = "/rankstream.v1.Events/RecordEvents"
 _MAX_WAIT_MS = 10_000
+_WARM_UP = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,8 @@ class _Prober:
             enable_idempotence=True,
         )
         self._producer.partitions_for(probes.topic)
-        channel = precise_channel(probes.address)
-        self._rank: Any = channel.unary_unary(RANK)
-        self._record = events_pb2_grpc.EventsStub(channel).RecordEvents
+        self._rank: LightChannel
+        self._record: LightChannel
         self._requests = [
             ranking_pb2.RankRequest.FromString(r) for r in rank_candidates(64, probes.seed, k=10)
         ]
@@ -139,6 +140,13 @@ class _Prober:
         self._numbers = itertools.count()
         self.rows: list[tuple[int, float, float]] = []
         self.errors: Counter[str] = Counter()
+
+    async def warm_up(self) -> None:
+        self._rank = await connect(self._probes.address, RANK)
+        self._record = await connect(self._probes.address, _RECORD)
+        for _ in range(_WARM_UP):
+            await self.probe(time.perf_counter())
+        self.rows.clear()
 
     async def run(self) -> None:
         started = time.perf_counter()
@@ -161,9 +169,9 @@ class _Prober:
         try:
             token = await self._ways[way](event)
             acknowledged = time.perf_counter()
-            await self._rank(self._request(number, event.user_id, token), timeout=30.0)
-        except grpc.aio.AioRpcError as error:
-            self.errors[error.code().name] += 1
+            await self._rank.call(self._request(number, event.user_id, token))
+        except CallFailed as error:
+            self.errors[str(error)] += 1
             self.rows.append((way, float("inf"), float("inf")))
         else:
             visible = time.perf_counter()
@@ -185,7 +193,8 @@ class _Prober:
 
     async def _by_rpc(self, event: events_pb2.Event) -> bytes:
         request = events_pb2.RecordEventsRequest(events=[event])
-        return bytes((await self._record(request, timeout=30.0)).token)
+        answer = await self._record.call(request.SerializeToString(), keep=True)
+        return events_pb2.RecordEventsResponse.FromString(answer).token
 
     def _request(self, number: int, user: str, token: bytes) -> bytes:
         request = self._requests[number % len(self._requests)]
@@ -198,9 +207,7 @@ class _Prober:
 async def _probe(spec: dict[str, Any]) -> None:
     folder = Path(spec.pop("at"))
     prober = _Prober(Probes(**spec))
-    for _ in range(20):
-        await prober.probe(time.perf_counter())
-    prober.rows.clear()
+    await prober.warm_up()
     await_word()
     await prober.run()
     np.save(folder / "probes.npy", np.array(prober.rows))

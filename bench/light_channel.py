@@ -26,6 +26,8 @@ _LARGEST_WINDOW = 2**31 - 1
 _DEFAULT_WINDOW = 65_535
 _DEFAULT_FRAME = 16_384
 _REFILL = 1 << 20
+_PREFIX = 5
+"""Bytes before a message: whether it is compressed, and its length."""
 _STATUS = b"\x0bgrpc-status"
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -45,12 +47,13 @@ async def connect(address: str, method: str) -> LightChannel:
 
 
 class LightChannel(asyncio.Protocol):
-    """One connection; ``await channel.call(message)`` returns when OK has come."""
+    """One connection, for one method's calls."""
 
     def __init__(self, address: str, method: str) -> None:
         self._headers = _request_headers(address, method)
         self._received = bytearray()
-        self._calls: dict[int, asyncio.Future[None]] = {}
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._kept: dict[int, bytearray] = {}
         self._next = 1
         self._window = self._stream_window = _DEFAULT_WINDOW
         self._left: dict[int, int] = {}
@@ -70,8 +73,15 @@ class LightChannel(asyncio.Protocol):
         greeting = _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW_UPDATE, 0, 0, grown)
         transport.write(_PREFACE + greeting)
 
-    async def call(self, message: bytes) -> None:
+    async def call(self, message: bytes, *, keep: bool = False) -> bytes:
         """Sends one request and waits for the end of its answer.
+
+        Args:
+            message: the serialised request.
+            keep: whether the answer is wanted.
+
+        Returns:
+            The serialised answer; without ``keep``, nothing.
 
         Raises:
             CallFailed: the status is not OK, or the connection ended.
@@ -79,10 +89,12 @@ class LightChannel(asyncio.Protocol):
         if self._transport is None:
             raise CallFailed(grpc.StatusCode.UNAVAILABLE.name)
         stream, self._next = self._next, self._next + 2
-        answered = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[stream] = answered
+        if keep:
+            self._kept[stream] = bytearray()
         self._left[stream] = self._stream_window
-        body = b"\0" + struct.pack(">I", len(message)) + message
+        body = struct.pack(">BI", 0, len(message)) + message
         head = _frame(_HEADERS, _END_HEADERS, stream, self._headers)
         if len(body) <= min(self._window, self._stream_window, self._max_frame):
             self._spend(stream, len(body))
@@ -91,7 +103,7 @@ class LightChannel(asyncio.Protocol):
             self._transport.write(head)
             self._blocked.append((stream, memoryview(body)))
             self._unblock()
-        await answered
+        return await answered
 
     def data_received(self, data: bytes) -> None:
         """Reads whole frames."""
@@ -106,6 +118,8 @@ class LightChannel(asyncio.Protocol):
             stream = int.from_bytes(received[at + 5 : at + 9], "big")
             if kind == _DATA:
                 self._unacknowledged += size
+                if stream in self._kept:
+                    self._kept[stream] += received[at + 9 : at + 9 + size]
             else:
                 self._handle(kind, flags, stream, bytes(received[at + 9 : at + 9 + size]))
             at += 9 + size
@@ -178,10 +192,11 @@ class LightChannel(asyncio.Protocol):
     def _finish(self, stream: int, status: str) -> None:
         answered = self._calls.pop(stream, None)
         self._left.pop(stream, None)
+        kept = self._kept.pop(stream, b"")
         if answered is None or answered.done():
             return
         if status == grpc.StatusCode.OK.name:
-            answered.set_result(None)
+            answered.set_result(bytes(kept[_PREFIX:]))
         else:
             answered.set_exception(CallFailed(status))
 

@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 from companion import Companion, await_word, begin_together, read_spec, report
 from light_channel import CallFailed, LightChannel, connect
@@ -198,11 +197,6 @@ def send_times(load: Load) -> list[float]:
     rng = np.random.default_rng(load.seed)
     times: list[float] = np.cumsum(rng.exponential(1 / load.rate, count)).tolist()
     return times
-
-
-def precise_channel(address: str) -> grpc.aio.Channel:
-    """A connection of its own: identical channels would share one."""
-    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def run_precisely(main: Any) -> None:

@@ -166,7 +166,7 @@ def _rank_one(
     why = Why(pair_indptr, wanted.reasons, interactions, contributions)
     data, _ = encode_batch(ranked, ids, why, past, catalogue.kinds)
     bad = BAD_BIAS if place[0] >= 0 else 0
-    return Answer(data, missing, past.headers[0], np.any(norms > 0.0), bad)
+    return Answer(data, missing, past.headers[0], bool(np.any(norms > 0.0)), bad)
 
 
 _NO_TEXT, _NO_SPANS = np.empty(0, np.uint8), np.empty(0, np.int64)

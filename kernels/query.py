@@ -89,6 +89,7 @@ def gather_past(
     seed: np.uint64,
     weighing: Weighing,
 ) -> tuple[Past, int]:
+    """The interactions, and the first user whose values are not what their header says, or -1."""
     found = gather_columns(words, sizes, layout, rules)
     rows = np.empty(found.target_keys.shape[0], np.int32)
     look_up(slots, seed, found.target_keys, rows)

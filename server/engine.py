@@ -321,5 +321,11 @@ class _Clock:
         self._last = now
 
     def times(self, batch_size: int) -> StageTimes:
-        stages = (self._laps.get(name, 0) for name in ("gather", "pool", "score", "present"))
-        return StageTimes(*stages, batch_size)
+        spent = self._laps.get
+        return StageTimes(
+            gather_us=spent("gather", 0),
+            pool_us=spent("pool", 0),
+            score_us=spent("score", 0),
+            present_us=spent("present", 0),
+            batch_size=batch_size,
+        )

@@ -79,7 +79,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return found
         handler = cast(Handler, found.unary_unary)
         # Read in there: what gRPC cannot read, it answers with UNKNOWN and logs with a traceback.
-        wrapped = grpc.unary_unary_rpc_method_handler(
+        wrapped: Method = grpc.unary_unary_rpc_method_handler(
             _guarded(handler, found.request_deserializer), None, _writer(found.response_serializer)
         )
         self._handlers[details.method] = wrapped

@@ -73,6 +73,8 @@ from rankstream.server.wire import Names
 
 log = logging.getLogger(__name__)
 
+# A request's objects die with it, and none of them are in cycles.
+_GC_THRESHOLDS = (50_000, 50, 100)
 _SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
 
 
@@ -116,6 +118,7 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     # What is loaded by now lives as long as the process: the collector need not walk it again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     servers = Servers(parts)
     await servers.start()
     control.send("ready")

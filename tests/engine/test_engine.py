@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from small_server import HALF_LIFE_MS, ids_of, item, items_of, keys_of, task
 
-from rankstream.kernels import answer, distinct_keys, pool_cpu, query, rank_cpu, warm_up
+from rankstream.kernels import answer as answer_kernel
+from rankstream.kernels import distinct_keys, pool_cpu, query, rank_cpu, warm_up
 from rankstream.server.types import item_key
 
 USERS = ("ann", "bob", "cat", "dan")
@@ -305,7 +306,7 @@ def test_every_way_of_asking_is_one_signature_of_the_kernels(server):
     for one in asked:
         server.rank(one)
 
-    for kernel in (answer._rank_one, query.gather_past, pool_cpu.pool_serial, rank_cpu.pick):
+    for kernel in (answer_kernel._rank_one, query.gather_past, pool_cpu.pool_serial, rank_cpu.pick):
         outside = [s for s in kernel.signatures if all_read_only(s)]
         assert len(outside) == 1, kernel
 
