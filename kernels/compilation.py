@@ -3,7 +3,7 @@
 Compiled code is cached beside the source, per CPU model; where that folder is read-only, set
 ``NUMBA_CACHE_DIR`` to one that is not, or each process compiles anew. The cache notices a change of
 a kernel's own file only: after editing a file whose functions others call (``lanes.py``,
-``heap.py``), delete the ``*.nbi`` files.
+``heap.py``, ``cells.py``, ``spans.py`` and more), delete the ``*.nbi`` files.
 
 No kernel uses fast-math: a score is defined to the last bit.
 """

@@ -91,7 +91,7 @@ def test_each_user_gets_the_own_events_in_order_of_time(state):
 def test_the_positions_move_with_the_events(state):
     batch = state.fold(event("ann", "sea", 1))
 
-    assert state.positions() == [Position("events", TOPIC, 0, 1)]
+    assert state.positions() == (Position("events", TOPIC, 0, 1),)
     assert len(batch.users) == 1
 
 
@@ -164,7 +164,7 @@ def test_an_aborted_batch_leaves_nothing_and_can_be_applied_again(state):
 
     with pytest.raises(Failed):
         fail()
-    assert state.positions() == []
+    assert state.positions() == ()
     assert state.bias("sea") == [0.0]
     with state.store.write() as txn:
         batch.apply(txn)

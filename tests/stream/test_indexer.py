@@ -105,7 +105,7 @@ def test_a_new_item_gets_a_row_a_record_and_a_checksum(state):
     assert state.segments.segments.id_ends[:2].tolist() == [3, 6]
     assert state.segments.segments.ids[:6].tobytes() == b"seasky"
     with state.store.read() as view:
-        assert view.positions() == [Position("items", TOPIC, 0, 2)]
+        assert view.positions() == (Position("items", TOPIC, 0, 2),)
         for first, count, checksum in read_checksums(view):
             check_rows(state.segments.segments, first, count, checksum)
 

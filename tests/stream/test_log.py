@@ -42,7 +42,7 @@ def place(running, topic_prefix):
 
 def stored(store):
     with store.read() as view:
-        return view.positions()
+        return list(view.positions())
 
 
 def test_a_new_state_starts_at_the_beginning_of_new_topics(place, running, store):
