@@ -51,7 +51,7 @@ class Kafka:
     events_retention_ms: int = option(-1, "retention of a newly created events topic; -1: for ever")
     replication_factor: int = option(1, "replicas of newly created topics")
     fetch_max_wait_ms: int = option(
-        100, "longest wait of one fetch, ms; a broker answers as soon as there is a record"
+        250, "longest wait of one fetch, ms; a broker answers as soon as there is a record"
     )
     poll_pace_ms: int = option(5, "least time between polls while few events arrive, ms")
     linger_ms: int = option(1, "how long the producer gathers records, ms")

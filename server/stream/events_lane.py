@@ -22,7 +22,7 @@ from rankstream.server.types import Position
 
 log = logging.getLogger(__name__)
 
-_POLL_MS = 100
+_POLL_MS = 250
 _FEW = 1000
 _RETRY_S = 0.5
 

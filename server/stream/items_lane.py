@@ -28,7 +28,7 @@ from rankstream.server.types import Position, item_key
 
 log = logging.getLogger(__name__)
 
-_POLL_MS = 100
+_POLL_MS = 250
 _MAX_RECORDS = 512
 _NICENESS = 10
 _RETRY_S = 0.5
