@@ -85,6 +85,9 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
     encoder = load_encoder(encoder_settings(settings, paths))
     layout = make_layout(encoder.dimension, settings.scoring)
     state = open_state(settings, paths, page, layout, encoder.fingerprint)
+    bias = BiasFile(state.store, state.segments.segments, state.popularity, page, paths.segments)
+    # Before the first answer: without it, nothing would be popular for a second.
+    bias.refresh()
     with state.store.read() as view:
         known = bool(view.positions())
     if known:
@@ -102,7 +105,7 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        Ingest(settings, state, found, layout, encoder, paths).run(stopping)
+        Ingest(settings, state, found, layout, encoder, paths, bias).run(stopping)
     state.store.close()
 
 
@@ -173,14 +176,13 @@ class Ingest:
         layout: Layout,
         encoder: Encoder,
         paths: Paths,
+        bias: BiasFile,
     ) -> None:
         self._state = state
         self._paths = paths
         self._failure: BaseException | None = None
         kafka = settings.kafka
-        self._bias = BiasFile(
-            state.store, state.segments.segments, state.popularity, state.page, paths.segments
-        )
+        self._bias = bias
         self._writer = Writer(state.store, state.page)
         self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
         folder = EventFolder(state.fold, state.popularity)
