@@ -212,7 +212,8 @@ class KafkaBroker:
 
     def _format(self, config: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        # One word: by itself, an id that begins with a dash is read as an option.
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
         done = subprocess.run(
             [self._java, *JVM, "-cp", self._classpath, *tool], capture_output=True, text=True
         )
