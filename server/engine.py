@@ -1,7 +1,8 @@
 """The straight line: profiles -> pooled queries -> retrieve or rank -> present.
 
 Each stage is one call on arrays for the whole batch. What is read of the state is read in one
-transaction, so that an answer is of one catalogue version and one state. One thread runs it.
+transaction, so that an answer is of one catalogue version and one state. One thread at a time runs
+it: its own, or the event loop's while that one is idle (``batcher.py``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Engine:
 
     Args:
         store: the state.
-        catalogue: this worker's view of the rows; only the engine's thread touches it.
+        catalogue: this worker's view of the rows; nobody else touches it.
         profiles: reads histories.
         pooling: how much an interaction counts.
         page: says when the bias is new.

@@ -1,6 +1,6 @@
 """The catalogue as one worker sees it: the mapped rows, and what makes them answerable.
 
-Only the engine thread touches it. ``sync`` brings it to the version of a read transaction, so that
+Only the engine touches it. ``sync`` brings it to the version of a read transaction, so that
 everything computed inside that transaction is of one version.
 """
 

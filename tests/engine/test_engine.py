@@ -7,6 +7,7 @@ from small_server import HALF_LIFE_MS, ids_of, item, items_of, keys_of, task
 
 from rankstream.kernels import answer as answer_kernel
 from rankstream.kernels import distinct_keys, pool_cpu, query, rank_cpu, warm_up
+from rankstream.server.errors import CorruptState
 from rankstream.server.types import item_key
 
 USERS = ("ann", "bob", "cat", "dan")
@@ -122,6 +123,24 @@ def assert_answers(answers, asked, oracle):
         assert [item.rank for item in found] == list(range(1, len(names) + 1))
 
 
+def test_a_task_alone_gets_the_bytes_that_it_gets_in_company(server):
+    furnish(server, 12)
+    some = [f"i{n}" for n in range(33)]
+    asked = [
+        task("ann", item_ids=some, k=33, explained=9, reasons=4),
+        task("bob", candidates=distinct_keys(keys_of(some)), k=5, explained=2, exclude_seen=True),
+        task("nobody", item_ids=some, k=33, explained=3, reasons=2),
+    ]
+
+    together = server.rank(*asked)
+
+    for one, found in zip(asked, together, strict=True):
+        (alone,) = server.rank(one)
+        assert bytes(alone.items) == bytes(found.items)
+        assert (alone.missing, alone.fallback) == (found.missing, found.fallback)
+        assert (alone.updated_at_ms, alone.applied) == (found.updated_at_ms, found.applied)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_answers_are_those_of_the_definition(server, seed):
     oracle = furnish(server, seed)
@@ -212,10 +231,11 @@ def test_missing_candidates_are_reported_and_excluded_ones_are_not(server):
     furnish(server, 8)
     wanted = ["i1", "i3", "unknown", "i2", "i7"]
 
-    (answer,) = server.rank(task("ann", item_ids=wanted, k=5, exclude=["i1"]))
+    asked = task("ann", item_ids=wanted, k=5, exclude=["i1"])
+    (alone,), (answer, _) = server.rank(asked), server.rank(asked, task("bob"))
 
-    assert answer.missing == [1, 2, 4]
-    assert ids_of(answer) == ["i2"]
+    assert answer.missing == alone.missing == [1, 2, 4]
+    assert ids_of(answer) == ids_of(alone) == ["i2"]
 
 
 def test_equal_scores_go_to_the_lower_row(server):
@@ -253,12 +273,12 @@ def test_an_interaction_counts_from_the_moment_its_item_arrives(server):
 def test_an_empty_catalogue_answers_with_nothing(server):
     server.events(("ann", "sea", 5, "click", 1.0))
 
-    whole, given = server.rank(
-        task("ann"), task("ann", item_ids=["sea"], k=1, explained=1, reasons=1)
-    )
+    asked = task("ann", item_ids=["sea"], k=1, explained=1, reasons=1)
+    whole, given = server.rank(task("ann"), asked)
+    (alone,) = server.rank(asked)
 
-    assert ids_of(whole) == ids_of(given) == []
-    assert given.missing == [0]
+    assert ids_of(whole) == ids_of(given) == ids_of(alone) == []
+    assert given.missing == alone.missing == [0]
     assert whole.head.rows == 0
 
 
@@ -316,3 +336,13 @@ def all_read_only(signature):
     first = signature[0]
     arrays = [t for t in getattr(first, "types", (first,)) if hasattr(t, "mutable")]
     return not any(t.mutable for t in arrays)
+
+
+def test_a_damaged_profile_is_said_and_never_answered(server):
+    server.put(item("sea", "sea"))
+    with server.store.write() as txn:
+        txn.put("recent", b"ann", b"\0" * 64)
+
+    for asked in (task("ann"), task("ann", item_ids=["sea"])):
+        with pytest.raises(CorruptState, match="rebuild the state from the log"):
+            server.rank(asked)
