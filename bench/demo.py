@@ -60,7 +60,7 @@ def raised(options: Options, screen: Screen) -> Iterator[Stage]:
         data_dir.mkdir(parents=True, exist_ok=True)
         ports = options.ports or free_ports(2)
         screen.head("rankstream serve --embedded: a broker, ingest and a worker")
-        screen.say("the first start converts the encoder once, which takes half a minute")
+        screen.say("the first start compiles kernels and converts the encoder: up to a minute")
         server = stack.enter_context(DemoServer(data_dir, *ports))
         addresses = server.wait_serving(_START_S)
         client = stack.enter_context(

@@ -284,7 +284,7 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
 
 def _warm_up(settings: Settings, paths: Paths) -> Encoder:
     kernels.configure_threads(kernel_threads(settings))
-    log.info("warming up; the first start compiles kernels, which takes half a minute")
+    log.info("warming up; the first start compiles kernels, which takes up to a minute")
     encoder = load_encoder(encoder_settings(settings, paths))
     encoder.warm_up()
     layout = make_layout(encoder.dimension, settings.scoring)
