@@ -41,8 +41,8 @@ from rankstream.server.profiles.interaction import EVENT
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.profiles.stored import StoredProfiles, write_changes
 from rankstream.server.store import Store
-from rankstream.server.stream.codec import decode_item
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
+from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Position, item_key
 
 _WRITERS = (

@@ -22,33 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from rankstream.proto.v1 import common_pb2 as rankstream_dot_proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/catalog.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"\x94\x02\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\r\n\x05\x62rand\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12\x12\n\x05price\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x31\n\x07vectors\x18\t \x03(\x0b\x32 .rankstream.v1.Item.VectorsEntry\x1a\x45\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.rankstream.v1.Vector:\x02\x38\x01\x42\x08\n\x06_priceJ\x04\x08\x08\x10\tR\nattributes\"8\n\x12UpsertItemsRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.rankstream.v1.Item\"A\n\nItemResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"P\n\x13UpsertItemsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.rankstream.v1.ItemResult\x12\r\n\x05token\x18\x02 \x01(\x0c\"O\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12,\n\nread_after\x18\x02 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\"\x91\x01\n\x0fGetItemResponse\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.Item\x12\x10\n\x08item_row\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04\x62ias\x18\x04 \x01(\x01\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12\x19\n\x11\x63\x61talogue_version\x18\x06 \x01(\x03\x32\xa9\x01\n\x07\x43\x61talog\x12T\n\x0bUpsertItems\x12!.rankstream.v1.UpsertItemsRequest\x1a\".rankstream.v1.UpsertItemsResponse\x12H\n\x07GetItem\x12\x1d.rankstream.v1.GetItemRequest\x1a\x1e.rankstream.v1.GetItemResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/catalog.proto\x12\rrankstream.v1\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"\x8d\x03\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\r\n\x05\x62rand\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12\x12\n\x05price\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x37\n\nattributes\x18\x08 \x03(\x0b\x32#.rankstream.v1.Item.AttributesEntry\x12\x31\n\x07vectors\x18\t \x03(\x0b\x32 .rankstream.v1.Item.VectorsEntry\x1aP\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.rankstream.v1.AttributeValue:\x02\x38\x01\x1a\x45\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.rankstream.v1.Vector:\x02\x38\x01\x42\x08\n\x06_price\"8\n\x12UpsertItemsRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.rankstream.v1.Item\"A\n\nItemResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"P\n\x13UpsertItemsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.rankstream.v1.ItemResult\x12\r\n\x05token\x18\x02 \x01(\x0c\"O\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12,\n\nread_after\x18\x02 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\"\xa2\x01\n\x0fGetItemResponse\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.Item\x12\x10\n\x08item_row\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04\x62ias\x18\x04 \x01(\x01\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12\x19\n\x11\x63\x61talogue_version\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\x03\"8\n\x12ImportItemsRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.rankstream.v1.Item\"v\n\x13ImportItemsProgress\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x10\n\x08rejected\x18\x02 \x01(\x04\x12,\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x1a.rankstream.v1.ItemFailure\x12\r\n\x05token\x18\x04 \x01(\x0c\"Q\n\x0bItemFailure\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xbc\x01\n\x10PatchItemRequest\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.Item\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x17\n\nif_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\nread_after\x18\x04 \x01(\x0b\x32\x18.rankstream.v1.ReadAfterB\r\n\x0b_if_version\"E\n\x11PatchItemResponse\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.Item\x12\r\n\x05token\x18\x02 \x01(\x0c\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"P\n\x13\x44\x65leteItemsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.rankstream.v1.ItemResult\x12\r\n\x05token\x18\x02 \x01(\x0c\"t\n\x10ListItemsRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\x0c\x12\x12\n\x05limit\x18\x02 \x01(\rH\x00\x88\x01\x01\x12,\n\nread_after\x18\x03 \x01(\x0b\x32\x18.rankstream.v1.ReadAfterB\x08\n\x06_limit\"E\n\nListedItem\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.Item\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c\x32\xf4\x03\n\x07\x43\x61talog\x12T\n\x0bUpsertItems\x12!.rankstream.v1.UpsertItemsRequest\x1a\".rankstream.v1.UpsertItemsResponse\x12H\n\x07GetItem\x12\x1d.rankstream.v1.GetItemRequest\x1a\x1e.rankstream.v1.GetItemResponse\x12X\n\x0bImportItems\x12!.rankstream.v1.ImportItemsRequest\x1a\".rankstream.v1.ImportItemsProgress(\x01\x30\x01\x12N\n\tPatchItem\x12\x1f.rankstream.v1.PatchItemRequest\x1a .rankstream.v1.PatchItemResponse\x12T\n\x0b\x44\x65leteItems\x12!.rankstream.v1.DeleteItemsRequest\x1a\".rankstream.v1.DeleteItemsResponse\x12I\n\tListItems\x12\x1f.rankstream.v1.ListItemsRequest\x1a\x19.rankstream.v1.ListedItem0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_ITEM_VECTORSENTRY']._loaded_options = None
   _globals['_ITEM_VECTORSENTRY']._serialized_options = b'8\001'
-  _globals['_ITEM']._serialized_start=112
-  _globals['_ITEM']._serialized_end=388
-  _globals['_ITEM_VECTORSENTRY']._serialized_start=291
-  _globals['_ITEM_VECTORSENTRY']._serialized_end=360
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=390
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=446
-  _globals['_ITEMRESULT']._serialized_start=448
-  _globals['_ITEMRESULT']._serialized_end=513
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=515
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=595
-  _globals['_GETITEMREQUEST']._serialized_start=597
-  _globals['_GETITEMREQUEST']._serialized_end=676
-  _globals['_GETITEMRESPONSE']._serialized_start=679
-  _globals['_GETITEMRESPONSE']._serialized_end=824
-  _globals['_CATALOG']._serialized_start=827
-  _globals['_CATALOG']._serialized_end=996
+  _globals['_ITEM']._serialized_start=146
+  _globals['_ITEM']._serialized_end=543
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=382
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=462
+  _globals['_ITEM_VECTORSENTRY']._serialized_start=464
+  _globals['_ITEM_VECTORSENTRY']._serialized_end=533
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=545
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=601
+  _globals['_ITEMRESULT']._serialized_start=603
+  _globals['_ITEMRESULT']._serialized_end=668
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=670
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=750
+  _globals['_GETITEMREQUEST']._serialized_start=752
+  _globals['_GETITEMREQUEST']._serialized_end=831
+  _globals['_GETITEMRESPONSE']._serialized_start=834
+  _globals['_GETITEMRESPONSE']._serialized_end=996
+  _globals['_IMPORTITEMSREQUEST']._serialized_start=998
+  _globals['_IMPORTITEMSREQUEST']._serialized_end=1054
+  _globals['_IMPORTITEMSPROGRESS']._serialized_start=1056
+  _globals['_IMPORTITEMSPROGRESS']._serialized_end=1174
+  _globals['_ITEMFAILURE']._serialized_start=1176
+  _globals['_ITEMFAILURE']._serialized_end=1257
+  _globals['_PATCHITEMREQUEST']._serialized_start=1260
+  _globals['_PATCHITEMREQUEST']._serialized_end=1448
+  _globals['_PATCHITEMRESPONSE']._serialized_start=1450
+  _globals['_PATCHITEMRESPONSE']._serialized_end=1519
+  _globals['_DELETEITEMSREQUEST']._serialized_start=1521
+  _globals['_DELETEITEMSREQUEST']._serialized_end=1559
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=1561
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=1641
+  _globals['_LISTITEMSREQUEST']._serialized_start=1643
+  _globals['_LISTITEMSREQUEST']._serialized_end=1759
+  _globals['_LISTEDITEM']._serialized_start=1761
+  _globals['_LISTEDITEM']._serialized_end=1830
+  _globals['_CATALOG']._serialized_start=1833
+  _globals['_CATALOG']._serialized_end=2333
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.message
 import google.rpc.status_pb2
@@ -27,6 +28,24 @@ class Item(google.protobuf.message.Message):
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class AttributesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> rankstream.proto.v1.common_pb2.AttributeValue: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: rankstream.proto.v1.common_pb2.AttributeValue | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     @typing.final
     class VectorsEntry(google.protobuf.message.Message):
@@ -53,6 +72,7 @@ class Item(google.protobuf.message.Message):
     BRAND_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     PRICE_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
     VECTORS_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     title: builtins.str
@@ -62,6 +82,10 @@ class Item(google.protobuf.message.Message):
     price: builtins.float
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue]:
+        """What filters test, beside category, brand, tags and price."""
+
     @property
     def vectors(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, rankstream.proto.v1.common_pb2.Vector]:
         """Caller-supplied vectors by block name, as declared at start (--vector NAME:DIM)."""
@@ -76,10 +100,11 @@ class Item(google.protobuf.message.Message):
         brand: builtins.str = ...,
         tags: collections.abc.Iterable[builtins.str] | None = ...,
         price: builtins.float | None = ...,
+        attributes: collections.abc.Mapping[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue] | None = ...,
         vectors: collections.abc.Mapping[builtins.str, rankstream.proto.v1.common_pb2.Vector] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_price", b"_price", "price", b"price"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_price", b"_price", "brand", b"brand", "category", b"category", "description", b"description", "item_id", b"item_id", "price", b"price", "tags", b"tags", "title", b"title", "vectors", b"vectors"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_price", b"_price", "attributes", b"attributes", "brand", b"brand", "category", b"category", "description", b"description", "item_id", b"item_id", "price", b"price", "tags", b"tags", "title", b"title", "vectors", b"vectors"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_price", b"_price"]) -> typing.Literal["price"] | None: ...
 
 Global___Item: typing_extensions.TypeAlias = Item
@@ -169,6 +194,7 @@ class GetItemResponse(google.protobuf.message.Message):
     BIAS_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     CATALOGUE_VERSION_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     item_row: builtins.int
     """Index into the catalogue's matrix of this generation."""
     text: builtins.str
@@ -177,6 +203,8 @@ class GetItemResponse(google.protobuf.message.Message):
     """Decayed popularity as it stands in the score."""
     generation: builtins.int
     catalogue_version: builtins.int
+    version: builtins.int
+    """Broker timestamp (ms since the epoch) of the record that wrote it, for PatchItem.if_version."""
     @property
     def item(self) -> Global___Item: ...
     def __init__(
@@ -188,8 +216,222 @@ class GetItemResponse(google.protobuf.message.Message):
         bias: builtins.float = ...,
         generation: builtins.int = ...,
         catalogue_version: builtins.int = ...,
+        version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["item", b"item"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bias", b"bias", "catalogue_version", b"catalogue_version", "generation", b"generation", "item", b"item", "item_row", b"item_row", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bias", b"bias", "catalogue_version", b"catalogue_version", "generation", b"generation", "item", b"item", "item_row", b"item_row", "text", b"text", "version", b"version"]) -> None: ...
 
 Global___GetItemResponse: typing_extensions.TypeAlias = GetItemResponse
+
+@typing.final
+class ImportItemsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: builtins.int
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Item]: ...
+    def __init__(
+        self,
+        *,
+        items: collections.abc.Iterable[Global___Item] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items"]) -> None: ...
+
+Global___ImportItemsRequest: typing_extensions.TypeAlias = ImportItemsRequest
+
+@typing.final
+class ImportItemsProgress(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: builtins.int
+    REJECTED_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    accepted: builtins.int
+    """Counted over the whole stream."""
+    rejected: builtins.int
+    token: builtins.bytes
+    """For ReadAfter.min_token: a read that carries it sees what this report counts."""
+    @property
+    def failures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ItemFailure]:
+        """Those since the last report; index counts over the whole stream, from 0."""
+
+    def __init__(
+        self,
+        *,
+        accepted: builtins.int = ...,
+        rejected: builtins.int = ...,
+        failures: collections.abc.Iterable[Global___ItemFailure] | None = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "failures", b"failures", "rejected", b"rejected", "token", b"token"]) -> None: ...
+
+Global___ImportItemsProgress: typing_extensions.TypeAlias = ImportItemsProgress
+
+@typing.final
+class ItemFailure(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    item_id: builtins.str
+    @property
+    def status(self) -> google.rpc.status_pb2.Status: ...
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        item_id: builtins.str = ...,
+        status: google.rpc.status_pb2.Status | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "item_id", b"item_id", "status", b"status"]) -> None: ...
+
+Global___ItemFailure: typing_extensions.TypeAlias = ItemFailure
+
+@typing.final
+class PatchItemRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    IF_VERSION_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
+    if_version: builtins.int
+    """The item's version as GetItem answered it; another one is FAILED_PRECONDITION. Best effort: of
+    two patches at one moment the later in the log wins.
+    """
+    @property
+    def item(self) -> Global___Item:
+        """item_id says which; of the others, those that update_mask names are taken."""
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Paths as "price", "tags", "attributes", "attributes.colour", "vectors.image". A path whose field
+        is not set in item clears it.
+        """
+
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter:
+        """The patch is of the item as it stands after this write."""
+
+    def __init__(
+        self,
+        *,
+        item: Global___Item | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        if_version: builtins.int | None = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_if_version", b"_if_version", "if_version", b"if_version", "item", b"item", "read_after", b"read_after", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_if_version", b"_if_version", "if_version", b"if_version", "item", b"item", "read_after", b"read_after", "update_mask", b"update_mask"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_if_version", b"_if_version"]) -> typing.Literal["if_version"] | None: ...
+
+Global___PatchItemRequest: typing_extensions.TypeAlias = PatchItemRequest
+
+@typing.final
+class PatchItemResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    token: builtins.bytes
+    @property
+    def item(self) -> Global___Item:
+        """The whole item, as it was written."""
+
+    def __init__(
+        self,
+        *,
+        item: Global___Item | None = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["item", b"item"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["item", b"item", "token", b"token"]) -> None: ...
+
+Global___PatchItemResponse: typing_extensions.TypeAlias = PatchItemResponse
+
+@typing.final
+class DeleteItemsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_ids", b"item_ids"]) -> None: ...
+
+Global___DeleteItemsRequest: typing_extensions.TypeAlias = DeleteItemsRequest
+
+@typing.final
+class DeleteItemsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    token: builtins.bytes
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ItemResult]:
+        """One an id of the request, in its order. An unknown id is no error."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[Global___ItemResult] | None = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["results", b"results", "token", b"token"]) -> None: ...
+
+Global___DeleteItemsResponse: typing_extensions.TypeAlias = DeleteItemsResponse
+
+@typing.final
+class ListItemsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
+    resume_token: builtins.bytes
+    """Begins behind the item whose resume_token this is. Empty: from the start."""
+    limit: builtins.int
+    """At most so many. Unset: all."""
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter: ...
+    def __init__(
+        self,
+        *,
+        resume_token: builtins.bytes = ...,
+        limit: builtins.int | None = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_limit", b"_limit", "limit", b"limit", "read_after", b"read_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_limit", b"_limit", "limit", b"limit", "read_after", b"read_after", "resume_token", b"resume_token"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_limit", b"_limit"]) -> typing.Literal["limit"] | None: ...
+
+Global___ListItemsRequest: typing_extensions.TypeAlias = ListItemsRequest
+
+@typing.final
+class ListedItem(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    resume_token: builtins.bytes
+    @property
+    def item(self) -> Global___Item: ...
+    def __init__(
+        self,
+        *,
+        item: Global___Item | None = ...,
+        resume_token: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["item", b"item"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["item", b"item", "resume_token", b"resume_token"]) -> None: ...
+
+Global___ListedItem: typing_extensions.TypeAlias = ListedItem

@@ -44,6 +44,26 @@ class CatalogStub(object):
                 request_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.GetItemRequest.SerializeToString,
                 response_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.GetItemResponse.FromString,
                 _registered_method=True)
+        self.ImportItems = channel.stream_stream(
+                '/rankstream.v1.Catalog/ImportItems',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ImportItemsRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ImportItemsProgress.FromString,
+                _registered_method=True)
+        self.PatchItem = channel.unary_unary(
+                '/rankstream.v1.Catalog/PatchItem',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.PatchItemRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.PatchItemResponse.FromString,
+                _registered_method=True)
+        self.DeleteItems = channel.unary_unary(
+                '/rankstream.v1.Catalog/DeleteItems',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.DeleteItemsResponse.FromString,
+                _registered_method=True)
+        self.ListItems = channel.unary_stream(
+                '/rankstream.v1.Catalog/ListItems',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ListItemsRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ListedItem.FromString,
+                _registered_method=True)
 
 
 class CatalogServicer(object):
@@ -62,6 +82,33 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportItems(self, request_iterator, context):
+        """Many items; a report each time some are in the log, and one at the end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PatchItem(self, request, context):
+        """Changes fields of an item. A text that stays is not encoded again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteItems(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListItems(self, request, context):
+        """All items, in the order of their keys, resumable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +121,26 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.GetItem,
                     request_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.GetItemRequest.FromString,
                     response_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.GetItemResponse.SerializeToString,
+            ),
+            'ImportItems': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportItems,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ImportItemsRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ImportItemsProgress.SerializeToString,
+            ),
+            'PatchItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.PatchItem,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.PatchItemRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.PatchItemResponse.SerializeToString,
+            ),
+            'DeleteItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteItems,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.DeleteItemsRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.DeleteItemsResponse.SerializeToString,
+            ),
+            'ListItems': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListItems,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ListItemsRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_catalog__pb2.ListedItem.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -130,6 +197,114 @@ class Catalog(object):
             '/rankstream.v1.Catalog/GetItem',
             rankstream_dot_proto_dot_v1_dot_catalog__pb2.GetItemRequest.SerializeToString,
             rankstream_dot_proto_dot_v1_dot_catalog__pb2.GetItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportItems(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/rankstream.v1.Catalog/ImportItems',
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.ImportItemsRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.ImportItemsProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PatchItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Catalog/PatchItem',
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.PatchItemRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.PatchItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Catalog/DeleteItems',
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.DeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankstream.v1.Catalog/ListItems',
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.ListItemsRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_catalog__pb2.ListedItem.FromString,
             options,
             channel_credentials,
             insecure,

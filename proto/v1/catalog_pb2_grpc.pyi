@@ -57,7 +57,71 @@ _CatalogGetItemType = typing_extensions.TypeVar(
     ],
 )
 
-class CatalogStub(typing.Generic[_CatalogUpsertItemsType, _CatalogGetItemType]):
+_CatalogImportItemsType = typing_extensions.TypeVar(
+    '_CatalogImportItemsType',
+    grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ImportItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ImportItemsProgress,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ImportItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ImportItemsProgress,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ImportItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ImportItemsProgress,
+    ],
+)
+
+_CatalogPatchItemType = typing_extensions.TypeVar(
+    '_CatalogPatchItemType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+        rankstream.proto.v1.catalog_pb2.PatchItemResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+        rankstream.proto.v1.catalog_pb2.PatchItemResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+        rankstream.proto.v1.catalog_pb2.PatchItemResponse,
+    ],
+)
+
+_CatalogDeleteItemsType = typing_extensions.TypeVar(
+    '_CatalogDeleteItemsType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+        rankstream.proto.v1.catalog_pb2.DeleteItemsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+        rankstream.proto.v1.catalog_pb2.DeleteItemsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+        rankstream.proto.v1.catalog_pb2.DeleteItemsResponse,
+    ],
+)
+
+_CatalogListItemsType = typing_extensions.TypeVar(
+    '_CatalogListItemsType',
+    grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ListedItem,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ListedItem,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ListedItem,
+    ],
+)
+
+class CatalogStub(typing.Generic[_CatalogUpsertItemsType, _CatalogGetItemType, _CatalogImportItemsType, _CatalogPatchItemType, _CatalogDeleteItemsType, _CatalogListItemsType]):
     @typing.overload
     def __init__(self: CatalogStub[
         grpc.UnaryUnaryMultiCallable[
@@ -67,6 +131,22 @@ class CatalogStub(typing.Generic[_CatalogUpsertItemsType, _CatalogGetItemType]):
         grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.catalog_pb2.GetItemRequest,
             rankstream.proto.v1.catalog_pb2.GetItemResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            rankstream.proto.v1.catalog_pb2.ImportItemsRequest,
+            rankstream.proto.v1.catalog_pb2.ImportItemsProgress,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+            rankstream.proto.v1.catalog_pb2.PatchItemResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+            rankstream.proto.v1.catalog_pb2.DeleteItemsResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+            rankstream.proto.v1.catalog_pb2.ListedItem,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -80,12 +160,39 @@ class CatalogStub(typing.Generic[_CatalogUpsertItemsType, _CatalogGetItemType]):
             rankstream.proto.v1.catalog_pb2.GetItemRequest,
             rankstream.proto.v1.catalog_pb2.GetItemResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            rankstream.proto.v1.catalog_pb2.ImportItemsRequest,
+            rankstream.proto.v1.catalog_pb2.ImportItemsProgress,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+            rankstream.proto.v1.catalog_pb2.PatchItemResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+            rankstream.proto.v1.catalog_pb2.DeleteItemsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+            rankstream.proto.v1.catalog_pb2.ListedItem,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     UpsertItems: _CatalogUpsertItemsType
     """Writes whole items to the log; they can be ranked once encoded."""
 
     GetItem: _CatalogGetItemType
+
+    ImportItems: _CatalogImportItemsType
+    """Many items; a report each time some are in the log, and one at the end."""
+
+    PatchItem: _CatalogPatchItemType
+    """Changes fields of an item. A text that stays is not encoded again."""
+
+    DeleteItems: _CatalogDeleteItemsType
+
+    ListItems: _CatalogListItemsType
+    """All items, in the order of their keys, resumable."""
 
 CatalogAsyncStub: typing_extensions.TypeAlias = CatalogStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -95,6 +202,22 @@ CatalogAsyncStub: typing_extensions.TypeAlias = CatalogStub[
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.catalog_pb2.GetItemRequest,
         rankstream.proto.v1.catalog_pb2.GetItemResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ImportItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ImportItemsProgress,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+        rankstream.proto.v1.catalog_pb2.PatchItemResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+        rankstream.proto.v1.catalog_pb2.DeleteItemsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+        rankstream.proto.v1.catalog_pb2.ListedItem,
     ],
 ]
 
@@ -113,5 +236,36 @@ class CatalogServicer(metaclass=abc.ABCMeta):
         request: rankstream.proto.v1.catalog_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankstream.proto.v1.catalog_pb2.GetItemResponse, collections.abc.Awaitable[rankstream.proto.v1.catalog_pb2.GetItemResponse]]: ...
+
+    @abc.abstractmethod
+    def ImportItems(
+        self,
+        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.catalog_pb2.ImportItemsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.catalog_pb2.ImportItemsProgress], collections.abc.AsyncIterator[rankstream.proto.v1.catalog_pb2.ImportItemsProgress]]:
+        """Many items; a report each time some are in the log, and one at the end."""
+
+    @abc.abstractmethod
+    def PatchItem(
+        self,
+        request: rankstream.proto.v1.catalog_pb2.PatchItemRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.catalog_pb2.PatchItemResponse, collections.abc.Awaitable[rankstream.proto.v1.catalog_pb2.PatchItemResponse]]:
+        """Changes fields of an item. A text that stays is not encoded again."""
+
+    @abc.abstractmethod
+    def DeleteItems(
+        self,
+        request: rankstream.proto.v1.catalog_pb2.DeleteItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.catalog_pb2.DeleteItemsResponse, collections.abc.Awaitable[rankstream.proto.v1.catalog_pb2.DeleteItemsResponse]]: ...
+
+    @abc.abstractmethod
+    def ListItems(
+        self,
+        request: rankstream.proto.v1.catalog_pb2.ListItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.catalog_pb2.ListedItem], collections.abc.AsyncIterator[rankstream.proto.v1.catalog_pb2.ListedItem]]:
+        """All items, in the order of their keys, resumable."""
 
 def add_CatalogServicer_to_server(servicer: CatalogServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

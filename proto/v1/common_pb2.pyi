@@ -57,6 +57,54 @@ class Vector(google.protobuf.message.Message):
 Global___Vector: typing_extensions.TypeAlias = Vector
 
 @typing.final
+class Texts(google.protobuf.message.Message):
+    """A set of texts: order and repeats do not matter."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+Global___Texts: typing_extensions.TypeAlias = Texts
+
+@typing.final
+class AttributeValue(google.protobuf.message.Message):
+    """A typed value of an item's or a user's attribute, or of a request's context."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    FLAG_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    number: builtins.float
+    """Finite."""
+    flag: builtins.bool
+    @property
+    def texts(self) -> Global___Texts: ...
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        number: builtins.float = ...,
+        flag: builtins.bool = ...,
+        texts: Global___Texts | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["flag", b"flag", "kind", b"kind", "number", b"number", "text", b"text", "texts", b"texts"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["flag", b"flag", "kind", b"kind", "number", b"number", "text", b"text", "texts", b"texts"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["text", "number", "flag", "texts"] | None: ...
+
+Global___AttributeValue: typing_extensions.TypeAlias = AttributeValue
+
+@typing.final
 class AppliedOffset(google.protobuf.message.Message):
     """How far one partition of one topic has been folded into the state that answered."""
 

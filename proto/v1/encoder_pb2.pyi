@@ -90,3 +90,66 @@ class EmbedResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "results", b"results", "served_by", b"served_by", "timing", b"timing"]) -> None: ...
 
 Global___EmbedResponse: typing_extensions.TypeAlias = EmbedResponse
+
+@typing.final
+class TokenizeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: builtins.int
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["texts", b"texts"]) -> None: ...
+
+Global___TokenizeRequest: typing_extensions.TypeAlias = TokenizeRequest
+
+@typing.final
+class TokenizedText(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    TRUNCATED_FIELD_NUMBER: builtins.int
+    truncated: builtins.bool
+    """True where the text was longer than the model reads."""
+    @property
+    def status(self) -> google.rpc.status_pb2.Status: ...
+    @property
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        status: google.rpc.status_pb2.Status | None = ...,
+        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        tokens: collections.abc.Iterable[builtins.str] | None = ...,
+        truncated: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["status", b"status", "token_ids", b"token_ids", "tokens", b"tokens", "truncated", b"truncated"]) -> None: ...
+
+Global___TokenizedText: typing_extensions.TypeAlias = TokenizedText
+
+@typing.final
+class TokenizeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: builtins.int
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TokenizedText]:
+        """One a text of the request, in its order."""
+
+    def __init__(
+        self,
+        *,
+        texts: collections.abc.Iterable[Global___TokenizedText] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["texts", b"texts"]) -> None: ...
+
+Global___TokenizeResponse: typing_extensions.TypeAlias = TokenizeResponse

@@ -39,6 +39,16 @@ class EncoderStub(object):
                 request_serializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedStream = channel.stream_stream(
+                '/rankstream.v1.Encoder/EmbedStream',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/rankstream.v1.Encoder/Tokenize',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
 
 
 class EncoderServicer(object):
@@ -50,6 +60,20 @@ class EncoderServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedStream(self, request_iterator, context):
+        """A response a request, in order; a request that fails has a status in each of its results.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokenize(self, request, context):
+        """What the model reads of texts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EncoderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +81,16 @@ def add_EncoderServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedRequest.FromString,
                     response_serializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedResponse.SerializeToString,
+            ),
+            'EmbedStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EmbedStream,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.TokenizeRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_encoder__pb2.TokenizeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +120,60 @@ class Encoder(object):
             '/rankstream.v1.Encoder/Embed',
             rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedRequest.SerializeToString,
             rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/rankstream.v1.Encoder/EmbedStream',
+            rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_encoder__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Encoder/Tokenize',
+            rankstream_dot_proto_dot_v1_dot_encoder__pb2.TokenizeRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_encoder__pb2.TokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

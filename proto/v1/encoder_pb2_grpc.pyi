@@ -41,12 +41,52 @@ _EncoderEmbedType = typing_extensions.TypeVar(
     ],
 )
 
-class EncoderStub(typing.Generic[_EncoderEmbedType]):
+_EncoderEmbedStreamType = typing_extensions.TypeVar(
+    '_EncoderEmbedStreamType',
+    grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.encoder_pb2.EmbedRequest,
+        rankstream.proto.v1.encoder_pb2.EmbedResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.encoder_pb2.EmbedRequest,
+        rankstream.proto.v1.encoder_pb2.EmbedResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.encoder_pb2.EmbedRequest,
+        rankstream.proto.v1.encoder_pb2.EmbedResponse,
+    ],
+)
+
+_EncoderTokenizeType = typing_extensions.TypeVar(
+    '_EncoderTokenizeType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+        rankstream.proto.v1.encoder_pb2.TokenizeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+        rankstream.proto.v1.encoder_pb2.TokenizeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+        rankstream.proto.v1.encoder_pb2.TokenizeResponse,
+    ],
+)
+
+class EncoderStub(typing.Generic[_EncoderEmbedType, _EncoderEmbedStreamType, _EncoderTokenizeType]):
     @typing.overload
     def __init__(self: EncoderStub[
         grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.encoder_pb2.EmbedRequest,
             rankstream.proto.v1.encoder_pb2.EmbedResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            rankstream.proto.v1.encoder_pb2.EmbedRequest,
+            rankstream.proto.v1.encoder_pb2.EmbedResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+            rankstream.proto.v1.encoder_pb2.TokenizeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -56,14 +96,36 @@ class EncoderStub(typing.Generic[_EncoderEmbedType]):
             rankstream.proto.v1.encoder_pb2.EmbedRequest,
             rankstream.proto.v1.encoder_pb2.EmbedResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            rankstream.proto.v1.encoder_pb2.EmbedRequest,
+            rankstream.proto.v1.encoder_pb2.EmbedResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+            rankstream.proto.v1.encoder_pb2.TokenizeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Embed: _EncoderEmbedType
+
+    EmbedStream: _EncoderEmbedStreamType
+    """A response a request, in order; a request that fails has a status in each of its results."""
+
+    Tokenize: _EncoderTokenizeType
+    """What the model reads of texts."""
 
 EncoderAsyncStub: typing_extensions.TypeAlias = EncoderStub[
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.encoder_pb2.EmbedRequest,
         rankstream.proto.v1.encoder_pb2.EmbedResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.encoder_pb2.EmbedRequest,
+        rankstream.proto.v1.encoder_pb2.EmbedResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+        rankstream.proto.v1.encoder_pb2.TokenizeResponse,
     ],
 ]
 
@@ -74,5 +136,21 @@ class EncoderServicer(metaclass=abc.ABCMeta):
         request: rankstream.proto.v1.encoder_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankstream.proto.v1.encoder_pb2.EmbedResponse, collections.abc.Awaitable[rankstream.proto.v1.encoder_pb2.EmbedResponse]]: ...
+
+    @abc.abstractmethod
+    def EmbedStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.encoder_pb2.EmbedRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.encoder_pb2.EmbedResponse], collections.abc.AsyncIterator[rankstream.proto.v1.encoder_pb2.EmbedResponse]]:
+        """A response a request, in order; a request that fails has a status in each of its results."""
+
+    @abc.abstractmethod
+    def Tokenize(
+        self,
+        request: rankstream.proto.v1.encoder_pb2.TokenizeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.encoder_pb2.TokenizeResponse, collections.abc.Awaitable[rankstream.proto.v1.encoder_pb2.TokenizeResponse]]:
+        """What the model reads of texts."""
 
 def add_EncoderServicer_to_server(servicer: EncoderServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

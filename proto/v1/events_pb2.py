@@ -23,23 +23,40 @@ _sym_db = _symbol_database.Default()
 
 
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from rankstream.proto.v1 import common_pb2 as rankstream_dot_proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rankstream/proto/v1/events.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\"\x8c\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x1a\n\revent_time_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0f\n\x07item_id\x18\x07 \x01(\t\x12\x12\n\x05value\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06weight\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x10\n\x0e_event_time_msB\x08\n\x06_valueB\t\n\x07_weightJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06J\x04\x08\n\x10\x0eR\nsession_idR\x08platformR\x04textR\x08positionR\x11\x61ttribution_tokenR\nattributes\";\n\x13RecordEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.rankstream.v1.Event\"^\n\x0b\x45ventResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vent_id_assigned\x18\x03 \x01(\x08\"R\n\x14RecordEventsResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.EventResult\x12\r\n\x05token\x18\x02 \x01(\x0c\x32\x61\n\x06\x45vents\x12W\n\x0cRecordEvents\x12\".rankstream.v1.RecordEventsRequest\x1a#.rankstream.v1.RecordEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rankstream/proto/v1/events.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"\xe3\x03\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x1a\n\revent_time_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x10\n\x08platform\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0f\n\x07item_id\x18\x07 \x01(\t\x12\x12\n\x05value\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06weight\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04text\x18\n \x01(\t\x12\x15\n\x08position\x18\x0b \x01(\rH\x03\x88\x01\x01\x12\x38\n\nattributes\x18\r \x03(\x0b\x32$.rankstream.v1.Event.AttributesEntry\x12/\n\x05moved\x18\x0e \x01(\x0b\x32 .rankstream.v1.MovedInteractions\x1aP\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.rankstream.v1.AttributeValue:\x02\x38\x01\x42\x10\n\x0e_event_time_msB\x08\n\x06_valueB\t\n\x07_weightB\x0b\n\t_positionJ\x04\x08\x0c\x10\rR\x11\x61ttribution_token\"t\n\x11MovedInteractions\x12\x12\n\nevent_keys\x18\x01 \x03(\x06\x12\x13\n\x0btarget_keys\x18\x02 \x03(\x06\x12\x16\n\x0e\x65vent_times_ms\x18\x03 \x03(\x10\x12\x0f\n\x07weights\x18\x04 \x03(\x02\x12\r\n\x05kinds\x18\x05 \x03(\x07\"{\n\x13RecordEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.rankstream.v1.Event\x12\x14\n\x0cwait_applied\x18\x02 \x01(\x08\x12\x18\n\x0bmax_wait_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_max_wait_ms\"^\n\x0b\x45ventResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vent_id_assigned\x18\x03 \x01(\x08\"c\n\x14RecordEventsResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.EventResult\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x08\"\xf5\x01\n\x08\x45ventAck\x12\x30\n\x07outcome\x18\x01 \x01(\x0e\x32\x1f.rankstream.v1.EventAck.Outcome\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vent_id_assigned\x18\x03 \x01(\x08\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12\r\n\x05token\x18\x05 \x01(\x0c\"W\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x08\n\x04LATE\x10\x03\x12\x0c\n\x08REJECTED\x10\x04\";\n\x13ImportEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.rankstream.v1.Event\"B\n\rImportFailure\x12\r\n\x05index\x18\x01 \x01(\x04\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"y\n\x14ImportEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x10\n\x08rejected\x18\x02 \x01(\x04\x12.\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x1c.rankstream.v1.ImportFailure\x12\r\n\x05token\x18\x04 \x01(\x0c\x32\xff\x01\n\x06\x45vents\x12W\n\x0cRecordEvents\x12\".rankstream.v1.RecordEventsRequest\x1a#.rankstream.v1.RecordEventsResponse\x12\x41\n\x0cStreamEvents\x12\x14.rankstream.v1.Event\x1a\x17.rankstream.v1.EventAck(\x01\x30\x01\x12Y\n\x0cImportEvents\x12\".rankstream.v1.ImportEventsRequest\x1a#.rankstream.v1.ImportEventsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=77
-  _globals['_EVENT']._serialized_end=345
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=347
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=406
-  _globals['_EVENTRESULT']._serialized_start=408
-  _globals['_EVENTRESULT']._serialized_end=502
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=504
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=586
-  _globals['_EVENTS']._serialized_start=588
-  _globals['_EVENTS']._serialized_end=685
+  _globals['_EVENT_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_EVENT']._serialized_start=111
+  _globals['_EVENT']._serialized_end=594
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=437
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=517
+  _globals['_MOVEDINTERACTIONS']._serialized_start=596
+  _globals['_MOVEDINTERACTIONS']._serialized_end=712
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=714
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=837
+  _globals['_EVENTRESULT']._serialized_start=839
+  _globals['_EVENTRESULT']._serialized_end=933
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=935
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=1034
+  _globals['_EVENTACK']._serialized_start=1037
+  _globals['_EVENTACK']._serialized_end=1282
+  _globals['_EVENTACK_OUTCOME']._serialized_start=1195
+  _globals['_EVENTACK_OUTCOME']._serialized_end=1282
+  _globals['_IMPORTEVENTSREQUEST']._serialized_start=1284
+  _globals['_IMPORTEVENTSREQUEST']._serialized_end=1343
+  _globals['_IMPORTFAILURE']._serialized_start=1345
+  _globals['_IMPORTFAILURE']._serialized_end=1411
+  _globals['_IMPORTEVENTSRESPONSE']._serialized_start=1413
+  _globals['_IMPORTEVENTSRESPONSE']._serialized_end=1534
+  _globals['_EVENTS']._serialized_start=1537
+  _globals['_EVENTS']._serialized_end=1792
 # @@protoc_insertion_point(module_scope)

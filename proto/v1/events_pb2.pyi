@@ -7,8 +7,10 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.rpc.status_pb2
+import rankstream.proto.v1.common_pb2
 import sys
 import typing
 
@@ -25,13 +27,37 @@ class Event(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class AttributesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> rankstream.proto.v1.common_pb2.AttributeValue: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: rankstream.proto.v1.common_pb2.AttributeValue | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     EVENT_ID_FIELD_NUMBER: builtins.int
     EVENT_TIME_MS_FIELD_NUMBER: builtins.int
     USER_ID_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    PLATFORM_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     ITEM_ID_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
+    MOVED_FIELD_NUMBER: builtins.int
     event_id: builtins.str
     """The same id is the same event, however often it is sent. Empty: the server assigns one, and a
     retry then counts twice.
@@ -39,28 +65,52 @@ class Event(google.protobuf.message.Message):
     event_time_ms: builtins.int
     """Milliseconds since the epoch. Unset: the broker's timestamp."""
     user_id: builtins.str
+    session_id: builtins.str
+    """Kept in the log for training; the fold does not read them."""
+    platform: builtins.str
     type: builtins.str
     """impression, view, click, cart, purchase, rate, ... (GetServerInfo lists them)."""
     item_id: builtins.str
+    """What was acted on. A search needs none; other types need it, a text, or both."""
     value: builtins.float
     """What the type counts: stars of a rate, pieces of a purchase."""
     weight: builtins.float
     """Multiplies the type's signed weight. Unset: 1."""
+    text: builtins.str
+    """What was searched for, or written. It becomes an interaction of its own, with the text."""
+    position: builtins.int
+    """Where the item stood in the list that was shown, from 1; for training."""
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue]:
+        """Kept in the log for training; the fold does not read them."""
+
+    @property
+    def moved(self) -> Global___MovedInteractions:
+        """Only in the log, under type "$merge": a guest's interactions, moved to user_id."""
+
     def __init__(
         self,
         *,
         event_id: builtins.str = ...,
         event_time_ms: builtins.int | None = ...,
         user_id: builtins.str = ...,
+        session_id: builtins.str = ...,
+        platform: builtins.str = ...,
         type: builtins.str = ...,
         item_id: builtins.str = ...,
         value: builtins.float | None = ...,
         weight: builtins.float | None = ...,
+        text: builtins.str = ...,
+        position: builtins.int | None = ...,
+        attributes: collections.abc.Mapping[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue] | None = ...,
+        moved: Global___MovedInteractions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_event_time_ms", b"_event_time_ms", "_value", b"_value", "_weight", b"_weight", "event_time_ms", b"event_time_ms", "value", b"value", "weight", b"weight"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_event_time_ms", b"_event_time_ms", "_value", b"_value", "_weight", b"_weight", "event_id", b"event_id", "event_time_ms", b"event_time_ms", "item_id", b"item_id", "type", b"type", "user_id", b"user_id", "value", b"value", "weight", b"weight"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_event_time_ms", b"_event_time_ms", "_position", b"_position", "_value", b"_value", "_weight", b"_weight", "event_time_ms", b"event_time_ms", "moved", b"moved", "position", b"position", "value", b"value", "weight", b"weight"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_event_time_ms", b"_event_time_ms", "_position", b"_position", "_value", b"_value", "_weight", b"_weight", "attributes", b"attributes", "event_id", b"event_id", "event_time_ms", b"event_time_ms", "item_id", b"item_id", "moved", b"moved", "platform", b"platform", "position", b"position", "session_id", b"session_id", "text", b"text", "type", b"type", "user_id", b"user_id", "value", b"value", "weight", b"weight"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_event_time_ms", b"_event_time_ms"]) -> typing.Literal["event_time_ms"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
     @typing.overload
@@ -69,18 +119,64 @@ class Event(google.protobuf.message.Message):
 Global___Event: typing_extensions.TypeAlias = Event
 
 @typing.final
+class MovedInteractions(google.protobuf.message.Message):
+    """Retained interactions, as the state keeps them, oldest first; the arrays are of one length."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENT_KEYS_FIELD_NUMBER: builtins.int
+    TARGET_KEYS_FIELD_NUMBER: builtins.int
+    EVENT_TIMES_MS_FIELD_NUMBER: builtins.int
+    WEIGHTS_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    @property
+    def event_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def target_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def event_times_ms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """type | ext << 16, as in the stored record."""
+
+    def __init__(
+        self,
+        *,
+        event_keys: collections.abc.Iterable[builtins.int] | None = ...,
+        target_keys: collections.abc.Iterable[builtins.int] | None = ...,
+        event_times_ms: collections.abc.Iterable[builtins.int] | None = ...,
+        weights: collections.abc.Iterable[builtins.float] | None = ...,
+        kinds: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_keys", b"event_keys", "event_times_ms", b"event_times_ms", "kinds", b"kinds", "target_keys", b"target_keys", "weights", b"weights"]) -> None: ...
+
+Global___MovedInteractions: typing_extensions.TypeAlias = MovedInteractions
+
+@typing.final
 class RecordEventsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: builtins.int
+    WAIT_APPLIED_FIELD_NUMBER: builtins.int
+    MAX_WAIT_MS_FIELD_NUMBER: builtins.int
+    wait_applied: builtins.bool
+    """Answers only when the state that serves has applied them."""
+    max_wait_ms: builtins.int
+    """Longest wait for that; default and limit in GetServerInfo. The events stay written where it ends."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Event]: ...
     def __init__(
         self,
         *,
         events: collections.abc.Iterable[Global___Event] | None = ...,
+        wait_applied: builtins.bool = ...,
+        max_wait_ms: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_wait_ms", b"_max_wait_ms", "max_wait_ms", b"max_wait_ms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_wait_ms", b"_max_wait_ms", "events", b"events", "max_wait_ms", b"max_wait_ms", "wait_applied", b"wait_applied"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_max_wait_ms", b"_max_wait_ms"]) -> typing.Literal["max_wait_ms"] | None: ...
 
 Global___RecordEventsRequest: typing_extensions.TypeAlias = RecordEventsRequest
 
@@ -116,8 +212,11 @@ class RecordEventsResponse(google.protobuf.message.Message):
 
     RESULTS_FIELD_NUMBER: builtins.int
     TOKEN_FIELD_NUMBER: builtins.int
+    APPLIED_FIELD_NUMBER: builtins.int
     token: builtins.bytes
     """For ReadAfter.min_token: a read that carries it sees these events."""
+    applied: builtins.bool
+    """With wait_applied: whether they were applied in time."""
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EventResult]:
         """One an event of the request, in its order."""
@@ -127,7 +226,139 @@ class RecordEventsResponse(google.protobuf.message.Message):
         *,
         results: collections.abc.Iterable[Global___EventResult] | None = ...,
         token: builtins.bytes = ...,
+        applied: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["results", b"results", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "results", b"results", "token", b"token"]) -> None: ...
 
 Global___RecordEventsResponse: typing_extensions.TypeAlias = RecordEventsResponse
+
+@typing.final
+class EventAck(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _OutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[EventAck._Outcome.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: EventAck._Outcome.ValueType  # 0
+        ACCEPTED: EventAck._Outcome.ValueType  # 1
+        """In the log."""
+        DUPLICATE: EventAck._Outcome.ValueType  # 2
+        """This event_id is retained, or was acknowledged on this stream, with the same content: not
+        written again.
+        """
+        LATE: EventAck._Outcome.ValueType  # 3
+        """In the log, but too old to change the profile: at or before its reset, or older than all of
+        a full history.
+        """
+        REJECTED: EventAck._Outcome.ValueType  # 4
+        """Not in the log: status says why."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
+    OUTCOME_UNSPECIFIED: EventAck.Outcome.ValueType  # 0
+    ACCEPTED: EventAck.Outcome.ValueType  # 1
+    """In the log."""
+    DUPLICATE: EventAck.Outcome.ValueType  # 2
+    """This event_id is retained, or was acknowledged on this stream, with the same content: not
+    written again.
+    """
+    LATE: EventAck.Outcome.ValueType  # 3
+    """In the log, but too old to change the profile: at or before its reset, or older than all of
+    a full history.
+    """
+    REJECTED: EventAck.Outcome.ValueType  # 4
+    """Not in the log: status says why."""
+
+    OUTCOME_FIELD_NUMBER: builtins.int
+    EVENT_ID_FIELD_NUMBER: builtins.int
+    EVENT_ID_ASSIGNED_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    outcome: Global___EventAck.Outcome.ValueType
+    event_id: builtins.str
+    event_id_assigned: builtins.bool
+    """True where the server made event_id."""
+    token: builtins.bytes
+    """For ReadAfter.min_token."""
+    @property
+    def status(self) -> google.rpc.status_pb2.Status: ...
+    def __init__(
+        self,
+        *,
+        outcome: Global___EventAck.Outcome.ValueType = ...,
+        event_id: builtins.str = ...,
+        event_id_assigned: builtins.bool = ...,
+        status: google.rpc.status_pb2.Status | None = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event_id", b"event_id", "event_id_assigned", b"event_id_assigned", "outcome", b"outcome", "status", b"status", "token", b"token"]) -> None: ...
+
+Global___EventAck: typing_extensions.TypeAlias = EventAck
+
+@typing.final
+class ImportEventsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Event]: ...
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[Global___Event] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+Global___ImportEventsRequest: typing_extensions.TypeAlias = ImportEventsRequest
+
+@typing.final
+class ImportFailure(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """Counted over the whole stream, from 0."""
+    @property
+    def status(self) -> google.rpc.status_pb2.Status: ...
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        status: google.rpc.status_pb2.Status | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "status", b"status"]) -> None: ...
+
+Global___ImportFailure: typing_extensions.TypeAlias = ImportFailure
+
+@typing.final
+class ImportEventsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: builtins.int
+    REJECTED_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    accepted: builtins.int
+    rejected: builtins.int
+    token: builtins.bytes
+    """For ReadAfter.min_token: a read that carries it sees them all."""
+    @property
+    def failures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ImportFailure]:
+        """The first of them (GetServerInfo says how many at most)."""
+
+    def __init__(
+        self,
+        *,
+        accepted: builtins.int = ...,
+        rejected: builtins.int = ...,
+        failures: collections.abc.Iterable[Global___ImportFailure] | None = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "failures", b"failures", "rejected", b"rejected", "token", b"token"]) -> None: ...
+
+Global___ImportEventsResponse: typing_extensions.TypeAlias = ImportEventsResponse

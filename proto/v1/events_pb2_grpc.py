@@ -39,6 +39,16 @@ class EventsStub(object):
                 request_serializer=rankstream_dot_proto_dot_v1_dot_events__pb2.RecordEventsRequest.SerializeToString,
                 response_deserializer=rankstream_dot_proto_dot_v1_dot_events__pb2.RecordEventsResponse.FromString,
                 _registered_method=True)
+        self.StreamEvents = channel.stream_stream(
+                '/rankstream.v1.Events/StreamEvents',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_events__pb2.Event.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_events__pb2.EventAck.FromString,
+                _registered_method=True)
+        self.ImportEvents = channel.stream_unary(
+                '/rankstream.v1.Events/ImportEvents',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_events__pb2.ImportEventsRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_events__pb2.ImportEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventsServicer(object):
@@ -51,6 +61,20 @@ class EventsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamEvents(self, request_iterator, context):
+        """An acknowledgement an event, in the order of the events; a bad event fails alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportEvents(self, request_iterator, context):
+        """Many events; one answer at the end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +82,16 @@ def add_EventsServicer_to_server(servicer, server):
                     servicer.RecordEvents,
                     request_deserializer=rankstream_dot_proto_dot_v1_dot_events__pb2.RecordEventsRequest.FromString,
                     response_serializer=rankstream_dot_proto_dot_v1_dot_events__pb2.RecordEventsResponse.SerializeToString,
+            ),
+            'StreamEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_events__pb2.Event.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_events__pb2.EventAck.SerializeToString,
+            ),
+            'ImportEvents': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportEvents,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_events__pb2.ImportEventsRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_events__pb2.ImportEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +121,60 @@ class Events(object):
             '/rankstream.v1.Events/RecordEvents',
             rankstream_dot_proto_dot_v1_dot_events__pb2.RecordEventsRequest.SerializeToString,
             rankstream_dot_proto_dot_v1_dot_events__pb2.RecordEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/rankstream.v1.Events/StreamEvents',
+            rankstream_dot_proto_dot_v1_dot_events__pb2.Event.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_events__pb2.EventAck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/rankstream.v1.Events/ImportEvents',
+            rankstream_dot_proto_dot_v1_dot_events__pb2.ImportEventsRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_events__pb2.ImportEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,12 +41,52 @@ _EventsRecordEventsType = typing_extensions.TypeVar(
     ],
 )
 
-class EventsStub(typing.Generic[_EventsRecordEventsType]):
+_EventsStreamEventsType = typing_extensions.TypeVar(
+    '_EventsStreamEventsType',
+    grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.events_pb2.Event,
+        rankstream.proto.v1.events_pb2.EventAck,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.events_pb2.Event,
+        rankstream.proto.v1.events_pb2.EventAck,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.events_pb2.Event,
+        rankstream.proto.v1.events_pb2.EventAck,
+    ],
+)
+
+_EventsImportEventsType = typing_extensions.TypeVar(
+    '_EventsImportEventsType',
+    grpc.StreamUnaryMultiCallable[
+        rankstream.proto.v1.events_pb2.ImportEventsRequest,
+        rankstream.proto.v1.events_pb2.ImportEventsResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        rankstream.proto.v1.events_pb2.ImportEventsRequest,
+        rankstream.proto.v1.events_pb2.ImportEventsResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        rankstream.proto.v1.events_pb2.ImportEventsRequest,
+        rankstream.proto.v1.events_pb2.ImportEventsResponse,
+    ],
+)
+
+class EventsStub(typing.Generic[_EventsRecordEventsType, _EventsStreamEventsType, _EventsImportEventsType]):
     @typing.overload
     def __init__(self: EventsStub[
         grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.events_pb2.RecordEventsRequest,
             rankstream.proto.v1.events_pb2.RecordEventsResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            rankstream.proto.v1.events_pb2.Event,
+            rankstream.proto.v1.events_pb2.EventAck,
+        ],
+        grpc.StreamUnaryMultiCallable[
+            rankstream.proto.v1.events_pb2.ImportEventsRequest,
+            rankstream.proto.v1.events_pb2.ImportEventsResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -56,15 +96,37 @@ class EventsStub(typing.Generic[_EventsRecordEventsType]):
             rankstream.proto.v1.events_pb2.RecordEventsRequest,
             rankstream.proto.v1.events_pb2.RecordEventsResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            rankstream.proto.v1.events_pb2.Event,
+            rankstream.proto.v1.events_pb2.EventAck,
+        ],
+        grpc.aio.StreamUnaryMultiCallable[
+            rankstream.proto.v1.events_pb2.ImportEventsRequest,
+            rankstream.proto.v1.events_pb2.ImportEventsResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     RecordEvents: _EventsRecordEventsType
     """Validates each event and writes it to the log. Answers when the log has them."""
 
+    StreamEvents: _EventsStreamEventsType
+    """An acknowledgement an event, in the order of the events; a bad event fails alone."""
+
+    ImportEvents: _EventsImportEventsType
+    """Many events; one answer at the end."""
+
 EventsAsyncStub: typing_extensions.TypeAlias = EventsStub[
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.events_pb2.RecordEventsRequest,
         rankstream.proto.v1.events_pb2.RecordEventsResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.events_pb2.Event,
+        rankstream.proto.v1.events_pb2.EventAck,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        rankstream.proto.v1.events_pb2.ImportEventsRequest,
+        rankstream.proto.v1.events_pb2.ImportEventsResponse,
     ],
 ]
 
@@ -76,5 +138,21 @@ class EventsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[rankstream.proto.v1.events_pb2.RecordEventsResponse, collections.abc.Awaitable[rankstream.proto.v1.events_pb2.RecordEventsResponse]]:
         """Validates each event and writes it to the log. Answers when the log has them."""
+
+    @abc.abstractmethod
+    def StreamEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.events_pb2.Event],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.events_pb2.EventAck], collections.abc.AsyncIterator[rankstream.proto.v1.events_pb2.EventAck]]:
+        """An acknowledgement an event, in the order of the events; a bad event fails alone."""
+
+    @abc.abstractmethod
+    def ImportEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.events_pb2.ImportEventsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.events_pb2.ImportEventsResponse, collections.abc.Awaitable[rankstream.proto.v1.events_pb2.ImportEventsResponse]]:
+        """Many events; one answer at the end."""
 
 def add_EventsServicer_to_server(servicer: EventsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -25,19 +25,47 @@ _sym_db = _symbol_database.Default()
 from rankstream.proto.v1 import common_pb2 as rankstream_dot_proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rankstream/proto/v1/profiles.proto\x12\rrankstream.v1\x1a rankstream/proto/v1/common.proto\"\x86\x01\n\x11GetProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x1d\n\x10max_interactions\x18\x02 \x01(\rH\x00\x88\x01\x01\x12,\n\nread_after\x18\x03 \x01(\x0b\x32\x18.rankstream.v1.ReadAfterB\x13\n\x11_max_interactions\"e\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08item_key\x18\x02 \x01(\x06\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x15\n\revent_time_ms\x18\x04 \x01(\x03\x12\x0e\n\x06weight\x18\x05 \x01(\x01\"\xe8\x01\n\x12GetProfileResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x30\n\x0cinteractions\x18\x03 \x03(\x0b\x32\x1a.rankstream.v1.Interaction\x12\x14\n\x0chistory_size\x18\x04 \x01(\r\x12\x11\n\tseen_size\x18\x05 \x01(\r\x12\x19\n\x0cwatermark_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.FreshnessB\x0f\n\r_watermark_ms2]\n\x08Profiles\x12Q\n\nGetProfile\x12 .rankstream.v1.GetProfileRequest\x1a!.rankstream.v1.GetProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rankstream/proto/v1/profiles.proto\x12\rrankstream.v1\x1a rankstream/proto/v1/common.proto\"\xc9\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x37\n\nattributes\x18\x02 \x03(\x0b\x32#.rankstream.v1.User.AttributesEntry\x12\x11\n\tinterests\x18\x03 \x03(\t\x12\x12\n\nidentities\x18\x04 \x03(\t\x1aP\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.rankstream.v1.AttributeValue:\x02\x38\x01\"6\n\x11UpsertUserRequest\x12!\n\x04user\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.User\"#\n\x12UpsertUserResponse\x12\r\n\x05token\x18\x01 \x01(\x0c\"\x86\x01\n\x11GetProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x1d\n\x10max_interactions\x18\x02 \x01(\rH\x00\x88\x01\x01\x12,\n\nread_after\x18\x03 \x01(\x0b\x32\x18.rankstream.v1.ReadAfterB\x13\n\x11_max_interactions\"\x85\x01\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08item_key\x18\x02 \x01(\x06\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x15\n\revent_time_ms\x18\x04 \x01(\x03\x12\x0e\n\x06weight\x18\x05 \x01(\x01\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x10\n\x08position\x18\x07 \x01(\r\"\xa6\x02\n\x12GetProfileResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x30\n\x0cinteractions\x18\x03 \x03(\x0b\x32\x1a.rankstream.v1.Interaction\x12\x14\n\x0chistory_size\x18\x04 \x01(\r\x12\x11\n\tseen_size\x18\x05 \x01(\r\x12\x19\n\x0cwatermark_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.Freshness\x12!\n\x04user\x18\x08 \x01(\x0b\x32\x13.rankstream.v1.User\x12\x19\n\x11\x63\x61nonical_user_id\x18\t \x01(\tB\x0f\n\r_watermark_ms\"p\n\x14MergeProfilesRequest\x12\x14\n\x0c\x66rom_user_id\x18\x01 \x01(\t\x12\x14\n\x0cinto_user_id\x18\x02 \x01(\t\x12,\n\nread_after\x18\x03 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\"5\n\x15MergeProfilesResponse\x12\r\n\x05moved\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\x0c\"&\n\x13ResetProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\";\n\x14ResetProfileResponse\x12\x14\n\x0cwatermark_ms\x18\x01 \x01(\x03\x12\r\n\x05token\x18\x02 \x01(\x0c\"R\n\x11\x45xportUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12,\n\nread_after\x18\x02 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\"r\n\x0e\x45xportedRecord\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x13.rankstream.v1.UserH\x00\x12\x31\n\x0binteraction\x18\x02 \x01(\x0b\x32\x1a.rankstream.v1.InteractionH\x00\x42\x08\n\x06record\"#\n\x10PurgeUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"c\n\x11PurgeUserResponse\x12\x14\n\x0cwatermark_ms\x18\x01 \x01(\x03\x12\r\n\x05token\x18\x02 \x01(\x0c\x12)\n\x07remains\x18\x03 \x03(\x0b\x32\x18.rankstream.v1.Remainder\"/\n\tRemainder\x12\r\n\x05place\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t2\x86\x04\n\x08Profiles\x12Q\n\nUpsertUser\x12 .rankstream.v1.UpsertUserRequest\x1a!.rankstream.v1.UpsertUserResponse\x12Q\n\nGetProfile\x12 .rankstream.v1.GetProfileRequest\x1a!.rankstream.v1.GetProfileResponse\x12Z\n\rMergeProfiles\x12#.rankstream.v1.MergeProfilesRequest\x1a$.rankstream.v1.MergeProfilesResponse\x12W\n\x0cResetProfile\x12\".rankstream.v1.ResetProfileRequest\x1a#.rankstream.v1.ResetProfileResponse\x12O\n\nExportUser\x12 .rankstream.v1.ExportUserRequest\x1a\x1d.rankstream.v1.ExportedRecord0\x01\x12N\n\tPurgeUser\x12\x1f.rankstream.v1.PurgeUserRequest\x1a .rankstream.v1.PurgeUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.profiles_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETPROFILEREQUEST']._serialized_start=88
-  _globals['_GETPROFILEREQUEST']._serialized_end=222
-  _globals['_INTERACTION']._serialized_start=224
-  _globals['_INTERACTION']._serialized_end=325
-  _globals['_GETPROFILERESPONSE']._serialized_start=328
-  _globals['_GETPROFILERESPONSE']._serialized_end=560
-  _globals['_PROFILES']._serialized_start=562
-  _globals['_PROFILES']._serialized_end=655
+  _globals['_USER_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_USER_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_USER']._serialized_start=88
+  _globals['_USER']._serialized_end=289
+  _globals['_USER_ATTRIBUTESENTRY']._serialized_start=209
+  _globals['_USER_ATTRIBUTESENTRY']._serialized_end=289
+  _globals['_UPSERTUSERREQUEST']._serialized_start=291
+  _globals['_UPSERTUSERREQUEST']._serialized_end=345
+  _globals['_UPSERTUSERRESPONSE']._serialized_start=347
+  _globals['_UPSERTUSERRESPONSE']._serialized_end=382
+  _globals['_GETPROFILEREQUEST']._serialized_start=385
+  _globals['_GETPROFILEREQUEST']._serialized_end=519
+  _globals['_INTERACTION']._serialized_start=522
+  _globals['_INTERACTION']._serialized_end=655
+  _globals['_GETPROFILERESPONSE']._serialized_start=658
+  _globals['_GETPROFILERESPONSE']._serialized_end=952
+  _globals['_MERGEPROFILESREQUEST']._serialized_start=954
+  _globals['_MERGEPROFILESREQUEST']._serialized_end=1066
+  _globals['_MERGEPROFILESRESPONSE']._serialized_start=1068
+  _globals['_MERGEPROFILESRESPONSE']._serialized_end=1121
+  _globals['_RESETPROFILEREQUEST']._serialized_start=1123
+  _globals['_RESETPROFILEREQUEST']._serialized_end=1161
+  _globals['_RESETPROFILERESPONSE']._serialized_start=1163
+  _globals['_RESETPROFILERESPONSE']._serialized_end=1222
+  _globals['_EXPORTUSERREQUEST']._serialized_start=1224
+  _globals['_EXPORTUSERREQUEST']._serialized_end=1306
+  _globals['_EXPORTEDRECORD']._serialized_start=1308
+  _globals['_EXPORTEDRECORD']._serialized_end=1422
+  _globals['_PURGEUSERREQUEST']._serialized_start=1424
+  _globals['_PURGEUSERREQUEST']._serialized_end=1459
+  _globals['_PURGEUSERRESPONSE']._serialized_start=1461
+  _globals['_PURGEUSERRESPONSE']._serialized_end=1560
+  _globals['_REMAINDER']._serialized_start=1562
+  _globals['_REMAINDER']._serialized_end=1609
+  _globals['_PROFILES']._serialized_start=1612
+  _globals['_PROFILES']._serialized_end=2130
 # @@protoc_insertion_point(module_scope)

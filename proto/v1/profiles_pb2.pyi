@@ -20,6 +20,97 @@ else:
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
+class User(google.protobuf.message.Message):
+    """The Kafka value of topic `users`; the record's key is user_id. Always whole: a later record
+    replaces an earlier one. A null value deletes.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class AttributesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> rankstream.proto.v1.common_pb2.AttributeValue: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: rankstream.proto.v1.common_pb2.AttributeValue | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
+    INTERESTS_FIELD_NUMBER: builtins.int
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue]:
+        """For filters, and returned by GetProfile."""
+
+    @property
+    def interests(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the user says about themselves or wants. It joins the pooled vector, so that a new user has
+        a personal answer.
+        """
+
+    @property
+    def identities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Other user_ids of the same person, as on other platforms: their interactions count as this
+        user's. An id that two users claim belongs to the one written last.
+        """
+
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        attributes: collections.abc.Mapping[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue] | None = ...,
+        interests: collections.abc.Iterable[builtins.str] | None = ...,
+        identities: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "identities", b"identities", "interests", b"interests", "user_id", b"user_id"]) -> None: ...
+
+Global___User: typing_extensions.TypeAlias = User
+
+@typing.final
+class UpsertUserRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_FIELD_NUMBER: builtins.int
+    @property
+    def user(self) -> Global___User: ...
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["user", b"user"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["user", b"user"]) -> None: ...
+
+Global___UpsertUserRequest: typing_extensions.TypeAlias = UpsertUserRequest
+
+@typing.final
+class UpsertUserResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    token: builtins.bytes
+    def __init__(
+        self,
+        *,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["token", b"token"]) -> None: ...
+
+Global___UpsertUserResponse: typing_extensions.TypeAlias = UpsertUserResponse
+
+@typing.final
 class GetProfileRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -53,6 +144,8 @@ class Interaction(google.protobuf.message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     EVENT_TIME_MS_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Empty while the item is not in the catalogue; item_key always holds."""
     item_key: builtins.int
@@ -60,6 +153,10 @@ class Interaction(google.protobuf.message.Message):
     event_time_ms: builtins.int
     weight: builtins.float
     """Signed: negative repels."""
+    text: builtins.str
+    """What was searched for or written, at most its beginning; empty where it is an item."""
+    position: builtins.int
+    """Where the item stood in the list that was shown; 0: not known."""
     def __init__(
         self,
         *,
@@ -68,8 +165,10 @@ class Interaction(google.protobuf.message.Message):
         type: builtins.str = ...,
         event_time_ms: builtins.int = ...,
         weight: builtins.float = ...,
+        text: builtins.str = ...,
+        position: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["event_time_ms", b"event_time_ms", "item_id", b"item_id", "item_key", b"item_key", "type", b"type", "weight", b"weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_time_ms", b"event_time_ms", "item_id", b"item_id", "item_key", b"item_key", "position", b"position", "text", b"text", "type", b"type", "weight", b"weight"]) -> None: ...
 
 Global___Interaction: typing_extensions.TypeAlias = Interaction
 
@@ -84,6 +183,8 @@ class GetProfileResponse(google.protobuf.message.Message):
     SEEN_SIZE_FIELD_NUMBER: builtins.int
     WATERMARK_MS_FIELD_NUMBER: builtins.int
     FRESHNESS_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    CANONICAL_USER_ID_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     known: builtins.bool
     """False: no record of this user has been applied."""
@@ -92,10 +193,16 @@ class GetProfileResponse(google.protobuf.message.Message):
     """Distinct items this user has acted on, as exclude_seen knows them."""
     watermark_ms: builtins.int
     """Interactions at or before it are ignored; unset: none."""
+    canonical_user_id: builtins.str
+    """The user whose identity this user_id is; empty: none."""
     @property
     def interactions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Interaction]: ...
     @property
     def freshness(self) -> rankstream.proto.v1.common_pb2.Freshness: ...
+    @property
+    def user(self) -> Global___User:
+        """Unset: nothing was written by UpsertUser."""
+
     def __init__(
         self,
         *,
@@ -106,9 +213,191 @@ class GetProfileResponse(google.protobuf.message.Message):
         seen_size: builtins.int = ...,
         watermark_ms: builtins.int | None = ...,
         freshness: rankstream.proto.v1.common_pb2.Freshness | None = ...,
+        user: Global___User | None = ...,
+        canonical_user_id: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_watermark_ms", b"_watermark_ms", "freshness", b"freshness", "watermark_ms", b"watermark_ms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_watermark_ms", b"_watermark_ms", "freshness", b"freshness", "history_size", b"history_size", "interactions", b"interactions", "known", b"known", "seen_size", b"seen_size", "user_id", b"user_id", "watermark_ms", b"watermark_ms"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_watermark_ms", b"_watermark_ms", "freshness", b"freshness", "user", b"user", "watermark_ms", b"watermark_ms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_watermark_ms", b"_watermark_ms", "canonical_user_id", b"canonical_user_id", "freshness", b"freshness", "history_size", b"history_size", "interactions", b"interactions", "known", b"known", "seen_size", b"seen_size", "user", b"user", "user_id", b"user_id", "watermark_ms", b"watermark_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_watermark_ms", b"_watermark_ms"]) -> typing.Literal["watermark_ms"] | None: ...
 
 Global___GetProfileResponse: typing_extensions.TypeAlias = GetProfileResponse
+
+@typing.final
+class MergeProfilesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FROM_USER_ID_FIELD_NUMBER: builtins.int
+    INTO_USER_ID_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
+    from_user_id: builtins.str
+    into_user_id: builtins.str
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter:
+        """Merges what is there after this write."""
+
+    def __init__(
+        self,
+        *,
+        from_user_id: builtins.str = ...,
+        into_user_id: builtins.str = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["read_after", b"read_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["from_user_id", b"from_user_id", "into_user_id", b"into_user_id", "read_after", b"read_after"]) -> None: ...
+
+Global___MergeProfilesRequest: typing_extensions.TypeAlias = MergeProfilesRequest
+
+@typing.final
+class MergeProfilesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MOVED_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    moved: builtins.int
+    """How many interactions were given."""
+    token: builtins.bytes
+    def __init__(
+        self,
+        *,
+        moved: builtins.int = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["moved", b"moved", "token", b"token"]) -> None: ...
+
+Global___MergeProfilesResponse: typing_extensions.TypeAlias = MergeProfilesResponse
+
+@typing.final
+class ResetProfileRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["user_id", b"user_id"]) -> None: ...
+
+Global___ResetProfileRequest: typing_extensions.TypeAlias = ResetProfileRequest
+
+@typing.final
+class ResetProfileResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WATERMARK_MS_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    watermark_ms: builtins.int
+    """Interactions at or before it are ignored from now on."""
+    token: builtins.bytes
+    def __init__(
+        self,
+        *,
+        watermark_ms: builtins.int = ...,
+        token: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["token", b"token", "watermark_ms", b"watermark_ms"]) -> None: ...
+
+Global___ResetProfileResponse: typing_extensions.TypeAlias = ResetProfileResponse
+
+@typing.final
+class ExportUserRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter: ...
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["read_after", b"read_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["read_after", b"read_after", "user_id", b"user_id"]) -> None: ...
+
+Global___ExportUserRequest: typing_extensions.TypeAlias = ExportUserRequest
+
+@typing.final
+class ExportedRecord(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_FIELD_NUMBER: builtins.int
+    INTERACTION_FIELD_NUMBER: builtins.int
+    @property
+    def user(self) -> Global___User: ...
+    @property
+    def interaction(self) -> Global___Interaction:
+        """Newest first; the history, then what is only remembered as seen."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        interaction: Global___Interaction | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["interaction", b"interaction", "record", b"record", "user", b"user"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["interaction", b"interaction", "record", b"record", "user", b"user"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["record", b"record"]) -> typing.Literal["user", "interaction"] | None: ...
+
+Global___ExportedRecord: typing_extensions.TypeAlias = ExportedRecord
+
+@typing.final
+class PurgeUserRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["user_id", b"user_id"]) -> None: ...
+
+Global___PurgeUserRequest: typing_extensions.TypeAlias = PurgeUserRequest
+
+@typing.final
+class PurgeUserResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WATERMARK_MS_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    REMAINS_FIELD_NUMBER: builtins.int
+    watermark_ms: builtins.int
+    token: builtins.bytes
+    @property
+    def remains(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Remainder]:
+        """What still holds something of the user, and what removes it."""
+
+    def __init__(
+        self,
+        *,
+        watermark_ms: builtins.int = ...,
+        token: builtins.bytes = ...,
+        remains: collections.abc.Iterable[Global___Remainder] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["remains", b"remains", "token", b"token", "watermark_ms", b"watermark_ms"]) -> None: ...
+
+Global___PurgeUserResponse: typing_extensions.TypeAlias = PurgeUserResponse
+
+@typing.final
+class Remainder(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    place: builtins.str
+    """"log", "dead_letters", "counters", "snapshots"."""
+    description: builtins.str
+    def __init__(
+        self,
+        *,
+        place: builtins.str = ...,
+        description: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "place", b"place"]) -> None: ...
+
+Global___Remainder: typing_extensions.TypeAlias = Remainder

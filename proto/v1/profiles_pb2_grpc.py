@@ -34,15 +34,47 @@ class ProfilesStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.UpsertUser = channel.unary_unary(
+                '/rankstream.v1.Profiles/UpsertUser',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.UpsertUserRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.UpsertUserResponse.FromString,
+                _registered_method=True)
         self.GetProfile = channel.unary_unary(
                 '/rankstream.v1.Profiles/GetProfile',
                 request_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.MergeProfiles = channel.unary_unary(
+                '/rankstream.v1.Profiles/MergeProfiles',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.MergeProfilesRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.MergeProfilesResponse.FromString,
+                _registered_method=True)
+        self.ResetProfile = channel.unary_unary(
+                '/rankstream.v1.Profiles/ResetProfile',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ResetProfileRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ResetProfileResponse.FromString,
+                _registered_method=True)
+        self.ExportUser = channel.unary_stream(
+                '/rankstream.v1.Profiles/ExportUser',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ExportUserRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ExportedRecord.FromString,
+                _registered_method=True)
+        self.PurgeUser = channel.unary_unary(
+                '/rankstream.v1.Profiles/PurgeUser',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.PurgeUserRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.PurgeUserResponse.FromString,
+                _registered_method=True)
 
 
 class ProfilesServicer(object):
     """Missing associated documentation comment in .proto file."""
+
+    def UpsertUser(self, request, context):
+        """Writes what is known of a user, whole, to the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetProfile(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -50,13 +82,66 @@ class ProfilesServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MergeProfiles(self, request, context):
+        """Gives a guest's interactions to a user, and forgets them under the guest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetProfile(self, request, context):
+        """Forgets a user's interactions up to now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUser(self, request, context):
+        """Everything that the state holds of a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeUser(self, request, context):
+        """Forgets a user. The receipt names what remains, and for how long.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfilesServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'UpsertUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpsertUser,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.UpsertUserRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.UpsertUserResponse.SerializeToString,
+            ),
             'GetProfile': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfile,
                     request_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.GetProfileRequest.FromString,
                     response_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'MergeProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeProfiles,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.MergeProfilesRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.MergeProfilesResponse.SerializeToString,
+            ),
+            'ResetProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetProfile,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ResetProfileRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ResetProfileResponse.SerializeToString,
+            ),
+            'ExportUser': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUser,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ExportUserRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.ExportedRecord.SerializeToString,
+            ),
+            'PurgeUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeUser,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.PurgeUserRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_profiles__pb2.PurgeUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -68,6 +153,33 @@ def add_ProfilesServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Profiles(object):
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def UpsertUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Profiles/UpsertUser',
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.UpsertUserRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.UpsertUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetProfile(request,
@@ -86,6 +198,114 @@ class Profiles(object):
             '/rankstream.v1.Profiles/GetProfile',
             rankstream_dot_proto_dot_v1_dot_profiles__pb2.GetProfileRequest.SerializeToString,
             rankstream_dot_proto_dot_v1_dot_profiles__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Profiles/MergeProfiles',
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.MergeProfilesRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.MergeProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Profiles/ResetProfile',
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.ResetProfileRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.ResetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankstream.v1.Profiles/ExportUser',
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.ExportUserRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.ExportedRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Profiles/PurgeUser',
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.PurgeUserRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_profiles__pb2.PurgeUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

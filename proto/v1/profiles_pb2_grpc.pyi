@@ -25,6 +25,22 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_ProfilesUpsertUserType = typing_extensions.TypeVar(
+    '_ProfilesUpsertUserType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+        rankstream.proto.v1.profiles_pb2.UpsertUserResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+        rankstream.proto.v1.profiles_pb2.UpsertUserResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+        rankstream.proto.v1.profiles_pb2.UpsertUserResponse,
+    ],
+)
+
 _ProfilesGetProfileType = typing_extensions.TypeVar(
     '_ProfilesGetProfileType',
     grpc.UnaryUnaryMultiCallable[
@@ -41,38 +57,217 @@ _ProfilesGetProfileType = typing_extensions.TypeVar(
     ],
 )
 
-class ProfilesStub(typing.Generic[_ProfilesGetProfileType]):
+_ProfilesMergeProfilesType = typing_extensions.TypeVar(
+    '_ProfilesMergeProfilesType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+        rankstream.proto.v1.profiles_pb2.MergeProfilesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+        rankstream.proto.v1.profiles_pb2.MergeProfilesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+        rankstream.proto.v1.profiles_pb2.MergeProfilesResponse,
+    ],
+)
+
+_ProfilesResetProfileType = typing_extensions.TypeVar(
+    '_ProfilesResetProfileType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+        rankstream.proto.v1.profiles_pb2.ResetProfileResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+        rankstream.proto.v1.profiles_pb2.ResetProfileResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+        rankstream.proto.v1.profiles_pb2.ResetProfileResponse,
+    ],
+)
+
+_ProfilesExportUserType = typing_extensions.TypeVar(
+    '_ProfilesExportUserType',
+    grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+        rankstream.proto.v1.profiles_pb2.ExportedRecord,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+        rankstream.proto.v1.profiles_pb2.ExportedRecord,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+        rankstream.proto.v1.profiles_pb2.ExportedRecord,
+    ],
+)
+
+_ProfilesPurgeUserType = typing_extensions.TypeVar(
+    '_ProfilesPurgeUserType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+        rankstream.proto.v1.profiles_pb2.PurgeUserResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+        rankstream.proto.v1.profiles_pb2.PurgeUserResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+        rankstream.proto.v1.profiles_pb2.PurgeUserResponse,
+    ],
+)
+
+class ProfilesStub(typing.Generic[_ProfilesUpsertUserType, _ProfilesGetProfileType, _ProfilesMergeProfilesType, _ProfilesResetProfileType, _ProfilesExportUserType, _ProfilesPurgeUserType]):
     @typing.overload
     def __init__(self: ProfilesStub[
         grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+            rankstream.proto.v1.profiles_pb2.UpsertUserResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.profiles_pb2.GetProfileRequest,
             rankstream.proto.v1.profiles_pb2.GetProfileResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+            rankstream.proto.v1.profiles_pb2.MergeProfilesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+            rankstream.proto.v1.profiles_pb2.ResetProfileResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+            rankstream.proto.v1.profiles_pb2.ExportedRecord,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+            rankstream.proto.v1.profiles_pb2.PurgeUserResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
     def __init__(self: ProfilesStub[
         grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+            rankstream.proto.v1.profiles_pb2.UpsertUserResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             rankstream.proto.v1.profiles_pb2.GetProfileRequest,
             rankstream.proto.v1.profiles_pb2.GetProfileResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+            rankstream.proto.v1.profiles_pb2.MergeProfilesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+            rankstream.proto.v1.profiles_pb2.ResetProfileResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+            rankstream.proto.v1.profiles_pb2.ExportedRecord,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+            rankstream.proto.v1.profiles_pb2.PurgeUserResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
+
+    UpsertUser: _ProfilesUpsertUserType
+    """Writes what is known of a user, whole, to the log."""
 
     GetProfile: _ProfilesGetProfileType
 
+    MergeProfiles: _ProfilesMergeProfilesType
+    """Gives a guest's interactions to a user, and forgets them under the guest."""
+
+    ResetProfile: _ProfilesResetProfileType
+    """Forgets a user's interactions up to now."""
+
+    ExportUser: _ProfilesExportUserType
+    """Everything that the state holds of a user."""
+
+    PurgeUser: _ProfilesPurgeUserType
+    """Forgets a user. The receipt names what remains, and for how long."""
+
 ProfilesAsyncStub: typing_extensions.TypeAlias = ProfilesStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+        rankstream.proto.v1.profiles_pb2.UpsertUserResponse,
+    ],
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.profiles_pb2.GetProfileRequest,
         rankstream.proto.v1.profiles_pb2.GetProfileResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+        rankstream.proto.v1.profiles_pb2.MergeProfilesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+        rankstream.proto.v1.profiles_pb2.ResetProfileResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+        rankstream.proto.v1.profiles_pb2.ExportedRecord,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+        rankstream.proto.v1.profiles_pb2.PurgeUserResponse,
+    ],
 ]
 
 class ProfilesServicer(metaclass=abc.ABCMeta):
+    @abc.abstractmethod
+    def UpsertUser(
+        self,
+        request: rankstream.proto.v1.profiles_pb2.UpsertUserRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.profiles_pb2.UpsertUserResponse, collections.abc.Awaitable[rankstream.proto.v1.profiles_pb2.UpsertUserResponse]]:
+        """Writes what is known of a user, whole, to the log."""
+
     @abc.abstractmethod
     def GetProfile(
         self,
         request: rankstream.proto.v1.profiles_pb2.GetProfileRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankstream.proto.v1.profiles_pb2.GetProfileResponse, collections.abc.Awaitable[rankstream.proto.v1.profiles_pb2.GetProfileResponse]]: ...
+
+    @abc.abstractmethod
+    def MergeProfiles(
+        self,
+        request: rankstream.proto.v1.profiles_pb2.MergeProfilesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.profiles_pb2.MergeProfilesResponse, collections.abc.Awaitable[rankstream.proto.v1.profiles_pb2.MergeProfilesResponse]]:
+        """Gives a guest's interactions to a user, and forgets them under the guest."""
+
+    @abc.abstractmethod
+    def ResetProfile(
+        self,
+        request: rankstream.proto.v1.profiles_pb2.ResetProfileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.profiles_pb2.ResetProfileResponse, collections.abc.Awaitable[rankstream.proto.v1.profiles_pb2.ResetProfileResponse]]:
+        """Forgets a user's interactions up to now."""
+
+    @abc.abstractmethod
+    def ExportUser(
+        self,
+        request: rankstream.proto.v1.profiles_pb2.ExportUserRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.profiles_pb2.ExportedRecord], collections.abc.AsyncIterator[rankstream.proto.v1.profiles_pb2.ExportedRecord]]:
+        """Everything that the state holds of a user."""
+
+    @abc.abstractmethod
+    def PurgeUser(
+        self,
+        request: rankstream.proto.v1.profiles_pb2.PurgeUserRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.profiles_pb2.PurgeUserResponse, collections.abc.Awaitable[rankstream.proto.v1.profiles_pb2.PurgeUserResponse]]:
+        """Forgets a user. The receipt names what remains, and for how long."""
 
 def add_ProfilesServicer_to_server(servicer: ProfilesServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -24,39 +24,82 @@ _sym_db = _symbol_database.Default()
 
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from rankstream.proto.v1 import common_pb2 as rankstream_dot_proto_dot_v1_dot_common__pb2
+from rankstream.proto.v1 import events_pb2 as rankstream_dot_proto_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/ranking.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"\x1b\n\x07ItemIds\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x08ItemKeys\x12\x11\n\titem_keys\x18\x01 \x03(\x06\"\x10\n\x0eWholeCatalogue\"\x83\x04\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12*\n\x08item_ids\x18\n \x01(\x0b\x32\x16.rankstream.v1.ItemIdsH\x00\x12,\n\titem_keys\x18\x0b \x01(\x0b\x32\x17.rankstream.v1.ItemKeysH\x00\x12\x38\n\x0fwhole_catalogue\x18\x0c \x01(\x0b\x32\x1d.rankstream.v1.WholeCatalogueH\x00\x12\x0e\n\x01k\x18\x0e \x01(\rH\x01\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x0f \x03(\t\x12\x14\n\x0c\x65xclude_seen\x18\x10 \x01(\x08\x12,\n\nread_after\x18\x19 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\x12\'\n\x07\x65xplain\x18\x1a \x01(\x0b\x32\x16.rankstream.v1.ExplainB\x0c\n\ncandidatesB\x04\n\x02_kJ\x04\x08\x02\x10\x03J\x04\x08\x04\x10\nJ\x04\x08\r\x10\x0eJ\x04\x08\x11\x10\x19R\x07surfaceR\x07sessionR\x06vectorR\x05queryR\x07\x63ontextR\x06\x66ilterR\rblock_weightsR\x07poolingR\tdiversityR\x0b\x65xplorationR\x05modelR\x05\x61s_ofR\x08priority\"I\n\x07\x45xplain\x12\x12\n\x05items\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07reasons\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_itemsB\n\n\x08_reasons\"T\n\x06Reason\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\"\x9e\x01\n\nRankedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12(\n\x05parts\x18\x04 \x01(\x0b\x32\x19.rankstream.v1.ScoreParts\x12&\n\x07reasons\x18\x05 \x03(\x0b\x32\x15.rankstream.v1.ReasonJ\x04\x08\x06\x10\x07R\npropensity\"N\n\nScoreParts\x12\x0e\n\x06\x62locks\x18\x01 \x03(\x01\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\tdiversityR\x0b\x65xploration\"\xaf\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.rankstream.v1.RankedItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x19\n\x11missing_item_keys\x18\x04 \x03(\x06\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.Freshness\x12%\n\x06timing\x18\x08 \x01(\x0b\x32\x15.rankstream.v1.Timing\x12\x13\n\x0b\x62lock_names\x18\t \x03(\tJ\x04\x08\x05\x10\x06R\x11\x61ttribution_token\"@\n\x10\x42\x61tchRankRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.RankRequest\"c\n\x0e\x42\x61tchRankEntry\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x1b.rankstream.v1.RankResponse\"C\n\x11\x42\x61tchRankResponse\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.rankstream.v1.BatchRankEntry2\x9a\x01\n\x07Ranking\x12?\n\x04Rank\x12\x1a.rankstream.v1.RankRequest\x1a\x1b.rankstream.v1.RankResponse\x12N\n\tBatchRank\x12\x1f.rankstream.v1.BatchRankRequest\x1a .rankstream.v1.BatchRankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/ranking.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\x1a rankstream/proto/v1/events.proto\"\x1b\n\x07ItemIds\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x08ItemKeys\x12\x11\n\titem_keys\x18\x01 \x03(\x06\"\x10\n\x0eWholeCatalogue\"\xb5\x01\n\x06\x46ilter\x12-\n\tcondition\x18\x01 \x01(\x0b\x32\x18.rankstream.v1.ConditionH\x00\x12%\n\x03\x61ll\x18\x02 \x01(\x0b\x32\x16.rankstream.v1.FiltersH\x00\x12%\n\x03\x61ny\x18\x03 \x01(\x0b\x32\x16.rankstream.v1.FiltersH\x00\x12&\n\x04none\x18\x04 \x01(\x0b\x32\x16.rankstream.v1.FiltersH\x00\x42\x06\n\x04kind\"1\n\x07\x46ilters\x12&\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x15.rankstream.v1.Filter\"\xe0\x01\n\tCondition\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12/\n\x06\x65quals\x18\x02 \x01(\x0b\x32\x1d.rankstream.v1.AttributeValueH\x00\x12\x30\n\x06one_of\x18\x03 \x01(\x0b\x32\x1e.rankstream.v1.AttributeValuesH\x00\x12%\n\x05range\x18\x04 \x01(\x0b\x32\x14.rankstream.v1.RangeH\x00\x12\x10\n\x06\x65xists\x18\x05 \x01(\x08H\x00\x12\x1f\n\x15\x65quals_user_attribute\x18\x06 \x01(\tH\x00\x42\x06\n\x04test\"@\n\x0f\x41ttributeValues\x12-\n\x06values\x18\x01 \x03(\x0b\x32\x1d.rankstream.v1.AttributeValue\"p\n\x05Range\x12\r\n\x03min\x18\x01 \x01(\x01H\x00\x12\x1c\n\x12min_user_attribute\x18\x03 \x01(\tH\x00\x12\r\n\x03max\x18\x02 \x01(\x01H\x01\x12\x1c\n\x12max_user_attribute\x18\x04 \x01(\tH\x01\x42\x05\n\x03lowB\x06\n\x04high\"/\n\x07Session\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.rankstream.v1.Event\"5\n\x05Query\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xe0\x01\n\x07Pooling\x12\x18\n\x0bhalf_life_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12=\n\x0ctype_weights\x18\x02 \x03(\x0b\x32\'.rankstream.v1.Pooling.TypeWeightsEntry\x12 \n\x13profile_text_weight\x18\x03 \x01(\x01H\x01\x88\x01\x01\x1a\x32\n\x10TypeWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_half_life_sB\x16\n\x14_profile_text_weight\"\xc0\x07\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\x07user_id\x18\x03 \x01(\tH\x00\x12)\n\x07session\x18\x04 \x01(\x0b\x32\x16.rankstream.v1.SessionH\x00\x12\'\n\x06vector\x18\x05 \x01(\x0b\x32\x15.rankstream.v1.VectorH\x00\x12#\n\x05query\x18\x06 \x01(\x0b\x32\x14.rankstream.v1.Query\x12\x38\n\x07\x63ontext\x18\t \x03(\x0b\x32\'.rankstream.v1.RankRequest.ContextEntry\x12*\n\x08item_ids\x18\n \x01(\x0b\x32\x16.rankstream.v1.ItemIdsH\x01\x12,\n\titem_keys\x18\x0b \x01(\x0b\x32\x17.rankstream.v1.ItemKeysH\x01\x12\x38\n\x0fwhole_catalogue\x18\x0c \x01(\x0b\x32\x1d.rankstream.v1.WholeCatalogueH\x01\x12\'\n\x06\x66ilter\x18\r \x01(\x0b\x32\x15.rankstream.v1.FilterH\x01\x12\x0e\n\x01k\x18\x0e \x01(\rH\x02\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x0f \x03(\t\x12\x14\n\x0c\x65xclude_seen\x18\x10 \x01(\x08\x12\x43\n\rblock_weights\x18\x11 \x03(\x0b\x32,.rankstream.v1.RankRequest.BlockWeightsEntry\x12\'\n\x07pooling\x18\x12 \x01(\x0b\x32\x16.rankstream.v1.Pooling\x12\x15\n\x08\x61s_of_ms\x18\x17 \x01(\x03H\x03\x88\x01\x01\x12,\n\nread_after\x18\x19 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\x12\'\n\x07\x65xplain\x18\x1a \x01(\x0b\x32\x16.rankstream.v1.Explain\x1aM\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.rankstream.v1.AttributeValue:\x02\x38\x01\x1a\x33\n\x11\x42lockWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07subjectB\x0c\n\ncandidatesB\x04\n\x02_kB\x0b\n\t_as_of_msJ\x04\x08\x02\x10\x03J\x04\x08\x07\x10\x08J\x04\x08\x08\x10\tJ\x04\x08\x13\x10\x17J\x04\x08\x18\x10\x19R\x07surfaceR\tdiversityR\x0b\x65xplorationR\x05modelR\x08priority\"I\n\x07\x45xplain\x12\x12\n\x05items\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07reasons\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_itemsB\n\n\x08_reasons\"b\n\x06Reason\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x9e\x01\n\nRankedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12(\n\x05parts\x18\x04 \x01(\x0b\x32\x19.rankstream.v1.ScoreParts\x12&\n\x07reasons\x18\x05 \x03(\x0b\x32\x15.rankstream.v1.ReasonJ\x04\x08\x06\x10\x07R\npropensity\"N\n\nScoreParts\x12\x0e\n\x06\x62locks\x18\x01 \x03(\x01\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\tdiversityR\x0b\x65xploration\"\xaf\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.rankstream.v1.RankedItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x19\n\x11missing_item_keys\x18\x04 \x03(\x06\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.Freshness\x12%\n\x06timing\x18\x08 \x01(\x0b\x32\x15.rankstream.v1.Timing\x12\x13\n\x0b\x62lock_names\x18\t \x03(\tJ\x04\x08\x05\x10\x06R\x11\x61ttribution_token\"@\n\x10\x42\x61tchRankRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.RankRequest\"c\n\x0e\x42\x61tchRankEntry\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x1b.rankstream.v1.RankResponse\"C\n\x11\x42\x61tchRankResponse\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.rankstream.v1.BatchRankEntry\"\xd4\x02\n\x13SimilarItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12%\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x15.rankstream.v1.Filter\x12K\n\rblock_weights\x18\x06 \x03(\x0b\x32\x34.rankstream.v1.SimilarItemsRequest.BlockWeightsEntry\x12\x11\n\twith_bias\x18\x07 \x01(\x08\x12,\n\nread_after\x18\x08 \x01(\x0b\x32\x18.rankstream.v1.ReadAfter\x1a\x33\n\x11\x42lockWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x04\n\x02_k\"=\n\x0e\x45xplainRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.rankstream.v1.RankRequest\"\x81\x02\n\x0f\x45xplainResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05items\x18\x02 \x03(\x0b\x32\x1c.rankstream.v1.ExplainedItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12+\n\tfreshness\x18\x07 \x01(\x0b\x32\x18.rankstream.v1.Freshness\x12%\n\x06timing\x18\x08 \x01(\x0b\x32\x15.rankstream.v1.Timing\x12\x13\n\x0b\x62lock_names\x18\t \x03(\t\"\x8d\x01\n\rExplainedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x05parts\x18\x03 \x01(\x0b\x32\x19.rankstream.v1.ScoreParts\x12\x32\n\rcontributions\x18\x04 \x03(\x0b\x32\x1b.rankstream.v1.Contribution\"E\n\x0c\x43ontribution\x12%\n\x06reason\x18\x01 \x01(\x0b\x32\x15.rankstream.v1.Reason\x12\x0e\n\x06\x62locks\x18\x02 \x03(\x01\x32\x82\x03\n\x07Ranking\x12?\n\x04Rank\x12\x1a.rankstream.v1.RankRequest\x1a\x1b.rankstream.v1.RankResponse\x12N\n\tBatchRank\x12\x1f.rankstream.v1.BatchRankRequest\x1a .rankstream.v1.BatchRankResponse\x12K\n\nStreamRank\x12\x1a.rankstream.v1.RankRequest\x1a\x1d.rankstream.v1.BatchRankEntry(\x01\x30\x01\x12O\n\x0cSimilarItems\x12\".rankstream.v1.SimilarItemsRequest\x1a\x1b.rankstream.v1.RankResponse\x12H\n\x07\x45xplain\x12\x1d.rankstream.v1.ExplainRequest\x1a\x1e.rankstream.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.ranking_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ITEMIDS']._serialized_start=111
-  _globals['_ITEMIDS']._serialized_end=138
-  _globals['_ITEMKEYS']._serialized_start=140
-  _globals['_ITEMKEYS']._serialized_end=169
-  _globals['_WHOLECATALOGUE']._serialized_start=171
-  _globals['_WHOLECATALOGUE']._serialized_end=187
-  _globals['_RANKREQUEST']._serialized_start=190
-  _globals['_RANKREQUEST']._serialized_end=705
-  _globals['_EXPLAIN']._serialized_start=707
-  _globals['_EXPLAIN']._serialized_end=780
-  _globals['_REASON']._serialized_start=782
-  _globals['_REASON']._serialized_end=866
-  _globals['_RANKEDITEM']._serialized_start=869
-  _globals['_RANKEDITEM']._serialized_end=1027
-  _globals['_SCOREPARTS']._serialized_start=1029
-  _globals['_SCOREPARTS']._serialized_end=1107
-  _globals['_RANKRESPONSE']._serialized_start=1110
-  _globals['_RANKRESPONSE']._serialized_end=1413
-  _globals['_BATCHRANKREQUEST']._serialized_start=1415
-  _globals['_BATCHRANKREQUEST']._serialized_end=1479
-  _globals['_BATCHRANKENTRY']._serialized_start=1481
-  _globals['_BATCHRANKENTRY']._serialized_end=1580
-  _globals['_BATCHRANKRESPONSE']._serialized_start=1582
-  _globals['_BATCHRANKRESPONSE']._serialized_end=1649
-  _globals['_RANKING']._serialized_start=1652
-  _globals['_RANKING']._serialized_end=1806
+  _globals['_POOLING_TYPEWEIGHTSENTRY']._loaded_options = None
+  _globals['_POOLING_TYPEWEIGHTSENTRY']._serialized_options = b'8\001'
+  _globals['_RANKREQUEST_CONTEXTENTRY']._loaded_options = None
+  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
+  _globals['_RANKREQUEST_BLOCKWEIGHTSENTRY']._loaded_options = None
+  _globals['_RANKREQUEST_BLOCKWEIGHTSENTRY']._serialized_options = b'8\001'
+  _globals['_SIMILARITEMSREQUEST_BLOCKWEIGHTSENTRY']._loaded_options = None
+  _globals['_SIMILARITEMSREQUEST_BLOCKWEIGHTSENTRY']._serialized_options = b'8\001'
+  _globals['_ITEMIDS']._serialized_start=145
+  _globals['_ITEMIDS']._serialized_end=172
+  _globals['_ITEMKEYS']._serialized_start=174
+  _globals['_ITEMKEYS']._serialized_end=203
+  _globals['_WHOLECATALOGUE']._serialized_start=205
+  _globals['_WHOLECATALOGUE']._serialized_end=221
+  _globals['_FILTER']._serialized_start=224
+  _globals['_FILTER']._serialized_end=405
+  _globals['_FILTERS']._serialized_start=407
+  _globals['_FILTERS']._serialized_end=456
+  _globals['_CONDITION']._serialized_start=459
+  _globals['_CONDITION']._serialized_end=683
+  _globals['_ATTRIBUTEVALUES']._serialized_start=685
+  _globals['_ATTRIBUTEVALUES']._serialized_end=749
+  _globals['_RANGE']._serialized_start=751
+  _globals['_RANGE']._serialized_end=863
+  _globals['_SESSION']._serialized_start=865
+  _globals['_SESSION']._serialized_end=912
+  _globals['_QUERY']._serialized_start=914
+  _globals['_QUERY']._serialized_end=967
+  _globals['_POOLING']._serialized_start=970
+  _globals['_POOLING']._serialized_end=1194
+  _globals['_POOLING_TYPEWEIGHTSENTRY']._serialized_start=1104
+  _globals['_POOLING_TYPEWEIGHTSENTRY']._serialized_end=1154
+  _globals['_RANKREQUEST']._serialized_start=1197
+  _globals['_RANKREQUEST']._serialized_end=2157
+  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_start=1903
+  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_end=1980
+  _globals['_RANKREQUEST_BLOCKWEIGHTSENTRY']._serialized_start=1982
+  _globals['_RANKREQUEST_BLOCKWEIGHTSENTRY']._serialized_end=2033
+  _globals['_EXPLAIN']._serialized_start=2159
+  _globals['_EXPLAIN']._serialized_end=2232
+  _globals['_REASON']._serialized_start=2234
+  _globals['_REASON']._serialized_end=2332
+  _globals['_RANKEDITEM']._serialized_start=2335
+  _globals['_RANKEDITEM']._serialized_end=2493
+  _globals['_SCOREPARTS']._serialized_start=2495
+  _globals['_SCOREPARTS']._serialized_end=2573
+  _globals['_RANKRESPONSE']._serialized_start=2576
+  _globals['_RANKRESPONSE']._serialized_end=2879
+  _globals['_BATCHRANKREQUEST']._serialized_start=2881
+  _globals['_BATCHRANKREQUEST']._serialized_end=2945
+  _globals['_BATCHRANKENTRY']._serialized_start=2947
+  _globals['_BATCHRANKENTRY']._serialized_end=3046
+  _globals['_BATCHRANKRESPONSE']._serialized_start=3048
+  _globals['_BATCHRANKRESPONSE']._serialized_end=3115
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=3118
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=3458
+  _globals['_SIMILARITEMSREQUEST_BLOCKWEIGHTSENTRY']._serialized_start=1982
+  _globals['_SIMILARITEMSREQUEST_BLOCKWEIGHTSENTRY']._serialized_end=2033
+  _globals['_EXPLAINREQUEST']._serialized_start=3460
+  _globals['_EXPLAINREQUEST']._serialized_end=3521
+  _globals['_EXPLAINRESPONSE']._serialized_start=3524
+  _globals['_EXPLAINRESPONSE']._serialized_end=3781
+  _globals['_EXPLAINEDITEM']._serialized_start=3784
+  _globals['_EXPLAINEDITEM']._serialized_end=3925
+  _globals['_CONTRIBUTION']._serialized_start=3927
+  _globals['_CONTRIBUTION']._serialized_end=3996
+  _globals['_RANKING']._serialized_start=3999
+  _globals['_RANKING']._serialized_end=4385
 # @@protoc_insertion_point(module_scope)

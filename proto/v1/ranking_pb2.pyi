@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.message
 import google.rpc.status_pb2
 import rankstream.proto.v1.common_pb2
+import rankstream.proto.v1.events_pb2
 import sys
 import typing
 
@@ -65,17 +66,300 @@ class WholeCatalogue(google.protobuf.message.Message):
 Global___WholeCatalogue: typing_extensions.TypeAlias = WholeCatalogue
 
 @typing.final
+class Filter(google.protobuf.message.Message):
+    """Which items of the catalogue may be answered. Nested at most as deep, and of at most as many
+    conditions, as GetServerInfo says.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: builtins.int
+    ALL_FIELD_NUMBER: builtins.int
+    ANY_FIELD_NUMBER: builtins.int
+    NONE_FIELD_NUMBER: builtins.int
+    @property
+    def condition(self) -> Global___Condition: ...
+    @property
+    def all(self) -> Global___Filters:
+        """Every one holds; true of no filters."""
+
+    @property
+    def any(self) -> Global___Filters:
+        """At least one holds; false of no filters."""
+
+    @property
+    def none(self) -> Global___Filters:
+        """None holds; true of no filters."""
+
+    def __init__(
+        self,
+        *,
+        condition: Global___Condition | None = ...,
+        all: Global___Filters | None = ...,
+        any: Global___Filters | None = ...,
+        none: Global___Filters | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["all", b"all", "any", b"any", "condition", b"condition", "kind", b"kind", "none", b"none"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["all", b"all", "any", b"any", "condition", b"condition", "kind", b"kind", "none", b"none"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["condition", "all", "any", "none"] | None: ...
+
+Global___Filter: typing_extensions.TypeAlias = Filter
+
+@typing.final
+class Filters(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: builtins.int
+    @property
+    def filters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Filter]: ...
+    def __init__(
+        self,
+        *,
+        filters: collections.abc.Iterable[Global___Filter] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filters", b"filters"]) -> None: ...
+
+Global___Filters: typing_extensions.TypeAlias = Filters
+
+@typing.final
+class Condition(google.protobuf.message.Message):
+    """A test of one column. An item without the column, or with a value of another kind, fails it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: builtins.int
+    EQUALS_FIELD_NUMBER: builtins.int
+    ONE_OF_FIELD_NUMBER: builtins.int
+    RANGE_FIELD_NUMBER: builtins.int
+    EXISTS_FIELD_NUMBER: builtins.int
+    EQUALS_USER_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    column: builtins.str
+    """"category", "brand", "tags" or "price", or the name of an attribute."""
+    exists: builtins.bool
+    """Whether the item has the column; false asks for items that have not."""
+    equals_user_attribute: builtins.str
+    """Equal to this attribute of the subject's user, or to one of its texts. Fails where the user
+    has no such attribute.
+    """
+    @property
+    def equals(self) -> rankstream.proto.v1.common_pb2.AttributeValue:
+        """Of a column of texts: one of them is equal."""
+
+    @property
+    def one_of(self) -> Global___AttributeValues:
+        """Any of the values is equal."""
+
+    @property
+    def range(self) -> Global___Range: ...
+    def __init__(
+        self,
+        *,
+        column: builtins.str = ...,
+        equals: rankstream.proto.v1.common_pb2.AttributeValue | None = ...,
+        one_of: Global___AttributeValues | None = ...,
+        range: Global___Range | None = ...,
+        exists: builtins.bool = ...,
+        equals_user_attribute: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["equals", b"equals", "equals_user_attribute", b"equals_user_attribute", "exists", b"exists", "one_of", b"one_of", "range", b"range", "test", b"test"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["column", b"column", "equals", b"equals", "equals_user_attribute", b"equals_user_attribute", "exists", b"exists", "one_of", b"one_of", "range", b"range", "test", b"test"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["test", b"test"]) -> typing.Literal["equals", "one_of", "range", "exists", "equals_user_attribute"] | None: ...
+
+Global___Condition: typing_extensions.TypeAlias = Condition
+
+@typing.final
+class AttributeValues(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[rankstream.proto.v1.common_pb2.AttributeValue]: ...
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[rankstream.proto.v1.common_pb2.AttributeValue] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+Global___AttributeValues: typing_extensions.TypeAlias = AttributeValues
+
+@typing.final
+class Range(google.protobuf.message.Message):
+    """Numbers from min to max, both included; an end that is not set is open."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: builtins.int
+    MIN_USER_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    MAX_FIELD_NUMBER: builtins.int
+    MAX_USER_ATTRIBUTE_FIELD_NUMBER: builtins.int
+    min: builtins.float
+    min_user_attribute: builtins.str
+    max: builtins.float
+    max_user_attribute: builtins.str
+    def __init__(
+        self,
+        *,
+        min: builtins.float = ...,
+        min_user_attribute: builtins.str = ...,
+        max: builtins.float = ...,
+        max_user_attribute: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["high", b"high", "low", b"low", "max", b"max", "max_user_attribute", b"max_user_attribute", "min", b"min", "min_user_attribute", b"min_user_attribute"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["high", b"high", "low", b"low", "max", b"max", "max_user_attribute", b"max_user_attribute", "min", b"min", "min_user_attribute", b"min_user_attribute"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["high", b"high"]) -> typing.Literal["max", "max_user_attribute"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["low", b"low"]) -> typing.Literal["min", "min_user_attribute"] | None: ...
+
+Global___Range: typing_extensions.TypeAlias = Range
+
+@typing.final
+class Session(google.protobuf.message.Message):
+    """Interactions of somebody who is not stored: a visitor, a basket. Times decide what counts more."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[rankstream.proto.v1.events_pb2.Event]:
+        """Without user_id. An event without event_time_ms is of now."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[rankstream.proto.v1.events_pb2.Event] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+Global___Session: typing_extensions.TypeAlias = Session
+
+@typing.final
+class Query(google.protobuf.message.Message):
+    """What is wanted, in words. Joins the subject's vector, or stands alone."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    weight: builtins.float
+    """How much it counts beside the subject's own vector, which counts 1. Unset: 1."""
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        weight: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_weight", b"_weight", "weight", b"weight"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "text", b"text", "weight", b"weight"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_weight", b"_weight"]) -> typing.Literal["weight"] | None: ...
+
+Global___Query: typing_extensions.TypeAlias = Query
+
+@typing.final
+class Pooling(google.protobuf.message.Message):
+    """How past interactions count in this request; what is unset is as the server is configured."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class TypeWeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    HALF_LIFE_S_FIELD_NUMBER: builtins.int
+    TYPE_WEIGHTS_FIELD_NUMBER: builtins.int
+    PROFILE_TEXT_WEIGHT_FIELD_NUMBER: builtins.int
+    half_life_s: builtins.float
+    """Seconds in which an interaction loses half its weight."""
+    profile_text_weight: builtins.float
+    """Weight of what the user says about themselves, beside an interaction's."""
+    @property
+    def type_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """By event type."""
+
+    def __init__(
+        self,
+        *,
+        half_life_s: builtins.float | None = ...,
+        type_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        profile_text_weight: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_half_life_s", b"_half_life_s", "_profile_text_weight", b"_profile_text_weight", "half_life_s", b"half_life_s", "profile_text_weight", b"profile_text_weight"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_half_life_s", b"_half_life_s", "_profile_text_weight", b"_profile_text_weight", "half_life_s", b"half_life_s", "profile_text_weight", b"profile_text_weight", "type_weights", b"type_weights"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_half_life_s", b"_half_life_s"]) -> typing.Literal["half_life_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_profile_text_weight", b"_profile_text_weight"]) -> typing.Literal["profile_text_weight"] | None: ...
+
+Global___Pooling: typing_extensions.TypeAlias = Pooling
+
+@typing.final
 class RankRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ContextEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> rankstream.proto.v1.common_pb2.AttributeValue: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: rankstream.proto.v1.common_pb2.AttributeValue | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class BlockWeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: builtins.int
     USER_ID_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    VECTOR_FIELD_NUMBER: builtins.int
+    QUERY_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
     ITEM_IDS_FIELD_NUMBER: builtins.int
     ITEM_KEYS_FIELD_NUMBER: builtins.int
     WHOLE_CATALOGUE_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     K_FIELD_NUMBER: builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: builtins.int
     EXCLUDE_SEEN_FIELD_NUMBER: builtins.int
+    BLOCK_WEIGHTS_FIELD_NUMBER: builtins.int
+    POOLING_FIELD_NUMBER: builtins.int
+    AS_OF_MS_FIELD_NUMBER: builtins.int
     READ_AFTER_FIELD_NUMBER: builtins.int
     EXPLAIN_FIELD_NUMBER: builtins.int
     request_id: builtins.str
@@ -87,6 +371,22 @@ class RankRequest(google.protobuf.message.Message):
     """
     exclude_seen: builtins.bool
     """Leaves out what this user has already acted on (the retained set, see GetServerInfo)."""
+    as_of_ms: builtins.int
+    """Answers as of this time (ms since the epoch): later interactions are ignored, and popularity is
+    that of the time. For evaluation; few a second (GetServerInfo).
+    """
+    @property
+    def session(self) -> Global___Session: ...
+    @property
+    def vector(self) -> rankstream.proto.v1.common_pb2.Vector:
+        """FLOAT32 [dimensions] of the text block, or of a whole row (GetServerInfo lists the blocks)."""
+
+    @property
+    def query(self) -> Global___Query: ...
+    @property
+    def context(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue]:
+        """What is known of the moment: device, page, hour. Checked and logged; scores do not read it yet."""
+
     @property
     def item_ids(self) -> Global___ItemIds: ...
     @property
@@ -96,7 +396,17 @@ class RankRequest(google.protobuf.message.Message):
     @property
     def whole_catalogue(self) -> Global___WholeCatalogue: ...
     @property
+    def filter(self) -> Global___Filter:
+        """The items of the catalogue that pass."""
+
+    @property
     def exclude_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def block_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """By block; a block that is not named keeps the server's weight."""
+
+    @property
+    def pooling(self) -> Global___Pooling: ...
     @property
     def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter: ...
     @property
@@ -106,21 +416,33 @@ class RankRequest(google.protobuf.message.Message):
         *,
         request_id: builtins.str = ...,
         user_id: builtins.str = ...,
+        session: Global___Session | None = ...,
+        vector: rankstream.proto.v1.common_pb2.Vector | None = ...,
+        query: Global___Query | None = ...,
+        context: collections.abc.Mapping[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue] | None = ...,
         item_ids: Global___ItemIds | None = ...,
         item_keys: Global___ItemKeys | None = ...,
         whole_catalogue: Global___WholeCatalogue | None = ...,
+        filter: Global___Filter | None = ...,
         k: builtins.int | None = ...,
         exclude_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
         exclude_seen: builtins.bool = ...,
+        block_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        pooling: Global___Pooling | None = ...,
+        as_of_ms: builtins.int | None = ...,
         read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
         explain: Global___Explain | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_k", b"_k", "candidates", b"candidates", "explain", b"explain", "item_ids", b"item_ids", "item_keys", b"item_keys", "k", b"k", "read_after", b"read_after", "whole_catalogue", b"whole_catalogue"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_k", b"_k", "candidates", b"candidates", "exclude_item_ids", b"exclude_item_ids", "exclude_seen", b"exclude_seen", "explain", b"explain", "item_ids", b"item_ids", "item_keys", b"item_keys", "k", b"k", "read_after", b"read_after", "request_id", b"request_id", "user_id", b"user_id", "whole_catalogue", b"whole_catalogue"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_as_of_ms", b"_as_of_ms", "_k", b"_k", "as_of_ms", b"as_of_ms", "candidates", b"candidates", "explain", b"explain", "filter", b"filter", "item_ids", b"item_ids", "item_keys", b"item_keys", "k", b"k", "pooling", b"pooling", "query", b"query", "read_after", b"read_after", "session", b"session", "subject", b"subject", "user_id", b"user_id", "vector", b"vector", "whole_catalogue", b"whole_catalogue"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_as_of_ms", b"_as_of_ms", "_k", b"_k", "as_of_ms", b"as_of_ms", "block_weights", b"block_weights", "candidates", b"candidates", "context", b"context", "exclude_item_ids", b"exclude_item_ids", "exclude_seen", b"exclude_seen", "explain", b"explain", "filter", b"filter", "item_ids", b"item_ids", "item_keys", b"item_keys", "k", b"k", "pooling", b"pooling", "query", b"query", "read_after", b"read_after", "request_id", b"request_id", "session", b"session", "subject", b"subject", "user_id", b"user_id", "vector", b"vector", "whole_catalogue", b"whole_catalogue"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_as_of_ms", b"_as_of_ms"]) -> typing.Literal["as_of_ms"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["candidates", b"candidates"]) -> typing.Literal["item_ids", "item_keys", "whole_catalogue"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["candidates", b"candidates"]) -> typing.Literal["item_ids", "item_keys", "whole_catalogue", "filter"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["subject", b"subject"]) -> typing.Literal["user_id", "session", "vector"] | None: ...
 
 Global___RankRequest: typing_extensions.TypeAlias = RankRequest
 
@@ -157,11 +479,15 @@ class Reason(google.protobuf.message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     EVENT_TIME_MS_FIELD_NUMBER: builtins.int
     CONTRIBUTION_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
     item_id: builtins.str
+    """Empty where the interaction is with a text."""
     type: builtins.str
     event_time_ms: builtins.int
     contribution: builtins.float
     """What this interaction adds to the score: exact, in score units, may be negative."""
+    text: builtins.str
+    """What was searched for, written or said, at most its beginning."""
     def __init__(
         self,
         *,
@@ -169,8 +495,9 @@ class Reason(google.protobuf.message.Message):
         type: builtins.str = ...,
         event_time_ms: builtins.int = ...,
         contribution: builtins.float = ...,
+        text: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["contribution", b"contribution", "event_time_ms", b"event_time_ms", "item_id", b"item_id", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contribution", b"contribution", "event_time_ms", b"event_time_ms", "item_id", b"item_id", "text", b"text", "type", b"type"]) -> None: ...
 
 Global___Reason: typing_extensions.TypeAlias = Reason
 
@@ -332,3 +659,184 @@ class BatchRankResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["entries", b"entries"]) -> None: ...
 
 Global___BatchRankResponse: typing_extensions.TypeAlias = BatchRankResponse
+
+@typing.final
+class SimilarItemsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class BlockWeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    K_FIELD_NUMBER: builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    BLOCK_WEIGHTS_FIELD_NUMBER: builtins.int
+    WITH_BIAS_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    item_id: builtins.str
+    k: builtins.int
+    """How many to return. Unset: 10. The item itself is never among them."""
+    with_bias: builtins.bool
+    """Adds popularity to the score, as Rank does. By default similarity decides alone."""
+    @property
+    def exclude_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def filter(self) -> Global___Filter: ...
+    @property
+    def block_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """By block; a block that is not named keeps the server's weight."""
+
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter: ...
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        item_id: builtins.str = ...,
+        k: builtins.int | None = ...,
+        exclude_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        filter: Global___Filter | None = ...,
+        block_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        with_bias: builtins.bool = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_k", b"_k", "filter", b"filter", "k", b"k", "read_after", b"read_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_k", b"_k", "block_weights", b"block_weights", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "item_id", b"item_id", "k", b"k", "read_after", b"read_after", "request_id", b"request_id", "with_bias", b"with_bias"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_k", b"_k"]) -> typing.Literal["k"] | None: ...
+
+Global___SimilarItemsRequest: typing_extensions.TypeAlias = SimilarItemsRequest
+
+@typing.final
+class ExplainRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    @property
+    def request(self) -> Global___RankRequest:
+        """As for Rank; its candidates must be item_ids: the items to explain. k and explain are not read."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___RankRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request"]) -> None: ...
+
+Global___ExplainRequest: typing_extensions.TypeAlias = ExplainRequest
+
+@typing.final
+class ExplainResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: builtins.int
+    SERVED_BY_FIELD_NUMBER: builtins.int
+    FRESHNESS_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    BLOCK_NAMES_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExplainedItem]:
+        """In the order of the request, without those that are missing."""
+
+    @property
+    def missing_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def served_by(self) -> rankstream.proto.v1.common_pb2.ServedBy: ...
+    @property
+    def freshness(self) -> rankstream.proto.v1.common_pb2.Freshness: ...
+    @property
+    def timing(self) -> rankstream.proto.v1.common_pb2.Timing: ...
+    @property
+    def block_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What each entry of blocks belongs to."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        items: collections.abc.Iterable[Global___ExplainedItem] | None = ...,
+        missing_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        served_by: rankstream.proto.v1.common_pb2.ServedBy | None = ...,
+        freshness: rankstream.proto.v1.common_pb2.Freshness | None = ...,
+        timing: rankstream.proto.v1.common_pb2.Timing | None = ...,
+        block_names: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["freshness", b"freshness", "served_by", b"served_by", "timing", b"timing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["block_names", b"block_names", "freshness", b"freshness", "items", b"items", "missing_item_ids", b"missing_item_ids", "request_id", b"request_id", "served_by", b"served_by", "timing", b"timing"]) -> None: ...
+
+Global___ExplainResponse: typing_extensions.TypeAlias = ExplainResponse
+
+@typing.final
+class ExplainedItem(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    score: builtins.float
+    @property
+    def parts(self) -> Global___ScoreParts: ...
+    @property
+    def contributions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """Everything that the vector is made of, what adds most first. Over all of them, each block's
+        contributions sum to the block's part, but for rounding to fp32.
+        """
+
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        score: builtins.float = ...,
+        parts: Global___ScoreParts | None = ...,
+        contributions: collections.abc.Iterable[Global___Contribution] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["parts", b"parts"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contributions", b"contributions", "item_id", b"item_id", "parts", b"parts", "score", b"score"]) -> None: ...
+
+Global___ExplainedItem: typing_extensions.TypeAlias = ExplainedItem
+
+@typing.final
+class Contribution(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    BLOCKS_FIELD_NUMBER: builtins.int
+    @property
+    def reason(self) -> Global___Reason:
+        """Of an interaction; or of "$query", "$vector" or "$profile", which have neither item nor time."""
+
+    @property
+    def blocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """By block, in the order of block_names; they sum to reason.contribution."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___Reason | None = ...,
+        blocks: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["blocks", b"blocks", "reason", b"reason"]) -> None: ...
+
+Global___Contribution: typing_extensions.TypeAlias = Contribution

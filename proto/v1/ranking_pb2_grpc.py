@@ -44,6 +44,21 @@ class RankingStub(object):
                 request_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankRequest.SerializeToString,
                 response_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankResponse.FromString,
                 _registered_method=True)
+        self.StreamRank = channel.stream_stream(
+                '/rankstream.v1.Ranking/StreamRank',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankEntry.FromString,
+                _registered_method=True)
+        self.SimilarItems = channel.unary_unary(
+                '/rankstream.v1.Ranking/SimilarItems',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.SimilarItemsRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/rankstream.v1.Ranking/Explain',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class RankingServicer(object):
@@ -63,6 +78,27 @@ class RankingServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamRank(self, request_iterator, context):
+        """An entry a request, in the order of the requests; a bad request fails alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimilarItems(self, request, context):
+        """The items nearest to an item of the catalogue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Takes scores apart to the last interaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RankingServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +111,21 @@ def add_RankingServicer_to_server(servicer, server):
                     servicer.BatchRank,
                     request_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankRequest.FromString,
                     response_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankResponse.SerializeToString,
+            ),
+            'StreamRank': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamRank,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankEntry.SerializeToString,
+            ),
+            'SimilarItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimilarItems,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.SimilarItemsRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.ExplainRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +182,87 @@ class Ranking(object):
             '/rankstream.v1.Ranking/BatchRank',
             rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankRequest.SerializeToString,
             rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRank(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/rankstream.v1.Ranking/StreamRank',
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimilarItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Ranking/SimilarItems',
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.SimilarItemsRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Ranking/Explain',
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.ExplainRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

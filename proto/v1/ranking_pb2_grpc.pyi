@@ -57,7 +57,55 @@ _RankingBatchRankType = typing_extensions.TypeVar(
     ],
 )
 
-class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType]):
+_RankingStreamRankType = typing_extensions.TypeVar(
+    '_RankingStreamRankType',
+    grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.ranking_pb2.RankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.ranking_pb2.RankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        rankstream.proto.v1.ranking_pb2.RankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+    ],
+)
+
+_RankingSimilarItemsType = typing_extensions.TypeVar(
+    '_RankingSimilarItemsType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+        rankstream.proto.v1.ranking_pb2.RankResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+        rankstream.proto.v1.ranking_pb2.RankResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+        rankstream.proto.v1.ranking_pb2.RankResponse,
+    ],
+)
+
+_RankingExplainType = typing_extensions.TypeVar(
+    '_RankingExplainType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.ExplainRequest,
+        rankstream.proto.v1.ranking_pb2.ExplainResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.ExplainRequest,
+        rankstream.proto.v1.ranking_pb2.ExplainResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.ExplainRequest,
+        rankstream.proto.v1.ranking_pb2.ExplainResponse,
+    ],
+)
+
+class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType, _RankingStreamRankType, _RankingSimilarItemsType, _RankingExplainType]):
     @typing.overload
     def __init__(self: RankingStub[
         grpc.UnaryUnaryMultiCallable[
@@ -67,6 +115,18 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType]):
         grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.ranking_pb2.BatchRankRequest,
             rankstream.proto.v1.ranking_pb2.BatchRankResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            rankstream.proto.v1.ranking_pb2.RankRequest,
+            rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+            rankstream.proto.v1.ranking_pb2.RankResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.ranking_pb2.ExplainRequest,
+            rankstream.proto.v1.ranking_pb2.ExplainResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -80,6 +140,18 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType]):
             rankstream.proto.v1.ranking_pb2.BatchRankRequest,
             rankstream.proto.v1.ranking_pb2.BatchRankResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            rankstream.proto.v1.ranking_pb2.RankRequest,
+            rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+            rankstream.proto.v1.ranking_pb2.RankResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.ranking_pb2.ExplainRequest,
+            rankstream.proto.v1.ranking_pb2.ExplainResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Rank: _RankingRankType
@@ -87,6 +159,15 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType]):
 
     BatchRank: _RankingBatchRankType
     """The same for many users; one bad entry never fails the others."""
+
+    StreamRank: _RankingStreamRankType
+    """An entry a request, in the order of the requests; a bad request fails alone."""
+
+    SimilarItems: _RankingSimilarItemsType
+    """The items nearest to an item of the catalogue."""
+
+    Explain: _RankingExplainType
+    """Takes scores apart to the last interaction."""
 
 RankingAsyncStub: typing_extensions.TypeAlias = RankingStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -96,6 +177,18 @@ RankingAsyncStub: typing_extensions.TypeAlias = RankingStub[
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.ranking_pb2.BatchRankRequest,
         rankstream.proto.v1.ranking_pb2.BatchRankResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        rankstream.proto.v1.ranking_pb2.RankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+        rankstream.proto.v1.ranking_pb2.RankResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.ranking_pb2.ExplainRequest,
+        rankstream.proto.v1.ranking_pb2.ExplainResponse,
     ],
 ]
 
@@ -115,5 +208,29 @@ class RankingServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[rankstream.proto.v1.ranking_pb2.BatchRankResponse, collections.abc.Awaitable[rankstream.proto.v1.ranking_pb2.BatchRankResponse]]:
         """The same for many users; one bad entry never fails the others."""
+
+    @abc.abstractmethod
+    def StreamRank(
+        self,
+        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.ranking_pb2.RankRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.ranking_pb2.BatchRankEntry], collections.abc.AsyncIterator[rankstream.proto.v1.ranking_pb2.BatchRankEntry]]:
+        """An entry a request, in the order of the requests; a bad request fails alone."""
+
+    @abc.abstractmethod
+    def SimilarItems(
+        self,
+        request: rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.ranking_pb2.RankResponse, collections.abc.Awaitable[rankstream.proto.v1.ranking_pb2.RankResponse]]:
+        """The items nearest to an item of the catalogue."""
+
+    @abc.abstractmethod
+    def Explain(
+        self,
+        request: rankstream.proto.v1.ranking_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.ranking_pb2.ExplainResponse, collections.abc.Awaitable[rankstream.proto.v1.ranking_pb2.ExplainResponse]]:
+        """Takes scores apart to the last interaction."""
 
 def add_RankingServicer_to_server(servicer: RankingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -12,7 +12,8 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.store import Store
-from rankstream.server.stream.codec import check_id, check_size, item_text, validate_item
+from rankstream.server.stream.codec import check_id, check_size
+from rankstream.server.stream.item_codec import item_text, validate_item
 from rankstream.server.stream.publisher import Outgoing, Publisher
 from rankstream.server.types import item_key
 from rankstream.server.wire import read_after_from_pb

@@ -20,10 +20,11 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import RankstreamError, Unavailable
-from rankstream.server.stream.codec import BadRecord, DecodedItem, decode_item
+from rankstream.server.stream.codec import BadRecord
 from rankstream.server.stream.consumer import Chunk, LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters
 from rankstream.server.stream.indexer import ItemCommit, ItemIndexer, ItemRecordIn
+from rankstream.server.stream.item_codec import DecodedItem, decode_item
 from rankstream.server.types import Position, item_key
 
 log = logging.getLogger(__name__)

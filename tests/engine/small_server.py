@@ -22,8 +22,9 @@ from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.codec import DecodedEvent, decode_item
+from rankstream.server.stream.codec import DecodedEvent
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
+from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Head, Position, RankTask, item_key
 
 TEMPLATE = ItemTemplate.parse("{title} | {category} | {tags}")

@@ -22,10 +22,9 @@ from rankstream.server.stream.codec import (
     EventCodec,
     check_id,
     check_size,
-    decode_item,
     validate_event,
-    validate_item,
 )
+from rankstream.server.stream.item_codec import decode_item, validate_item
 from rankstream.server.types import item_key
 
 LIMITS = Limits(max_id_bytes=16, max_text_chars=20, max_tags=2, max_record_bytes=400)
