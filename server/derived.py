@@ -94,7 +94,8 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
     weights = np.zeros(1 + max(fold.type_ids.values()))
     for name, number in fold.type_ids.items():
         weights[number] = named[name]
-    return Pooling(settings.scoring.half_life_s * 1000, weights)
+    scoring = settings.scoring
+    return Pooling(scoring.half_life_s * 1000, weights, scoring.interests_weight)
 
 
 def names_in(listed: str) -> tuple[str, ...]:

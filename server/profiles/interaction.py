@@ -32,6 +32,9 @@ RECORD = np.dtype(
 )
 """One stored interaction. ``ext`` is 0: room for a later layout."""
 
+TEXT = 0x8000
+"""Bit of ``ext``: the target is a text, ``target_key`` its ``text_key``."""
+
 EVENT = np.dtype([*RECORD.descr, ("broker_ms", "<i8")])
 """One event on its way into the fold: a record, and the log's timestamp of it."""
 

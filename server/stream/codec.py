@@ -29,6 +29,7 @@ from rankstream.server.stream.plain_events import PlainEvents, PlainReader
 from rankstream.server.types import item_key
 
 RESET = "$reset"
+MERGE = "$merge"
 
 
 class BadRecord(RankstreamError):
@@ -149,6 +150,13 @@ def validate_event(
         InvalidArgument: names the field.
     """
     check_id(event.user_id, field + "user_id", limits.max_id_bytes)
+    return validate_interaction(event, fold, limits, field)[:2]
+
+
+def validate_interaction(
+    event: events_pb2.Event, fold: FoldSettings, limits: Limits, field: str = ""
+) -> tuple[int, float, str]:
+    """As ``validate_event``, of an event that is nobody's."""
     check_id(event.item_id, field + "item_id", limits.max_id_bytes)
     if len(event.event_id.encode()) > limits.max_id_bytes:
         raise InvalidArgument(field + "event_id", f"longer than {limits.max_id_bytes} bytes")
@@ -160,7 +168,7 @@ def validate_event(
     value = event.value if event.HasField("value") else None
     weight = event.weight if event.HasField("weight") else None
     try:
-        return type_id, signed_weight(event.type, value, weight)
+        return type_id, signed_weight(event.type, value, weight), ""
     except InvalidArgument as error:
         raise InvalidArgument(field + error.field, error.problem) from None
 

@@ -1,6 +1,7 @@
 """Servicers over real state and a log in memory: each entry has its own fate."""
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from rankstream.proto.v1 import (
     profiles_pb2,
     ranking_pb2,
 )
+from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
 from rankstream.server.config import Limits
 from rankstream.server.encoder.base import Encoded
@@ -76,28 +78,50 @@ class Call:
         return self.left
 
 
+class Counted:
+    """A made-up encoder, as an embedder calls it."""
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def encode_counted(self, texts):
+        count = len(texts)
+        vectors = self.encoder.encode(texts)
+        return Encoded(vectors, np.ones(count, np.int64), np.zeros(count, bool))
+
+
 class Services:
     """All servicers of one worker."""
 
     def __init__(self, server):
         self.server, self.log = server, Log()
         self.bell, self._rung = os.pipe()
-        self.names = Names("1", "w", "space", {"events": "e", "items": "i"}, server.fold.type_names)
+        self.names = Names(
+            "1", "w", "space", {"events": "e", "items": "i", "users": "u"}, server.fold.type_names
+        )
         freshness = Freshness(server.store, self.bell, LIMITS.default_wait_ms / 1000)
         self.ranker = Batcher(server.engine.rank, max_batch=8, max_queued=64, name="engine")
         self.events = EventsService(self.log, freshness, "e", server.fold, LIMITS)
         self.catalog = CatalogService(
             self.log, freshness, server.store, server.engine, server.layout, TEMPLATE, "i", LIMITS
         )
+        self.embedder = Batcher(
+            functools.partial(encode_batch, Counted(server.encoder)),
+            max_batch=8,
+            max_queued=64,
+            name="encoder",
+        )
+        form = RequestForm(LIMITS, server.layout, server.fold)
         self.ranking = RankingService(
-            self.ranker, freshness, server.page, server.layout, self.names, LIMITS
+            self.ranker, self.embedder, freshness, server.page, form, self.names
         )
         self.profiles = ProfilesService(
-            server.store, server.profiles, freshness, server.page, self.names, LIMITS
+            self.log, server.store, server.profiles, freshness, server.page, self.names, LIMITS
         )
 
     def close(self):
         self.ranker.close()
+        self.embedder.close()
         os.close(self.bell)
         os.close(self._rung)
 
@@ -209,7 +233,7 @@ def test_items_are_written_with_their_id_as_key(services):
         ("events.RecordEvents", events_pb2.RecordEventsRequest(events=[event()] * 5), "events"),
         ("catalog.UpsertItems", catalog_pb2.UpsertItemsRequest(items=[item("a")] * 5), "items"),
         ("ranking.BatchRank", ranking_pb2.BatchRankRequest(requests=[{}] * 5), "requests"),
-        ("ranking.Rank", ranking_pb2.RankRequest(), "user_id"),
+        ("ranking.Rank", ranking_pb2.RankRequest(), "subject"),
         ("catalog.GetItem", catalog_pb2.GetItemRequest(), "item_id"),
         ("profiles.GetProfile", profiles_pb2.GetProfileRequest(), "user_id"),
     ],
