@@ -120,8 +120,15 @@ class Limits:
     max_reasons: int = option(16, "reasons of one item")
     max_batch_rank_entries: int = option(1_024, "entries of one BatchRankRequest")
     max_events: int = option(5_000, "events of one RecordEventsRequest")
-    max_items: int = option(1_000, "items of one UpsertItemsRequest")
-    max_texts: int = option(512, "texts of one EmbedRequest")
+    max_items: int = option(1_000, "items of one UpsertItems-, DeleteItems- or ImportItemsRequest")
+    max_import_in_flight: int = option(
+        2_000, "records (of 4 KiB) of one import that wait for the log before no more are read"
+    )
+    max_mask_paths: int = option(256, "paths of one update_mask")
+    max_texts: int = option(512, "texts of one EmbedRequest or TokenizeRequest")
+    max_stream_texts: int = option(
+        256, "texts of one EmbedStream in flight before no more are read"
+    )
     max_wait_ms: int = option(10_000, "longest wait for min_token, ms")
     default_wait_ms: int = option(1_000, "wait for min_token where the request gives none, ms")
     max_queued: int = option(2_048, "entries waiting for the engine in one worker")
