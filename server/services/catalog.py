@@ -105,7 +105,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
         after = read_after_from_pb(request.read_after, limits)
         deadline = deadline_of(context, limits.default_timeout_s)
         topic_id = self._freshness.topic_id("items")
-        async with self._writer.own.turn(item_id):
+        async with self._writer.own.turn(item_id, deadline):
             await self._freshness.wait(after, deadline)
             await self._wait_for_own(item_id, topic_id, deadline)
             record, _ = self._item(item_id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from rankstream.server.errors import DeadlineExceeded
 from rankstream.server.types import Position
 
 # Far more than are written and not yet applied; an entry takes about 300 bytes.
@@ -39,17 +41,34 @@ class OwnWrites:
         return (known,) if known is not None and known.topic_id == topic_id else ()
 
     @asynccontextmanager
-    async def turn(self, item_id: str) -> AsyncIterator[None]:
-        """Alone with this item among the patches of this worker, in the order of asking."""
+    async def turn(self, item_id: str, deadline: float) -> AsyncIterator[None]:
+        """Alone with this item among the patches of this worker, in the order of asking.
+
+        Raises:
+            DeadlineExceeded: the turn did not come before ``deadline``, on ``time.monotonic``'s
+                clock.
+        """
         lock, wanted = self._turns.get(item_id, (asyncio.Lock(), 0))
         self._turns[item_id] = lock, wanted + 1
         try:
-            async with lock:
+            await _acquire(lock, deadline)
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             lock, wanted = self._turns.pop(item_id)
             if wanted > 1:
                 self._turns[item_id] = lock, wanted - 1
+
+
+async def _acquire(lock: asyncio.Lock, deadline: float) -> None:
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            await lock.acquire()
+    except TimeoutError:
+        msg = "the deadline passed while other patches of this item were written"
+        raise DeadlineExceeded(msg) from None
 
 
 def _comparable(one: Position, other: Position) -> bool:

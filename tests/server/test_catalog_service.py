@@ -31,8 +31,6 @@ LIMITS = Limits(
     max_text_chars=50,
     max_record_bytes=400,
     max_import_in_flight=6,
-    max_wait_ms=300,
-    default_wait_ms=300,
 )
 
 
@@ -128,9 +126,9 @@ class Catalog:
 
         return asyncio.run(heard())
 
-    def patch(self, item, *paths, **fields):
+    def patch(self, item, *paths, left=None, **fields):
         request = catalog_pb2.PatchItemRequest(item=item, update_mask={"paths": paths}, **fields)
-        return self.service.PatchItem(request, Call())
+        return self.service.PatchItem(request, Call(left))
 
     def get(self, item_id):
         request = catalog_pb2.GetItemRequest(item_id=item_id)
@@ -221,7 +219,7 @@ def test_a_patch_of_a_write_that_is_not_applied_in_time_is_refused(catalog):
     async def scenario():
         await catalog.patch(priced("sea", 1), "price")
         with pytest.raises(StaleState, match="earlier write of 'sea' is not applied yet"):
-            await catalog.patch(priced("sea", 2), "price")
+            await catalog.patch(priced("sea", 2), "price", left=0.05)
         # Of another item nothing is waited for.
         await catalog.patch(priced("sky", 2), "price")
 

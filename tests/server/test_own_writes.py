@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from rankstream.server.errors import DeadlineExceeded
 from rankstream.server.services.own_writes import OwnWrites
 from rankstream.server.types import Position
 
+FAR = float("inf")
 TOPIC, OTHER = b"topic-id-of-16-b", b"another-id-16-b."
 
 
@@ -49,7 +51,7 @@ def test_turns_are_one_at_a_time_in_order_and_leave_nothing():
         own, log = OwnWrites(), []
 
         async def patch(item_id, number):
-            async with own.turn(item_id):
+            async with own.turn(item_id, FAR):
                 log.append((item_id, number, "begins"))
                 await asyncio.sleep(0)
                 log.append((item_id, number, "ends"))
@@ -69,7 +71,7 @@ def test_one_that_goes_while_waiting_or_fails_gives_its_turn_on():
         own = OwnWrites()
 
         async def patch():
-            async with own.turn("a"):
+            async with own.turn("a", FAR):
                 await asyncio.sleep(0)
                 raise ZeroDivisionError
 
@@ -81,5 +83,18 @@ def test_one_that_goes_while_waiting_or_fails_gives_its_turn_on():
         with pytest.raises(ZeroDivisionError):
             await third
         return own
+
+    assert asyncio.run(scenario())._turns == {}
+
+
+def test_a_turn_that_does_not_come_in_time_is_given_up():
+    async def scenario():
+        own = OwnWrites()
+        async with own.turn("a", FAR):
+            with pytest.raises(DeadlineExceeded):
+                async with own.turn("a", 0.0):
+                    raise AssertionError
+        async with own.turn("a", FAR):
+            return own
 
     assert asyncio.run(scenario())._turns == {}
