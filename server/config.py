@@ -132,8 +132,15 @@ class Limits:
     max_identities: int = option(16, "identities of one user")
     max_session_events: int = option(255, "events of one session")
     max_kept_texts: int = option(500_000, "texts of events and users that are kept with a vector")
-    max_items: int = option(1_000, "items of one UpsertItemsRequest")
-    max_texts: int = option(512, "texts of one EmbedRequest")
+    max_items: int = option(1_000, "items of one UpsertItems-, DeleteItems- or ImportItemsRequest")
+    max_import_in_flight: int = option(
+        2_000, "records (of 4 KiB) of one import that wait for the log before no more are read"
+    )
+    max_mask_paths: int = option(256, "paths of one update_mask")
+    max_texts: int = option(512, "texts of one EmbedRequest or TokenizeRequest")
+    max_stream_texts: int = option(
+        256, "texts of one EmbedStream in flight before no more are read"
+    )
     max_wait_ms: int = option(10_000, "longest wait for min_token, ms")
     default_wait_ms: int = option(1_000, "wait for min_token where the request gives none, ms")
     max_queued: int = option(2_048, "entries waiting for the engine in one worker")

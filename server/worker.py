@@ -52,7 +52,7 @@ from rankstream.server.derived import (
     pooling_of,
     topic_settings,
 )
-from rankstream.server.encoder.base import Encoder
+from rankstream.server.encoder.base import Encoder, TokenizedText
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.engine import Answer, Engine, Task
@@ -63,7 +63,12 @@ from rankstream.server.paths import Paths
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.admin import AdminService
 from rankstream.server.services.catalog import CatalogService
-from rankstream.server.services.encoder import Embedded, EncoderService, encode_batch
+from rankstream.server.services.encoder import (
+    Embedded,
+    EncoderService,
+    encode_batch,
+    tokenize_batch,
+)
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
@@ -93,6 +98,7 @@ class Parts:
     engine: Engine
     ranker: Batcher[Task, Answer]
     embedder: Batcher[str, Embedded]
+    tokenizer: Batcher[str, TokenizedText]
     publisher: Publisher
     freshness: Freshness
 
@@ -127,6 +133,7 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     await servers.drain()
     parts.ranker.close()
     parts.embedder.close()
+    parts.tokenizer.close()
     parts.publisher.close()
     parts.store.close()
 
@@ -169,6 +176,12 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             max_batch=limits.max_batch_requests,
             max_queued=limits.max_queued,
             name="encoder",
+        ),
+        tokenizer=Batcher(
+            functools.partial(tokenize_batch, encoder),
+            max_batch=limits.max_batch_requests,
+            max_queued=limits.max_queued,
+            name="tokenizer",
         ),
         publisher=Publisher(
             settings.kafka.bootstrap_servers,
@@ -273,7 +286,10 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
         server,
     )
     encoder_pb2_grpc.add_EncoderServicer_to_server(
-        EncoderService(parts.embedder, parts.encoder.dimension, parts.names, limits), server
+        EncoderService(
+            parts.embedder, parts.tokenizer, parts.encoder.dimension, parts.names, limits
+        ),
+        server,
     )
 
 

@@ -57,7 +57,7 @@ class Log:
         self.written = []
         self.refused = set()
 
-    async def publish(self, topic, records):
+    async def publish(self, topic, records, *, patient=False):
         outcomes = []
         for record in records:
             if record.key in self.refused:
@@ -367,7 +367,7 @@ def test_each_text_is_embedded_or_has_its_own_error(services):
     batcher = Batcher(
         lambda batch: encode_batch(encoder, batch), max_batch=8, max_queued=8, name="encoder"
     )
-    service = EncoderService(batcher, 2, services.names, LIMITS)
+    service = EncoderService(batcher, batcher, 2, services.names, LIMITS)
 
     response = ask(service.Embed, encoder_pb2.EmbedRequest(texts=["ab", "x" * 51, "abcdef"]))
     with pytest.raises(InvalidArgument, match="texts: 4 texts, the limit is 3"):
