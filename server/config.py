@@ -75,6 +75,9 @@ class State:
     bucket_s: int = option(86_400, "width of a popularity counter's bucket, s")
     allowed_skew_s: int = option(300, "how far event_time may be ahead of the broker's clock, s")
     custom_types: str = option("", "names of further event types, comma-separated")
+    curves: str = option(
+        "", "how a type's value makes a weight: TYPE:CURVE,..., as purchase:quantity(3)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,12 @@ class Scoring:
     )
     vectors: str = option("", "caller-supplied blocks: NAME:DIM[:WEIGHT],...")
     type_weights: str = option("", "pooling weights by event type: TYPE:WEIGHT,...")
+    half_lives: str = option(
+        "", "half-lives by event type, in s, m, h, d or w: TYPE:DURATION,..., as view:7d"
+    )
+    type_caps: str = option(
+        "", "how many of a type's newest interactions are pooled: TYPE:COUNT,..., as view:100"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,13 @@ class Limits:
     max_reasons: int = option(16, "reasons of one item")
     max_batch_rank_entries: int = option(1_024, "entries of one BatchRankRequest")
     max_events: int = option(5_000, "events of one RecordEventsRequest")
+    max_event_text_chars: int = option(2_000, "characters of an event's text")
+    max_event_attributes: int = option(32, "attributes of an event")
+    max_stream_events: int = option(2_048, "events in flight on one StreamEvents or ImportEvents")
+    max_stream_remembered: int = option(
+        20_000, "event_ids that one StreamEvents remembers, to tell duplicates"
+    )
+    max_import_failures: int = option(100, "failures that one ImportEventsResponse lists")
     max_items: int = option(1_000, "items of one UpsertItemsRequest")
     max_texts: int = option(512, "texts of one EmbedRequest")
     max_wait_ms: int = option(10_000, "longest wait for min_token, ms")

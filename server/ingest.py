@@ -37,9 +37,9 @@ from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import STATE_LAYOUT, Store
 from rankstream.server.stream.apply import EventFolder, warm_up_fold
-from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.events_lane import EventsLane
 from rankstream.server.stream.guard import LogGuard
 from rankstream.server.stream.indexer import ItemIndexer, read_checksums

@@ -38,6 +38,21 @@ def _item_digest(item_id: str) -> bytes:
     return hashed.digest()
 
 
+_TEXT_HASH = hashlib.blake2b(digest_size=8, person=b"text")
+
+
+def text_key(text: str) -> int:
+    """The stable 64-bit key of a normal text: BLAKE2b-64 personalised ``text``, little-endian."""
+    hashed = _TEXT_HASH.copy()
+    hashed.update(text.encode())
+    return int.from_bytes(hashed.digest(), "little")
+
+
+def normal_text(text: str) -> str:
+    """The text without white space around it; runs of white space become one space."""
+    return " ".join(text.split())
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
     """Where one lane stands in one partition: ``next_offset`` is the first record not applied."""

@@ -16,12 +16,23 @@ class Pooling:
     """Weights of a deployment.
 
     Attributes:
-        half_life_ms: age at which an interaction counts half.
+        half_life_ms: age at which an interaction counts half, of types that do not say.
         type_weights: ``float64 [types]``, indexed by type id.
+        half_lives_ms: ``float64 [types]``: age at which one of the type counts half.
+        caps: ``int64 [types]``: of the type, only so many of the newest are pooled.
     """
 
     half_life_ms: float
     type_weights: NDArray[np.float64]
+    half_lives_ms: NDArray[np.float64]
+    caps: NDArray[np.int64]
+
+    @staticmethod
+    def uniform(half_life_ms: float, type_weights: NDArray[np.float64]) -> Pooling:
+        """All types fade alike, and none is capped."""
+        shape = type_weights.shape
+        caps = np.full(shape, np.iinfo(np.int64).max)
+        return Pooling(half_life_ms, type_weights, np.full(shape, half_life_ms), caps)
 
     @cached_property
     def weighing(self) -> Weighing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ class EventBatch:
         owners: ``int32 [E]``: each event's index into ``users``.
         events: ``EVENT [E]``, in log order.
         positions: after them.
+        texts: the normal texts among the events' targets, by their keys; not stored yet.
     """
 
     fold: FoldSettings
@@ -39,6 +40,7 @@ class EventBatch:
     owners: NDArray[np.int32]
     events: NDArray[np.void]
     positions: list[Position]
+    texts: Mapping[int, str]
     _touched: Touched | None = None
 
     def apply(self, txn: Txn) -> None:
@@ -78,6 +80,7 @@ class EventFolder:
             np.array(owners, np.int32),
             columns.rows,
             positions,
+            columns.texts,
         )
 
 

@@ -22,7 +22,7 @@ from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.codec import DecodedEvent
+from rankstream.server.stream.event_columns import DecodedEvent
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Head, Position, RankTask, item_key
@@ -118,7 +118,7 @@ class SmallServer:
         weights = np.zeros(1 + max(self.fold.type_ids.values()))
         for name, number in self.fold.type_ids.items():
             weights[number] = TYPE_WEIGHTS.get(name, 1.0)
-        self.pooling = Pooling(HALF_LIFE_MS, weights)
+        self.pooling = Pooling.uniform(HALF_LIFE_MS, weights)
         self.profiles = ProfileStore(self.fold)
         self.engine = self.new_engine()
         self._offsets = itertools.count(1)

@@ -30,7 +30,7 @@ from rankstream.server.services.events import EventsService
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
-from rankstream.server.stream.codec import EventCodec
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.publisher import Written
 from rankstream.server.stream.token import pack_token, unpack_token
 from rankstream.server.types import Position, item_key
@@ -158,7 +158,7 @@ def test_what_is_written_is_what_the_fold_reads(services):
     )
 
     codec = EventCodec(services.server.fold, LIMITS, "e", 1)
-    found = codec.decode(services.log.written[0][1].value, 1000, 0, 0)
+    (found,) = codec.decode(services.log.written[0][1].value, 1000, 0, 0)
     assert found.user == b"ann"
     assert found.event_key == event_key(response.results[0].event_id)
 

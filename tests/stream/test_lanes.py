@@ -17,9 +17,9 @@ from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import Chunk
 from rankstream.server.stream.dead_letter import Ticket
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.events_lane import EventsLane
 from rankstream.server.stream.indexer import ItemIndexer
 from rankstream.server.stream.items_lane import ItemFormat, ItemsLane
@@ -38,6 +38,7 @@ class Record:
     value: bytes | None
     key: bytes | None = b"key"
     timestamp: int = 1000
+    headers: tuple = ()
 
 
 @dataclass
