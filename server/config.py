@@ -131,9 +131,11 @@ class Limits:
     max_events: int = option(5_000, "events of one RecordEventsRequest")
     max_event_text_chars: int = option(2_000, "characters of an event's text")
     max_event_attributes: int = option(32, "attributes of an event")
-    max_stream_events: int = option(2_048, "events in flight on one StreamEvents or ImportEvents")
+    max_stream_events: int = option(
+        2_048, "events in flight on one StreamEvents or ImportEvents; each 4 KiB counts as one"
+    )
     max_stream_remembered: int = option(
-        20_000, "event_ids that one StreamEvents remembers, to tell duplicates"
+        4_096, "events that one StreamEvents remembers, to tell duplicates"
     )
     max_import_failures: int = option(100, "failures that one ImportEventsResponse lists")
     max_items: int = option(1_000, "items of one UpsertItemsRequest")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from typing import NoReturn
 
 import numpy as np
@@ -48,6 +49,16 @@ EVENT = np.dtype([*RECORD.descr, ("broker_ms", "<i8")])
 
 MAX_WEIGHT = 1000.0
 """Largest magnitude of the weight that an event may carry."""
+
+_PACKED = struct.Struct("<qQQfHH")
+
+
+def record_bytes(
+    event_time_ms: int, event_key: int, target_key: int, weight: float, type_id: int, ext: int = 0
+) -> bytes:
+    """One ``RECORD``."""
+    return _PACKED.pack(event_time_ms, event_key, target_key, weight, type_id, ext)
+
 
 # Copying a hash costs a third of what making one with its parameters does.
 _EVENT_HASH = hashlib.blake2b(digest_size=8, person=b"event")

@@ -5,7 +5,7 @@ What is plain is read by a kernel (``plain_events.py``), what is not by ``EventC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -30,6 +30,7 @@ from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.codec import (
     MERGE,
     RESET,
+    Admission,
     BadRecord,
     check_id,
     check_size,
@@ -113,9 +114,8 @@ class EventCodec:
                 return moved_events(event, user, timestamp_ms, self._fold)
             return [DecodedEvent(user, at, 0, 0, 0.0, RESET_TYPE, timestamp_ms)]
         name = event.event_id or f"{self._topic}/{partition}/{offset}"
-        return interactions_of(
-            event, name, at, timestamp_ms, self._fold, self._limits, self._item_key
-        )
+        admission = validate_event(event, self._fold, self._limits)
+        return interactions_of(event, admission, name, at, timestamp_ms, self._item_key)
 
     def decode_chunks(self, chunks: Sequence[Chunk]) -> list[Decoded]:
         """Reads all records of at least one chunk; each is read, or refused, as by ``decode``."""
@@ -169,28 +169,23 @@ class EventCodec:
 
 def interactions_of(
     event: events_pb2.Event,
+    admission: Admission,
     name: str,
     at: int,
     broker_ms: int,
-    fold: FoldSettings,
-    limits: Limits,
     key_of_item: Callable[[str], int] = item_key,
 ) -> list[DecodedEvent]:
     """The interactions of an event: with its item, with its text, or both.
 
     Args:
-        event: of an admitted type.
+        event: a valid one.
+        admission: what ``validate_event`` said of it.
         name: its id, or what takes its place.
         at: its time.
         broker_ms: the log's timestamp.
-        fold: admitted types and curves.
-        limits: lengths.
         key_of_item: ``item_key``, or what remembers it.
-
-    Raises:
-        InvalidArgument: it is not valid; names the field.
     """
-    type_id, weight, text = validate_event(event, fold, limits)
+    type_id, weight, text = admission
     user, found = event.user_id.encode(), []
     if event.item_id:
         target, place = key_of_item(event.item_id), min(event.position, POSITION)
@@ -229,16 +224,16 @@ def _cut_out(
     kept = [i for i in places if i not in other.refused] if other.refused else places
     if len(kept) < len(places):
         users, rows = [plain.columns.users[i] for i in kept], plain.columns.rows[list(kept)]
-    more = [(i, event) for i in kept if i in other.more for event in other.more[i]]
-    if more:
+    if other.more:
+        more = [(i, event) for i in kept for event in other.more.get(i, ())]
         users, rows = _with_more(users, rows, kept, more)
-    texts = {
-        key: text for i in _within(other.texts, places) for key, text in other.texts[i].items()
-    }
-    records = [record for chunk in chunks for record in chunk.records]
-    refused = [
-        (records[i - places.start], other.refused[i]) for i in _within(other.refused, places)
-    ]
+    texts: dict[int, str] = {}
+    for i, found in other.texts.items():
+        if i in places:
+            texts.update(found)
+    # Where any record is refused, the chunks are cut out one by one.
+    records = chunks[0].records
+    refused = [(records[i - places.start], why) for i, why in other.refused.items() if i in places]
     misplaced = int(plain.misplaced[part].sum())
     return Decoded(chunks, EventColumns(users, rows, texts), refused, misplaced)
 
@@ -254,7 +249,3 @@ def _with_more(
     rows = np.concatenate([rows, np.array([row_of(event) for _, event in more], EVENT)])
     order = np.argsort([*places, *(i for i, _ in more)], kind="stable")
     return [users[i] for i in order.tolist()], rows[order]
-
-
-def _within(indices: Iterable[int], places: range) -> list[int]:
-    return [i for i in indices if i in places]

@@ -26,6 +26,7 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.profiles.interaction import event_key
 from rankstream.server.services.catalog import CatalogService
 from rankstream.server.services.encoder import EncoderService, encode_batch
+from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.services.profiles import ProfilesService
@@ -55,7 +56,7 @@ class Log:
         self.written = []
         self.refused = set()
 
-    async def publish(self, topic, records):
+    async def publish(self, topic, records, *, patient=False):
         outcomes = []
         for record in records:
             if record.key in self.refused:
@@ -85,7 +86,8 @@ class Services:
         self.names = Names("1", "w", "space", {"events": "e", "items": "i"}, server.fold.type_names)
         freshness = Freshness(server.store, self.bell, LIMITS.default_wait_ms / 1000)
         self.ranker = Batcher(server.engine.rank, max_batch=8, max_queued=64, name="engine")
-        self.events = EventsService(self.log, freshness, "e", server.fold, LIMITS)
+        intake = EventIntake(self.log, "e", server.fold, LIMITS)
+        self.events = EventsService(intake, freshness, server.store)
         self.catalog = CatalogService(
             self.log, freshness, server.store, server.engine, server.layout, TEMPLATE, "i", LIMITS
         )
