@@ -15,7 +15,7 @@ from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.session_wire import session_from_pb
-from rankstream.server.stream.attributes import check_attributes
+from rankstream.server.stream.checks import check_attributes
 from rankstream.server.stream.item_codec import read_vector
 from rankstream.server.types import Asked, PoolingChange, Query, normal_text
 

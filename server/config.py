@@ -75,6 +75,9 @@ class State:
     bucket_s: int = option(86_400, "width of a popularity counter's bucket, s")
     allowed_skew_s: int = option(300, "how far event_time may be ahead of the broker's clock, s")
     custom_types: str = option("", "names of further event types, comma-separated")
+    curves: str = option(
+        "", "how a type's value makes a weight: TYPE:CURVE,..., as purchase:quantity(3)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,12 @@ class Scoring:
     )
     vectors: str = option("", "caller-supplied blocks: NAME:DIM[:WEIGHT],...")
     type_weights: str = option("", "pooling weights by event type: TYPE:WEIGHT,...")
+    half_lives: str = option(
+        "", "half-lives by event type, in s, m, h, d or w: TYPE:DURATION,..., as view:7d"
+    )
+    type_caps: str = option(
+        "", "how many of a type's newest interactions are pooled: TYPE:COUNT,..., as view:100"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +134,16 @@ class Limits:
     max_stream_requests: int = option(256, "requests in flight on one StreamRank")
     max_events: int = option(5_000, "events of one RecordEventsRequest")
     max_event_text_chars: int = option(2_000, "characters of an event's text")
+    max_stream_events: int = option(
+        2_048, "events in flight on one StreamEvents or ImportEvents; each 4 KiB counts as one"
+    )
+    max_stream_remembered: int = option(
+        4_096, "events that one StreamEvents remembers, to tell duplicates"
+    )
+    max_import_failures: int = option(100, "failures that one ImportEventsResponse lists")
     max_attributes: int = option(64, "attributes of a user, an event or an item")
     max_attribute_texts: int = option(64, "texts of one attribute that is a set")
-    max_attribute_bytes: int = option(1_024, "bytes of one text of an attribute")
+    max_attribute_chars: int = option(1_024, "characters of one text of an attribute")
     max_interests: int = option(16, "interests of one user")
     max_identities: int = option(16, "identities of one user")
     max_session_events: int = option(255, "events of one session")

@@ -37,12 +37,13 @@ from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import StateRefused
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.store import STATE_LAYOUT, Store
 from rankstream.server.stream.apply import EventFolder, warm_up_fold
-from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.compacted_lane import CompactedLane, Folder
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.events_lane import EventsLane
 from rankstream.server.stream.guard import LogGuard
 from rankstream.server.stream.indexer import ItemIndexer, read_checksums
@@ -193,7 +194,8 @@ class Ingest:
         self._writer = Writer(state.store, state.page)
         self._texts = TextsLane(state.store, encoder.encode, self._writer.put)
         self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
-        folder = EventFolder(state.fold, state.popularity)
+        keeping = Keeping(settings.limits.max_kept_texts, self._texts.wake)
+        folder = EventFolder(state.fold, state.popularity, keeping)
         template = ItemTemplate.parse(encoder_settings(settings, paths).template)
         self._events = EventsLane(
             _opener(settings, found.topics.events),
@@ -218,7 +220,7 @@ class Ingest:
         )
         items = ItemFolder(ItemFormat(settings.limits, layout, template), indexer)
         self._items = self._compacted("items", found.topics.items, found.items, found, items)
-        users = UserFolder(settings.limits, self._texts.wake)
+        users = UserFolder(settings.limits, keeping)
         self._users = self._compacted("users", found.topics.users, found.users, found, users)
         self._guard = LogGuard(
             kafka.bootstrap_servers,

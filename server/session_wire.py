@@ -41,9 +41,10 @@ def session_from_pb(
     texts: dict[int, str] = {}
     for i, event in enumerate(message.events):
         where = f"{field}events[{i}]."
+        if event.user_id:
+            raise InvalidArgument(where + "user_id", "set; a session is nobody's who is stored")
         at = _time_of(event, now, now + fold.allowed_skew_ms, where)
-        admitted = validate_interaction(event, fold, limits, where)
-        type_id, weight, text = admitted
+        type_id, weight, text = validate_interaction(event, fold, limits, where)
         if event.item_id:
             found.append(_Interaction(at, i, item_key(event.item_id), 0, type_id, weight))
         if text:

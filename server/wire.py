@@ -17,7 +17,7 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.explanation import ExplainAnswer
-from rankstream.server.stream.codec import check_id
+from rankstream.server.stream.checks import check_id
 from rankstream.server.stream.token import unpack_token
 from rankstream.server.subjects import TYPE_NAMES
 from rankstream.server.types import (

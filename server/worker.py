@@ -69,6 +69,7 @@ from rankstream.server.services.encoder import (
     encode_batch,
     tokenize_batch,
 )
+from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
@@ -258,7 +259,12 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
         server,
     )
     events_pb2_grpc.add_EventsServicer_to_server(
-        EventsService(parts.publisher, parts.freshness, topics["events"], fold, limits), server
+        EventsService(
+            EventIntake(parts.publisher, topics["events"], fold, limits),
+            parts.freshness,
+            parts.store,
+        ),
+        server,
     )
     catalog_pb2_grpc.add_CatalogServicer_to_server(
         CatalogService(

@@ -18,23 +18,36 @@ class Pooling:
     """Weights of a deployment.
 
     Attributes:
-        half_life_ms: age at which an interaction counts half.
+        half_life_ms: age at which an interaction counts half, of types that do not say.
         type_weights: ``float64 [types]``, indexed by type id.
+        half_lives_ms: ``float64 [types]``: age at which one of the type counts half.
+        caps: ``int64 [types]``: of the type, only so many of the newest are pooled.
         interests_weight: of what a user says of themselves, all interests together, beside an
             interaction of weight 1 that has just happened.
     """
 
     half_life_ms: float
     type_weights: NDArray[np.float64]
+    half_lives_ms: NDArray[np.float64]
+    caps: NDArray[np.int64]
     interests_weight: float = 0.0
+
+    @staticmethod
+    def uniform(half_life_ms: float, type_weights: NDArray[np.float64]) -> Pooling:
+        """All types fade alike, and none is capped."""
+        shape = type_weights.shape
+        caps = np.full(shape, np.iinfo(np.int64).max)
+        return Pooling(half_life_ms, type_weights, np.full(shape, half_life_ms), caps)
 
     @cached_property
     def weighing(self) -> Weighing:
         """As the kernels take it."""
+        # Where nothing is capped, nothing needs to be counted.
+        capped = (self.caps < np.iinfo(np.int64).max).any()
         weighing = Weighing(
-            np.full(len(self.type_weights), float(self.half_life_ms)),
+            self.half_lives_ms.view(),
             self.type_weights.view(),
-            np.empty(0, np.int64),
+            self.caps.view() if capped else self.caps[:0],
         )
         freeze(weighing[:3])
         return weighing

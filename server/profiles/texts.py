@@ -12,7 +12,7 @@ Databases: ``texts``, text key -> (number, bytes of the text, text, vector or no
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -58,6 +58,19 @@ class StoredText:
             msg = f"a stored text of {len(blob)} bytes is damaged: {error}; rebuild the state"
             raise CorruptState(msg) from error
         return cls(number, text, bytes(blob[_RECORD.size + length :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How texts are kept.
+
+    Attributes:
+        most: how many.
+        remembered: called once the state has texts that may have to be encoded.
+    """
+
+    most: int
+    remembered: Callable[[], None]
 
 
 def remember_texts(txn: Txn, texts: Mapping[int, str], most: int) -> None:

@@ -10,12 +10,12 @@ Databases: ``users``, user_id -> ``UserRecord``; ``identities``, user_id -> who 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
 from rankstream.server.errors import CorruptState
-from rankstream.server.profiles.texts import remember_texts
+from rankstream.server.profiles.texts import Keeping, remember_texts
 from rankstream.server.store import Txn, View
 from rankstream.server.types import Position
 
@@ -83,15 +83,13 @@ class UserCommit:
         records: by user_id; None deletes.
         texts: the interests' texts by key.
         position: behind the records.
-        max_texts: how many texts are kept.
-        remembered: called once the state has texts that may have to be encoded.
+        keeping: how texts are kept.
     """
 
     records: Mapping[bytes, UserRecord | None]
     texts: Mapping[int, str]
     position: Position
-    max_texts: int
-    remembered: Callable[[], None]
+    keeping: Keeping
     _done: Event = field(default_factory=Event)
 
     def apply(self, txn: Txn) -> None:
@@ -107,13 +105,13 @@ class UserCommit:
             for identity in record.identities:
                 _add_claim(txn, identity, user, record.updated_at_ms)
         if self.texts:
-            remember_texts(txn, self.texts, self.max_texts)
+            remember_texts(txn, self.texts, self.keeping.most)
         txn.advance([self.position])
 
     def committed(self) -> None:
         """The state has it."""
         if self.texts:
-            self.remembered()
+            self.keeping.remembered()
         self._done.set()
 
     def wait(self) -> None:

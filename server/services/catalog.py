@@ -27,7 +27,7 @@ from rankstream.server.services.item_writer import ItemWriter
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.store import ItemRecord, Store
-from rankstream.server.stream.codec import check_id
+from rankstream.server.stream.checks import check_id
 from rankstream.server.stream.item_codec import item_text
 from rankstream.server.stream.publisher import Outcome, Publisher
 from rankstream.server.types import Head, ReadAfter, item_key

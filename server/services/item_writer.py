@@ -9,7 +9,7 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import RankstreamError
 from rankstream.server.services.own_writes import OwnWrites
-from rankstream.server.stream.codec import check_id, check_size
+from rankstream.server.stream.checks import check_id, check_size
 from rankstream.server.stream.item_codec import validate_item
 from rankstream.server.stream.publisher import Outcome, Outgoing, Publisher, Written
 from rankstream.server.types import Position

@@ -21,7 +21,8 @@ from rankstream.server.profiles.texts import text_of
 from rankstream.server.profiles.users import Person, find_person
 from rankstream.server.services.outcomes import positions_of, written_or_raise
 from rankstream.server.store import Store, View
-from rankstream.server.stream.codec import MERGE, RESET, check_id, check_size
+from rankstream.server.stream.checks import check_id, check_size
+from rankstream.server.stream.codec import MERGE, RESET
 from rankstream.server.stream.publisher import Outgoing, Publisher
 from rankstream.server.stream.token import pack_token
 from rankstream.server.stream.user_codec import validate_user

@@ -10,7 +10,7 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import RankstreamError
-from rankstream.server.stream.codec import BadRecord
+from rankstream.server.stream.checks import BadRecord
 from rankstream.server.stream.consumer import Chunk, Record
 from rankstream.server.stream.indexer import ItemCommit, ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_codec import DecodedItem, decode_item

@@ -5,7 +5,6 @@ The same rules validate what comes over gRPC (``validate_user``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -13,9 +12,9 @@ from google.protobuf.message import DecodeError
 from rankstream.proto.v1 import profiles_pb2
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.profiles.users import UserCommit, UserRecord
-from rankstream.server.stream.attributes import check_attributes
-from rankstream.server.stream.codec import BadRecord, check_id, check_size
+from rankstream.server.stream.checks import BadRecord, check_attributes, check_id, check_size
 from rankstream.server.stream.consumer import Chunk, Record
 from rankstream.server.types import Position, normal_text, text_key
 
@@ -39,11 +38,11 @@ class UserFolder:
 
     Attributes:
         limits: bounds.
-        remembered: called once the state has texts that may have to be encoded.
+        keeping: how texts are kept.
     """
 
     limits: Limits
-    remembered: Callable[[], None]
+    keeping: Keeping
 
     def read(self, chunk: Chunk) -> tuple[ReadUsers, list[tuple[Record, str]]]:
         """What is good of a chunk, and each record that is not, with the reason."""
@@ -57,8 +56,7 @@ class UserFolder:
 
     def commit(self, good: ReadUsers, position: Position) -> UserCommit:
         """The writer's work."""
-        most = self.limits.max_kept_texts
-        return UserCommit(good.records, good.texts, position, most, self.remembered)
+        return UserCommit(good.records, good.texts, position, self.keeping)
 
     def _read(self, record: Record, found: ReadUsers) -> None:
         if record.value is None:

@@ -1,5 +1,7 @@
 """Subjects: what a vector is made of, beyond one stored history."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_server import (
@@ -16,7 +18,7 @@ from small_server import (
 
 from rankstream.server.errors import NotFound
 from rankstream.server.profiles.interaction import EVENT, TEXT, event_key
-from rankstream.server.profiles.texts import TextCommit, remember_texts, texts_to_encode
+from rankstream.server.profiles.texts import Keeping, TextCommit, texts_to_encode
 from rankstream.server.profiles.users import UserCommit, UserRecord
 from rankstream.server.stream.event_columns import EventColumns
 from rankstream.server.types import (
@@ -53,11 +55,11 @@ def say(server, user, text, at, *, weight=1.0, encoded=True):
     row = np.zeros(1, EVENT)
     row[0] = (at, event_key(f"{user}/{text}/{at}"), text_key(text), weight, 7, TEXT, at)
     batch = server.folder_of_events.batch(
-        EventColumns([user.encode()], row), [Position("events", b"events-topic-id.", 0, 1)]
+        EventColumns([user.encode()], row, {text_key(text): text}),
+        [Position("events", b"events-topic-id.", 0, 1)],
     )
     with server.store.write() as txn:
         batch.apply(txn)
-        remember_texts(txn, {text_key(text): text}, 1000)
     if encoded:
         encode(server)
 
@@ -76,7 +78,10 @@ def write_user(server, user, *, interests=(), identities=(), at=1):
     )
     texts = {text_key(text): text for text in interests}
     commit = UserCommit(
-        {user.encode(): record}, texts, Position("users", b"users-topic-id..", 0, 1), 99, int
+        {user.encode(): record},
+        texts,
+        Position("users", b"users-topic-id..", 0, 1),
+        Keeping(99, int),
     )
     with server.store.write() as txn:
         commit.apply(txn)
@@ -188,9 +193,7 @@ def test_a_profile_of_texts_alone_is_personal(server):
 
 
 def test_a_new_user_with_interests_has_a_personal_answer(server):
-    server.pooling = type(server.pooling)(
-        server.pooling.half_life_ms, server.pooling.type_weights, 3.0
-    )
+    server.pooling = dataclasses.replace(server.pooling, interests_weight=3.0)
     server.engine = server.new_engine()
     write_user(server, "ann", interests=["jazz", "tango"])
     total = sum(text_row(server, vector_of(text)) for text in ("jazz", "tango"))

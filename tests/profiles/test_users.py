@@ -6,7 +6,7 @@ import random
 import pytest
 
 from rankstream.server.errors import CorruptState
-from rankstream.server.profiles.texts import text_of
+from rankstream.server.profiles.texts import Keeping, text_of
 from rankstream.server.profiles.users import (
     MAX_CLAIMS,
     UserCommit,
@@ -34,8 +34,7 @@ def write(store, records, texts=()):
         {name.encode(): made for name, made in records.items()},
         {text_key(text): text for text in texts},
         Position("users", b"users-topic-id..", 0, 1),
-        100,
-        lambda: None,
+        Keeping(100, int),
     )
     with store.write() as txn:
         commit.apply(txn)

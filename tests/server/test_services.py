@@ -28,11 +28,12 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.profiles.interaction import event_key
 from rankstream.server.services.catalog import CatalogService
 from rankstream.server.services.encoder import EncoderService, encode_batch
+from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
-from rankstream.server.stream.codec import EventCodec
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.publisher import Written
 from rankstream.server.stream.token import pack_token, unpack_token
 from rankstream.server.types import Position, item_key
@@ -101,7 +102,8 @@ class Services:
         )
         freshness = Freshness(server.store, self.bell, LIMITS.default_wait_ms / 1000)
         self.ranker = Batcher(server.engine.rank, max_batch=8, max_queued=64, name="engine")
-        self.events = EventsService(self.log, freshness, "e", server.fold, LIMITS)
+        intake = EventIntake(self.log, "e", server.fold, LIMITS)
+        self.events = EventsService(intake, freshness, server.store)
         self.catalog = CatalogService(
             self.log, freshness, server.store, server.engine, server.layout, TEMPLATE, "i", LIMITS
         )
@@ -182,7 +184,7 @@ def test_what_is_written_is_what_the_fold_reads(services):
     )
 
     codec = EventCodec(services.server.fold, LIMITS, "e", 1)
-    found = codec.decode(services.log.written[0][1].value, 1000, 0, 0)
+    (found,) = codec.decode(services.log.written[0][1].value, 1000, 0, 0)
     assert found.user == b"ann"
     assert found.event_key == event_key(response.results[0].event_id)
 
