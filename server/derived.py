@@ -110,7 +110,11 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
     caps |= _by_type("type_caps", scoring.type_caps, types, _count, "COUNT from 0 up")
     size = 1 + max(types.values())
     pooling = Pooling(
-        scoring.half_life_s * 1000, np.zeros(size), np.ones(size), np.zeros(size, np.int64)
+        scoring.half_life_s * 1000,
+        np.zeros(size),
+        np.ones(size),
+        np.zeros(size, np.int64),
+        scoring.interests_weight,
     )
     for name, number in types.items():
         pooling.type_weights[number] = weights[name]

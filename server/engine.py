@@ -155,7 +155,7 @@ class Engine:
                 times=times,
             )
             if read.known[b]
-            else _no_such_item(tasks[b])
+            else NotFound("the subject is no item of the catalogue")
             for b in range(len(tasks))
         ]
 
@@ -426,10 +426,6 @@ def _bad(code: int) -> CorruptState:
     if code == BAD_BIAS:
         what = "an item's bias is not finite"
     return CorruptState(f"{what}; rebuild the state from the log")
-
-
-def _no_such_item(task: RankTask) -> NotFound:
-    return NotFound("item_id: the catalogue does not hold this item (yet)")
 
 
 def _fallback(known: bool, personal: bool) -> str:

@@ -13,7 +13,7 @@ from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
 from rankstream.server.engine import Answer, Task
-from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
 from rankstream.server.explanation import ExplainAnswer
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
@@ -87,7 +87,11 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         task = similar_task_from_pb(request, self._form)
         after = read_after_from_pb(request.read_after, self._limits)
         stale = await self._freshness.wait(after, deadline)
-        answer = await self._batcher.submit(task, deadline)
+        try:
+            answer = await self._batcher.submit(task, deadline)
+        except NotFound:
+            msg = f"item_id: the catalogue does not hold {request.item_id!r} (yet)"
+            raise NotFound(msg) from None
         assert isinstance(answer, RankAnswer)
         return self._encode(answer, task, request.request_id, stale, started)
 
