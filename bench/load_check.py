@@ -14,7 +14,7 @@ from answer_oracle import AnswerOracle, Rows, rankings_in
 from google.protobuf.message import DecodeError
 from load_plan import Plan
 from message_file import read_new
-from score_oracle import ScoreOracle, read_rules
+from score_oracle import Rules, ScoreOracle
 
 _PARTS = 3
 _PROBLEMS = 100
@@ -45,12 +45,11 @@ class Checker:
     Args:
         channel: for the oracles' own reads.
         shares: the processes.
-        admin: host:port of the Admin service; "": parts are not made again.
-        half_life_s: the server's.
+        rules: how the server scores; None: parts are not made again.
     """
 
     def __init__(
-        self, channel: grpc.Channel, shares: Sequence[Plan], admin: str, half_life_s: float
+        self, channel: grpc.Channel, shares: Sequence[Plan], rules: Rules | None = None
     ) -> None:
         self._open = ExitStack()
         for share in shares:
@@ -58,7 +57,6 @@ class Checker:
         self._files = [self._open.enter_context(share.samples.open("rb")) for share in shares]
         self._unread: list[list[bytes]] = [[] for _ in shares]
         self._answers = AnswerOracle(Rows(channel))
-        rules = read_rules(admin, half_life_s) if admin else None
         self._scores = ScoreOracle(channel, rules) if rules else None
         self._checked: Counter[str] = Counter()
         self._problems: list[str] = []

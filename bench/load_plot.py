@@ -13,16 +13,9 @@ _CURVE = [100 * (1 - 10 ** (-nines / 10)) for nines in range(1, 51)]
 
 
 def write_plot(found: Found, path: Path) -> None:
-    """Draws latency by percentile for each kind, and of all calls over time.
+    """Draws latency by percentile for each kind, and of all calls over time."""
+    import matplotlib
 
-    Raises:
-        SystemExit: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        msg = "--plot needs matplotlib: pip install 'rankstream[bench]'"
-        raise SystemExit(msg) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

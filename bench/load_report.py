@@ -137,9 +137,11 @@ def _summary(tally: Tally, seconds: float) -> dict[str, Any]:
 
 def _latencies(histogram: Histogram) -> dict[str, Any]:
     found: dict[str, Any] = {_name(p): histogram.percentile_ms(p) for p in PERCENTILES}
-    found["mean_ms"] = histogram.sum_us / 1e3 / histogram.answered if histogram.answered else None
     # Of the answered: where calls have failed, the percentiles say so.
-    return found | {"max_ms": histogram.max_us / 1e3, "failed": histogram.failed}
+    answered = histogram.answered
+    found["mean_ms"] = histogram.sum_us / 1e3 / answered if answered else math.nan
+    found["max_ms"] = histogram.max_us / 1e3 if answered else math.nan
+    return found | {"failed": histogram.failed}
 
 
 def _empty(intervals: int) -> Tally:
@@ -153,7 +155,9 @@ def _name(percent: float) -> str:
 def _shown(value: float) -> str:
     if math.isinf(value):
         return "failed"
-    return "-" if math.isnan(value) else f"{value:,.2f}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
 
 
 def _finite(value: Any) -> Any:

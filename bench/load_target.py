@@ -11,7 +11,7 @@ from load_calls import KINDS
 
 from rankstream.proto.v1 import catalog_pb2, catalog_pb2_grpc, ranking_pb2, ranking_pb2_grpc
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 10.0
 _MAX_K = 1_000
 
 
@@ -33,7 +33,7 @@ def listed_items(channel: grpc.Channel, limit: int) -> list[str]:
         found = [one.item.item_id for one in _stream(listing, request)]
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.UNIMPLEMENTED:
-            raise _unusable(error, "ListItems") from error
+            raise unusable(error, "ListItems") from error
         found = _best_items(channel, limit)
     if not found:
         msg = "the catalogue is empty: write items first, with `rankstream items import`"
@@ -53,7 +53,7 @@ def answers_stream_rank(channel: grpc.Channel) -> bool:
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNIMPLEMENTED:
             return False
-        raise _unusable(error, "StreamRank") from error
+        raise unusable(error, "StreamRank") from error
     return True
 
 
@@ -73,7 +73,7 @@ def require_kind(channel: grpc.Channel, kind: str, request: Message) -> None:
         else:
             call(serialised, timeout=_TIMEOUT_S, wait_for_ready=True)
     except grpc.RpcError as error:
-        raise _unusable(error, f"{kind} of --mix ({known.method})") from error
+        raise unusable(error, f"{kind} of --mix ({known.method})") from error
 
 
 def _best_items(channel: grpc.Channel, limit: int) -> list[str]:
@@ -84,7 +84,7 @@ def _best_items(channel: grpc.Channel, limit: int) -> list[str]:
     try:
         return [item.item_id for item in rank(request, timeout=_TIMEOUT_S).items]
     except grpc.RpcError as error:
-        raise _unusable(error, "Rank") from error
+        raise unusable(error, "Rank") from error
 
 
 def _stream(call: Callable[..., Any], request: object) -> Iterator[Any]:
@@ -92,5 +92,6 @@ def _stream(call: Callable[..., Any], request: object) -> Iterator[Any]:
     return answers
 
 
-def _unusable(error: grpc.RpcError, what: str) -> NotUsable:
+def unusable(error: grpc.RpcError, what: str) -> NotUsable:
+    """Says of a call that failed what it was and why."""
     return NotUsable(f"{what}: {error.code().name}: {error.details()}")

@@ -64,8 +64,11 @@ class Client:
         with tempfile.TemporaryDirectory(prefix="rankstream-stream-") as folder:
             write_messages(Path(folder) / "requests", requests)
             companion = Companion.start("stream_client.py", asdict(self) | {"at": folder})
-            begin_together(companion)
-            return companion.result()
+            try:
+                begin_together(companion)
+                return companion.result()
+            finally:
+                companion.stop()
 
 
 class Streams:

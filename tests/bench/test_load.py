@@ -199,6 +199,17 @@ def test_what_cannot_be_sent_is_exit_status_2(fake_server, ids_file, mix, words)
     assert "Traceback" not in said
 
 
+def test_an_admin_that_does_not_answer_is_exit_status_2(fake_server, ids_file):
+    flags = ("--items", ids_file, "--mix", "rank=1", "--admin")
+
+    target = fake_server(FakeRanking())
+    status, said = run_tool(target, *flags, target)
+
+    assert status == 2
+    assert "GetServerInfo of --admin" in said
+    assert "UNIMPLEMENTED" in said
+
+
 @pytest.fixture(scope="module")
 def server(serve_shared):
     made = serve_shared(half_life_s=86_400.0, vectors="image:3:0.5").start()

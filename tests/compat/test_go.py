@@ -50,7 +50,7 @@ def run_go(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory) -> Path:
-    """The program, built in a folder of its own; before any server, so that a skip costs nothing."""
+    """The program; built before any server is, so that a skip costs nothing."""
     go_or_skip()
     folder = tmp_path_factory.mktemp("go")
     for name in ("main.go", "go.mod", "go.sum"):
