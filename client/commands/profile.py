@@ -9,7 +9,7 @@ import click
 from rankstream.client.commands.session import Session, freshness_options, json_option
 
 if TYPE_CHECKING:
-    from rankstream.client.answers import Profile
+    from rankstream.client.profiles import Profile
 
 
 @click.group()
