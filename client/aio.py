@@ -20,6 +20,7 @@ from rankstream.client.calls.ranking import RankingCalls
 from rankstream.client.calls.shapes import Pause, Plan, Together, Unary
 from rankstream.client.calls.streams import Conversation, Listing, Source, Upload
 from rankstream.client.connections import Connections, open_async
+from rankstream.client.endings import Ending
 from rankstream.client.errors import RankstreamError, error_from_rpc, invalid
 from rankstream.client.host import Host
 
@@ -158,12 +159,16 @@ class AsyncHost(Host):
     async def _converse(self, talk: Conversation[R]) -> AsyncIterator[R]:
         sending = _Sending(talk)
         call = self._open(talk.path, sending.messages(), talk.timeout_s)
+        ending = Ending(call)
         try:
             async for answer in _one(call) if talk.one_answer else call:
                 sending.make_room()
                 yield talk.read(answer)
         except grpc.RpcError as error:
-            raise sending.failure or talk.broken(error_from_rpc(error, self.target)) from error
+            meant = await ending.meant(error)
+            if meant is not None:
+                problem = talk.broken(error_from_rpc(meant, self.target))
+                raise sending.failure or problem from error
         finally:
             call.cancel()
         if sending.failure is not None:

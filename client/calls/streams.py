@@ -41,6 +41,7 @@ class Conversation(ABC, Generic[R_co]):
         timeout_s: deadline of the whole stream; None: none.
         window: requests without an answer at most; None: as many as the connection takes.
         one_answer: there is one answer at the end.
+        sent: entries handed over.
         answered: entries the server has answered for.
     """
 
@@ -59,6 +60,7 @@ class Conversation(ABC, Generic[R_co]):
         self.timeout_s = timeout_s
         self.window = window
         self.one_answer = one_answer
+        self.sent = 0
         self.answered = 0
 
     @abstractmethod
@@ -79,7 +81,7 @@ class Conversation(ABC, Generic[R_co]):
         Raises:
             Unavailable: it did so before it had everything, or had answered everything.
         """
-        if not all_sent:
+        if not all_sent or self.answered != self.sent:
             raise self.broken(Unavailable("the server ended the stream"))
 
     def broken(self, error: RankstreamError) -> RankstreamError:
@@ -117,7 +119,6 @@ class Exchange(Conversation[R], Generic[V, R]):
         self._read = read
         self._refused = refused
         self._placeholder = placeholder
-        self._sent = 0
         self._problems: dict[int, InvalidArgument] = {}
 
     def send(self, value: V) -> Message:
@@ -127,9 +128,9 @@ class Exchange(Conversation[R], Generic[V, R]):
         except InvalidArgument as problem:
             if self._placeholder is None:
                 raise
-            self._problems[self._sent] = problem
+            self._problems[self.sent] = problem
             message = self._placeholder()
-        self._sent += 1
+        self.sent += 1
         return message
 
     def read(self, answer: Any) -> R:
@@ -139,10 +140,6 @@ class Exchange(Conversation[R], Generic[V, R]):
         if problem is not None and self._refused is not None:
             return self._refused(problem)
         return self._read(answer)
-
-    def check_end(self, all_sent: bool) -> None:
-        """As ``Conversation``; each request has to have its answer."""
-        super().check_end(all_sent and self.answered == self._sent)
 
 
 class Upload(Conversation[None], Generic[V, R]):
@@ -174,7 +171,6 @@ class Upload(Conversation[None], Generic[V, R]):
         self._empty = empty
         self._chunk: list[Message] = []
         self._chunk_bytes = 0
-        self._sent = 0
         self._problems: dict[int, InvalidArgument] = {}
 
     def send(self, value: V) -> Message | None:
@@ -183,9 +179,9 @@ class Upload(Conversation[None], Generic[V, R]):
             entry = self._write(value)
         except InvalidArgument as problem:
             if len(self._problems) < MAX_FAILURES_KEPT:
-                self._problems[self._sent] = problem
+                self._problems[self.sent] = problem
             entry = self._empty()
-        self._sent += 1
+        self.sent += 1
         size = entry.ByteSize()
         full = None
         if self._chunk_bytes + size > CHUNK_BYTES or len(self._chunk) == CHUNK_ENTRIES:
