@@ -9,18 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rankstream.client.aio import (
+        AsyncClient,
+    )
     from rankstream.client.answers import (
+        Deleted,
         Embeddings,
         EmbedResult,
+        EventAck,
         EventResult,
-        Interaction,
         ItemResult,
-        Profile,
+        ListedItem,
+        Patched,
         Recorded,
         StoredItem,
+        TokenizedText,
         Upserted,
     )
-    from rankstream.client.client import Client
+    from rankstream.client.client import (
+        Client,
+    )
     from rankstream.client.errors import (
         BadRecord,
         Cancelled,
@@ -37,9 +45,39 @@ if TYPE_CHECKING:
         Unavailable,
         Unimplemented,
     )
-    from rankstream.client.events import EventProducer, Sent
-    from rankstream.client.keys import item_key, item_keys
-    from rankstream.client.queries import RankQuery
+    from rankstream.client.events import (
+        EventProducer,
+        Sent,
+    )
+    from rankstream.client.explanations import (
+        Contribution,
+        ExplainedItem,
+        Explanation,
+    )
+    from rankstream.client.filters import (
+        Filter,
+    )
+    from rankstream.client.imports import (
+        Imported,
+        ImportFailure,
+        ImportProgress,
+    )
+    from rankstream.client.keys import (
+        item_key,
+        item_keys,
+    )
+    from rankstream.client.profiles import (
+        Interaction,
+        Merged,
+        Profile,
+        Purged,
+        Remainder,
+        Reset,
+    )
+    from rankstream.client.queries import (
+        Pooling,
+        RankQuery,
+    )
     from rankstream.client.rankings import (
         AppliedOffset,
         Freshness,
@@ -49,8 +87,16 @@ if TYPE_CHECKING:
         ServedBy,
         Timing,
     )
-    from rankstream.client.readers import RecordReader, read_events, read_items
-    from rankstream.client.records import Event, Item
+    from rankstream.client.readers import (
+        RecordReader,
+        read_events,
+        read_items,
+    )
+    from rankstream.client.records import (
+        Event,
+        Item,
+        User,
+    )
     from rankstream.client.status import (
         BlockInfo,
         ConsumerLag,
@@ -62,51 +108,71 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "answers": "Embeddings EmbedResult EventResult Interaction ItemResult Profile Recorded"
-    " StoredItem Upserted",
+    "aio": "AsyncClient",
+    "answers": "Deleted EmbedResult Embeddings EventAck EventResult ItemResult ListedItem "
+    "Patched Recorded StoredItem TokenizedText Upserted",
     "client": "Client",
-    "errors": "BadRecord Cancelled DataLoss DeadlineExceeded DeliveryFailed FailedPrecondition"
-    " FieldViolation Internal InvalidArgument NotFound RankstreamError ResourceExhausted"
-    " Unavailable Unimplemented",
+    "errors": "BadRecord Cancelled DataLoss DeadlineExceeded DeliveryFailed FailedPrecondition "
+    "FieldViolation Internal InvalidArgument NotFound RankstreamError "
+    "ResourceExhausted Unavailable Unimplemented",
     "events": "EventProducer Sent",
+    "explanations": "Contribution ExplainedItem Explanation",
+    "filters": "Filter",
+    "imports": "ImportFailure ImportProgress Imported",
     "keys": "item_key item_keys",
-    "queries": "RankQuery",
+    "profiles": "Interaction Merged Profile Purged Remainder Reset",
+    "queries": "Pooling RankQuery",
     "rankings": "AppliedOffset Freshness RankedItem Ranking Reason ServedBy Timing",
     "readers": "RecordReader read_events read_items",
-    "records": "Event Item",
+    "records": "Event Item User",
     "status": "BlockInfo ConsumerLag EncoderInfo EventTypeInfo Limit PartitionLag ServerInfo",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AppliedOffset",
+    "AsyncClient",
     "BadRecord",
     "BlockInfo",
     "Cancelled",
     "Client",
     "ConsumerLag",
+    "Contribution",
     "DataLoss",
     "DeadlineExceeded",
+    "Deleted",
     "DeliveryFailed",
     "EmbedResult",
     "Embeddings",
     "EncoderInfo",
     "Event",
+    "EventAck",
     "EventProducer",
     "EventResult",
     "EventTypeInfo",
+    "ExplainedItem",
+    "Explanation",
     "FailedPrecondition",
     "FieldViolation",
+    "Filter",
     "Freshness",
+    "ImportFailure",
+    "ImportProgress",
+    "Imported",
     "Interaction",
     "Internal",
     "InvalidArgument",
     "Item",
     "ItemResult",
     "Limit",
+    "ListedItem",
+    "Merged",
     "NotFound",
     "PartitionLag",
+    "Patched",
+    "Pooling",
     "Profile",
+    "Purged",
     "RankQuery",
     "RankedItem",
     "Ranking",
@@ -114,15 +180,19 @@ __all__ = [
     "Reason",
     "RecordReader",
     "Recorded",
+    "Remainder",
+    "Reset",
     "ResourceExhausted",
     "Sent",
     "ServedBy",
     "ServerInfo",
     "StoredItem",
     "Timing",
+    "TokenizedText",
     "Unavailable",
     "Unimplemented",
     "Upserted",
+    "User",
     "item_key",
     "item_keys",
     "read_events",

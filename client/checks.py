@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Iterable, Mapping
 
 from rankstream.client.errors import invalid
 
@@ -20,6 +21,22 @@ def text(field: str, value: object) -> str:
     except UnicodeEncodeError:
         raise invalid(field, f"{reprlib.repr(value)} is not valid UTF-8; expected text") from None
     return value
+
+
+def texts(field: str, values: object) -> list[str]:
+    """``values`` where it is a sequence of strings, and not one string."""
+    if isinstance(values, str | bytes):
+        raise invalid(field, "is one string; expected a sequence of strings")
+    if not isinstance(values, Iterable):
+        raise invalid(field, f"{shown(values)}; expected a sequence of strings")
+    return [text(f"{field}[{index}]", value) for index, value in enumerate(values)]
+
+
+def numbers(field: str, values: object) -> dict[str, float]:
+    """``values`` where it is a mapping of finite numbers by name."""
+    if not isinstance(values, Mapping):
+        raise invalid(field, f"{shown(values)}; expected a mapping of numbers by name")
+    return {text(f"{field} key", k): number(f"{field}[{k}]", v) for k, v in values.items()}
 
 
 def name(field: str, value: object) -> str:

@@ -10,13 +10,18 @@ from importlib.metadata import EntryPoint, entry_points
 
 import click
 
+from rankstream.client.commands.completion import completion
 from rankstream.client.commands.events import events
+from rankstream.client.commands.explain import explain
 from rankstream.client.commands.info import info
 from rankstream.client.commands.items import items
 from rankstream.client.commands.lag import lag
 from rankstream.client.commands.profile import profile
 from rankstream.client.commands.rank import rank
 from rankstream.client.commands.session import Session
+from rankstream.client.commands.similar import similar
+from rankstream.client.commands.texts import embed, tokenize
+from rankstream.client.commands.user import user
 from rankstream.client.errors import RankstreamError, Unavailable
 
 COMMAND_GROUP = "rankstream.commands"
@@ -122,5 +127,8 @@ def main(ctx: click.Context, target: str, admin_target: str, timeout_s: float) -
     ctx.obj = Session(target, admin_target, timeout_s)
 
 
-for _command in (rank, items, events, profile, info, lag):
+for _command in (
+    *(rank, similar, explain, embed, tokenize),
+    *(items, events, user, profile, info, lag, completion),
+):
     main.add_command(_command)

@@ -1,15 +1,15 @@
-"""Several connections to one target, used in turn, with one retry policy."""
+"""The connections to one target, used in turn, and their retry policy; blocking or asyncio."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from rankstream.client.errors import invalid
 from rankstream.proto.v1 import (
     admin_pb2_grpc,
     catalog_pb2_grpc,
@@ -22,8 +22,13 @@ from rankstream.proto.v1 import (
 MAX_MESSAGE_BYTES = 64 << 20
 MAX_RETRIED_BYTES = 16 << 20
 
-# Every call is a read, or a write that says the same thing twice: items are whole, events carry an
-# id. So every call may be retried. The throttle ends retrying while most calls fail.
+# A second time these would answer otherwise than the first: a merge has nothing left to move, and a
+# patch on condition of a version meets its own. Called again by hand they do no harm.
+NOT_RETRIED = (("rankstream.v1.Profiles", "MergeProfiles"), ("rankstream.v1.Catalog", "PatchItem"))
+
+# Every other call is a read, or a write that says the same thing twice: items and users are whole,
+# events carry an id, watermarks only grow. So they may be retried; a stream until its first answer.
+# The throttle ends retrying while most calls fail.
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -36,9 +41,20 @@ SERVICE_CONFIG = {
                 "backoffMultiplier": 3,
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
-        }
+        },
+        {"name": [{"service": service, "method": method} for service, method in NOT_RETRIED]},
     ],
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+_STUBS: dict[str, Callable[[Any], object]] = {
+    "Ranking": ranking_pb2_grpc.RankingStub,
+    "Events": events_pb2_grpc.EventsStub,
+    "Catalog": catalog_pb2_grpc.CatalogStub,
+    "Profiles": profiles_pb2_grpc.ProfilesStub,
+    "Encoder": encoder_pb2_grpc.EncoderStub,
+    "Admin": admin_pb2_grpc.AdminStub,
+    "Health": health_pb2_grpc.HealthStub,
 }
 
 
@@ -63,50 +79,40 @@ def channel_options(index: int) -> list[tuple[str, int | str]]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """One channel and its stubs."""
-
-    channel: grpc.Channel
-    ranking: ranking_pb2_grpc.RankingStub
-    events: events_pb2_grpc.EventsStub
-    catalog: catalog_pb2_grpc.CatalogStub
-    profiles: profiles_pb2_grpc.ProfilesStub
-    encoder: encoder_pb2_grpc.EncoderStub
-    admin: admin_pb2_grpc.AdminStub
-    health: health_pb2_grpc.HealthStub
-
-
-def connect(target: str, index: int) -> Connection:
-    """A connection; nothing is sent before its first call."""
-    channel = grpc.insecure_channel(target, options=channel_options(index))
-    return Connection(
-        channel=channel,
-        ranking=ranking_pb2_grpc.RankingStub(channel),
-        events=events_pb2_grpc.EventsStub(channel),
-        catalog=catalog_pb2_grpc.CatalogStub(channel),
-        profiles=profiles_pb2_grpc.ProfilesStub(channel),
-        encoder=encoder_pb2_grpc.EncoderStub(channel),
-        admin=admin_pb2_grpc.AdminStub(channel),
-        health=health_pb2_grpc.HealthStub(channel),
-    )
-
-
 class Connections:
-    """``count`` connections to one target; ``pick`` takes them in turn, from any thread."""
+    """``count`` channels to one target; ``pick`` takes them in turn, from any thread.
 
-    def __init__(self, target: str, count: int) -> None:
-        if count < 1:
-            raise invalid(field="connections", problem=f"is {count}; expected 1 or more")
+    Args:
+        target: host:port.
+        count: how many channels.
+        open_channel: ``grpc.insecure_channel`` or that of ``grpc.aio``.
+    """
+
+    def __init__(self, target: str, count: int, open_channel: Callable[..., Any]) -> None:
         self.target = target
-        self.all = tuple(connect(target, index) for index in range(count))
-        self._turn = itertools.cycle(self.all)
+        self.channels = [open_channel(target, options=channel_options(i)) for i in range(count)]
+        self._methods = [_methods_of(channel) for channel in self.channels]
+        self._turn = itertools.cycle(self._methods)
 
-    def pick(self) -> Connection:
-        """The next connection."""
-        return next(self._turn)
+    def method(self, path: str, connection: int | None = None) -> Any:
+        """What calls ``path``, as ``Ranking/Rank``, on the next connection or on this one."""
+        methods = next(self._turn) if connection is None else self._methods[connection]
+        return methods[path]
 
-    def close(self) -> None:
-        """Ends the connections and what runs on them."""
-        for connection in self.all:
-            connection.channel.close()
+
+def open_blocking(target: str, count: int) -> Connections:
+    """Connections whose calls block; nothing is sent before the first."""
+    return Connections(target, count, grpc.insecure_channel)
+
+
+def open_async(target: str, count: int) -> Connections:
+    """Connections whose calls are awaited, in the event loop that runs now."""
+    return Connections(target, count, grpc.aio.insecure_channel)
+
+
+def _methods_of(channel: Any) -> dict[str, Any]:
+    """Every method of every service, by its path."""
+    stubs = {service: make(channel) for service, make in _STUBS.items()}
+    return {
+        f"{s}/{name}": method for s, stub in stubs.items() for name, method in vars(stub).items()
+    }

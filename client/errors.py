@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import grpc
@@ -55,9 +55,12 @@ class RankstreamError(Exception):
         message: what was wrong, what was expected, what to do.
         field_violations: the fields of the request that were wrong, where the server says so.
         retry_after_s: seconds after which a retry has a chance; None where nobody said.
+        answered: of a stream that broke off: how many of its entries were answered before; None:
+            this ended no stream.
     """
 
     code = "UNKNOWN"
+    answered: int | None = None
 
     def __init__(
         self,
@@ -70,6 +73,13 @@ class RankstreamError(Exception):
         self.message = message
         self.field_violations = tuple(field_violations)
         self.retry_after_s = retry_after_s
+
+    def after(self, answered: int) -> Self:
+        """This error, which ended a stream after so many answers; says so."""
+        self.answered = answered
+        self.message = f"{self.message} (after {answered:,} answers)"
+        self.args = (self.message,)
+        return self
 
 
 class InvalidArgument(RankstreamError):

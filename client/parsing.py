@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.client import checks
+from rankstream.client.attributes import Attribute, attribute_from_pb, attribute_to_pb
 from rankstream.client.errors import BadRecord, InvalidArgument, invalid
 from rankstream.client.records import Event, Item
 from rankstream.client.vectors import array_of
@@ -36,6 +37,8 @@ class Schema:
     build: Callable[..., Event | Item]
     fields: Mapping[str, Field]
     required: tuple[str, ...]
+    # At least one of these has to be there.
+    either: tuple[str, ...] = ()
 
 
 def _tags(field: str, value: object) -> tuple[str, ...]:
@@ -49,6 +52,13 @@ def _vectors(field: str, value: object) -> dict[str, NDArray[np.float32]]:
         problem = f"{checks.shown(value)}; expected an object of arrays by block name"
         raise invalid(field=field, problem=problem)
     return {name: array_of(f"{field}.{ascii(name)}", numbers) for name, numbers in value.items()}
+
+
+def _attributes(field: str, value: object) -> dict[str, Attribute]:
+    if not isinstance(value, dict):
+        raise invalid(field=field, problem=f"{checks.shown(value)}; expected an object of values")
+    pairs = ((name, attribute_to_pb(f"{field}.{ascii(name)}", v)) for name, v in value.items())
+    return {name: attribute_from_pb(message) for name, message in pairs}
 
 
 def _number_cell(cell: str) -> object:
@@ -79,8 +89,14 @@ EVENT = Schema(
         "item_id": Field(checks.name),
         "value": _NUMBER,
         "weight": _NUMBER,
+        "text": _TEXT,
+        "session_id": _TEXT,
+        "platform": _TEXT,
+        "position": Field(checks.count, _integer_cell),
+        "attributes": Field(_attributes, None),
     },
-    required=("user_id", "type", "item_id"),
+    required=("user_id", "type"),
+    either=("item_id", "text"),
 )
 ITEM = Schema(
     build=Item,
@@ -93,6 +109,7 @@ ITEM = Schema(
         "tags": Field(_tags, lambda cell: cell.split("|")),
         "price": _NUMBER,
         "vectors": Field(_vectors, None),
+        "attributes": Field(_attributes, None),
     },
     required=("item_id",),
 )
@@ -159,6 +176,8 @@ def _header(row: list[str] | InvalidArgument | None, schema: Schema, path: str) 
     names = [name.strip() for name in row] if isinstance(row, list) else []
     columns = [name for name, field in schema.fields.items() if field.from_cell]
     missing = [name for name in schema.required if name not in names]
+    if schema.either and not set(schema.either) & set(names):
+        missing.append(schema.either[0])
     unknown = [name for name in names if name not in columns]
     expected = f"expected a header row with some of: {', '.join(columns)}"
     if missing:
@@ -187,6 +206,9 @@ def _build(values: dict[str, object], schema: Schema) -> Event | Item:
     for name in schema.required:
         if name not in values:
             raise invalid(field=name, problem="is absent; expected an id or name")
+    if schema.either and not any(name in values for name in schema.either):
+        problem = f"is absent; expected one of {', '.join(schema.either)}"
+        raise invalid(field=schema.either[0], problem=problem)
     checked = {}
     for name, value in values.items():
         field = schema.fields.get(name)

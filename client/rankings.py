@@ -60,12 +60,16 @@ class ServedBy:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A past interaction and what it adds to the score: exact, may be negative."""
+    """A past interaction and what it adds to the score: exact, may be negative.
+
+    ``item_id`` is empty where it is with a text: ``text`` is its beginning.
+    """
 
     item_id: str
     type: str
     event_time_ms: int
     contribution: float
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

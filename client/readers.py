@@ -2,8 +2,8 @@
 
 JSON Lines holds one object a line; CSV and TSV begin with a header row. Keys and columns are the
 fields of ``Event`` and ``Item``. In CSV and TSV an empty cell is an unset field, ``tags`` are
-separated by ``|``, and there are no ``vectors``; TSV knows no quoting. Text is UTF-8, with or
-without a byte order mark.
+separated by ``|``, and there are no ``vectors`` and ``attributes``; TSV knows no quoting. Text is
+UTF-8, with or without a byte order mark.
 """
 
 from __future__ import annotations

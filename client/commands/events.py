@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rankstream.client.commands.imports import Tally, chunks, import_options, progress
+from rankstream.client.commands.choices import example
+from rankstream.client.commands.imports import Tally, import_options, progress
 from rankstream.client.commands.session import Session, json_option, token_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from rankstream.client.readers import Format, OnError, RecordReader
+    from rankstream.client.readers import Format, OnError
     from rankstream.client.records import Event
+
+# How often an import tells its progress, in events.
+_REPORT_EVERY = 500
 
 
 @click.group()
@@ -22,17 +26,18 @@ def events() -> None:
     """Write events: one, or a file of them."""
 
 
-@events.command("import")
+@events.command(
+    "import",
+    epilog=example(
+        "events import events.csv.gz", "events import - --bootstrap-servers kafka:9092 < a.jsonl"
+    ),
+)
 @import_options
 @click.option(
     "--bootstrap-servers", envvar="RANKSTREAM_BOOTSTRAP_SERVERS", show_envvar=True,
     help="Write to this Kafka itself, which is faster. Default: through the server.",
 )  # fmt: skip
 @click.option("--topic", default="rankstream.events", show_default=True, help="Topic in Kafka.")
-@click.option(
-    "--batch", type=click.IntRange(min=1), default=500, show_default=True,
-    help="Events in one call to the server.",
-)  # fmt: skip
 @json_option
 @click.pass_obj
 def import_events(
@@ -43,72 +48,72 @@ def import_events(
     progress_wanted: bool | None,
     bootstrap_servers: str | None,
     topic: str,
-    batch: int,
     as_json: bool,
 ) -> None:
     """Write the events of FILE (JSON Lines, CSV or TSV; may be gzip; - for standard input).
 
-    Keys or columns: user_id, type, item_id, value, weight, event_time_ms, event_id.
+    Keys or columns: user_id, type, item_id, text, value, weight, event_time_ms, event_id,
+    session_id, platform, position, and in JSON Lines attributes.
     """
     from rankstream.client.readers import read_events
 
     reader = read_events(file, format=format, on_error=on_error)
-    tally = Tally("events")
+    tally = Tally("events", reader, stop=on_error == "stop")
     with (
-        tally.summed_up(reader, as_json),
-        progress("events", reader, progress_wanted) as advance,
+        tally.summed_up(as_json),
+        progress("events", reader, progress_wanted) as tally.advance,
     ):
         if bootstrap_servers:
-            _produce(session, reader, tally, bootstrap_servers, topic, advance)
+            _produce(session, tally, bootstrap_servers, topic)
         else:
-            _record(session, reader, tally, batch, on_error == "stop", advance)
+            _import(session, tally)
 
 
-def _produce(
-    session: Session,
-    reader: RecordReader[Event],
-    tally: Tally,
-    bootstrap_servers: str,
-    topic: str,
-    advance: Callable[[int], None],
-) -> None:
+def _produce(session: Session, tally: Tally[Event], bootstrap_servers: str, topic: str) -> None:
     import logging
 
     from rankstream.client.events import EventProducer, Sent
 
     def report(sent: Sent) -> None:
         tally.written = sent.events
-        advance(sent.events)
+        tally.advance(sent.events)
 
     # Its warnings repeat every few ms what the raised error says once.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     timeout_s = session.timeout_s
     with EventProducer(bootstrap_servers, topic=topic, timeout_s=timeout_s) as producer:
-        report(producer.send_many(reader, report))
+        report(producer.send_many(tally.reader, report))
 
 
-def _record(
-    session: Session,
-    reader: RecordReader[Event],
-    tally: Tally,
-    batch: int,
-    stop: bool,
-    advance: Callable[[int], None],
-) -> None:
+def _import(session: Session, tally: Tally[Event]) -> None:
+    names: dict[int, str] = {}
     with session.client() as client:
-        for chunk in chunks(reader, batch):
-            answer = client.record_events(chunk)
-            tally.token = answer.token or tally.token
-            names = (f"{e.type!a} of {e.user_id!a} with {e.item_id!a}" for e in chunk)
-            errors = (result.error for result in answer.results)
-            tally.add(zip(names, errors, strict=False), stop)
-            advance(tally.written)
+        events = tally.records(_name, names)
+        tally.take(client.import_events(_counted(events, tally.advance)), names)
 
 
-@events.command("send")
+def _counted(events: Iterator[Event], advance: Callable[[int], None]) -> Iterator[Event]:
+    """The server answers at the end; until then what it took is the progress."""
+    for count, event in enumerate(events, start=1):
+        yield event
+        if count % _REPORT_EVERY == 0:
+            advance(count)
+
+
+def _name(event: Event) -> str:
+    return f"{event.type!a} of {event.user_id!a} with {event.item_id or event.text!a}"
+
+
+@events.command(
+    "send",
+    epilog=example(
+        "events send ann rate m1 --value 5 --wait", 'events send ann search --text "warm socks"'
+    ),
+)
 @click.argument("user")
 @click.argument("type_", metavar="TYPE")
-@click.argument("item")
+@click.argument("item", default="")
+@click.option("--text", default="", help="What was searched for, or written.")
 @click.option("--value", type=float, help="Stars of a rate, pieces of a purchase.")
 @click.option("--weight", type=float, help="Multiplies the type's weight.")
 @click.option("--event-time-ms", type=int, help="ms since the epoch. Default: now.")
@@ -122,6 +127,7 @@ def send(
     user: str,
     type_: str,
     item: str,
+    text: str,
     value: float | None,
     weight: float | None,
     event_time_ms: int | None,
@@ -130,11 +136,11 @@ def send(
     max_wait_ms: int | None,
     as_json: bool,
 ) -> None:
-    """Write one event: USER did TYPE with ITEM. Prints the token for rank --min-token."""
+    """Write one event: USER did TYPE with ITEM or a text. Prints the token for --min-token."""
     from rankstream.client.commands.output import print_json
     from rankstream.client.records import Event
 
-    event = Event(user, type_, item, value, weight, event_time_ms, event_id)
+    event = Event(user, type_, item, value, weight, event_time_ms, event_id, text)
     visible_ms = None
     with session.client() as client:
         start = time.perf_counter()

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from rankstream.client.errors import RankstreamError
+    from rankstream.client.imports import Imported, ImportProgress
     from rankstream.client.readers import RecordReader
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +32,8 @@ def import_options(command: F) -> F:
         ),
         click.option(
             "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-            help="What to do about a line that is not a record, or that the server refuses.",
+            help="What to do about a line that is not a record: end there, or pass it over. What "
+            "the server refuses fails alone; with stop, the command then fails, too.",
         ),
         click.option(
             "--format", "format", type=click.Choice(["jsonl", "csv", "tsv"]),
@@ -44,57 +46,83 @@ def import_options(command: F) -> F:
 
 
 @dataclass(slots=True)
-class Tally:
-    """What became of the records of one import."""
+class Tally(Generic[T]):
+    """What became of the records of one import.
+
+    ``records`` are read until one is bad; the others are written before its error is raised.
+    """
 
     noun: str
+    reader: RecordReader[T]
+    stop: bool
+    advance: Callable[[int], None] = lambda written: None
     written: int = 0
     refused: int = 0
     token: bytes = b""
     start_s: float = field(default_factory=time.monotonic)
     shown: list[str] = field(default_factory=list)
+    problem: RankstreamError | None = None
 
-    def add(self, results: Iterable[tuple[str, RankstreamError | None]], stop: bool) -> None:
-        """Counts the results of one call, by name of the record.
+    def records(self, name: Callable[[T], str], names: dict[int, str]) -> Iterator[T]:
+        """The records of the file; ``names`` keeps the names of those last handed over."""
+        from rankstream.client.errors import RankstreamError
+
+        try:
+            for index, record in enumerate(self.reader):
+                names[index] = name(record)
+                names.pop(index - _NAMES_KEPT, None)
+                yield record
+        except RankstreamError as problem:
+            self.problem = problem
+
+    def take(self, report: ImportProgress | Imported, names: dict[int, str]) -> None:
+        """Counts what a report says."""
+        self.written, self.refused = report.accepted, report.rejected
+        self.token = report.token or self.token
+        for failure in report.failures[: _SHOWN - len(self.shown)]:
+            name = names.get(failure.index, f"{self.noun}[{failure.index}]")
+            self.shown.append(f"{name} was refused: {failure.error.message}")
+        self.advance(self.written + self.refused)
+
+    @contextmanager
+    def summed_up(self, as_json: bool) -> Iterator[None]:
+        """Prints the summary at the end, also at a bad one.
 
         Raises:
-            RankstreamError: the server refused a record and ``stop`` is set; names the first.
+            RankstreamError: a line was bad or a record was refused, where that is to stop.
         """
         from rankstream.client.errors import RankstreamError
 
-        refusals = []
-        for name, error in results:
-            if error is None:
-                self.written += 1
-            else:
-                refusals.append(f"{name} was refused: {error.message}")
-        self.refused += len(refusals)
-        if refusals and stop:
-            raise RankstreamError(refusals[0])
-        self.shown += refusals[: _SHOWN - len(self.shown)]
-
-    @contextmanager
-    def summed_up(self, reader: RecordReader[Any], as_json: bool) -> Iterator[None]:
-        """Prints the summary at the end, also at a bad one."""
         try:
             yield
         finally:
-            self._finish(reader, as_json)
+            self._finish(as_json)
+        if self.problem is not None:
+            raise self.problem
+        if self.refused and self.stop:
+            raise RankstreamError(self.shown[0] if self.shown else f"{self.refused} were refused")
 
-    def _finish(self, reader: RecordReader[Any], as_json: bool) -> None:
+    def _finish(self, as_json: bool) -> None:
         from rankstream.client.commands.output import print_json
 
         seconds = time.monotonic() - self.start_s
         rate = self.written / seconds if seconds > 0 else 0.0
-        for text in [*(error.message for error in reader.first_skipped), *self.shown]:
+        # The first of them is the error itself where it ends the command.
+        refusals = self.shown[1:] if self.stop and self.problem is None else self.shown
+        for text in [*(error.message for error in self.reader.first_skipped), *refusals]:
             click.echo(f"Warning: {text}", err=True)
+        skipped = self.reader.skipped
         if as_json:
-            summary = {"written": self.written, "refused": self.refused, "skipped": reader.skipped}
+            summary = {"written": self.written, "refused": self.refused, "skipped": skipped}
             rates = {"seconds": round(seconds, 3), "per_s": round(rate, 1)}
             print_json({**summary, **rates, "token": self.token})
             return
         line = f"{self.written} {self.noun} in {seconds:.1f} s ({rate:,.0f}/s)"
-        click.echo(f"{line}, {self.refused} refused, {reader.skipped} lines skipped")
+        click.echo(f"{line}, {self.refused} refused, {skipped} lines skipped")
+
+
+# Names of records whose report has not come yet; enough for what a connection holds.
+_NAMES_KEPT = 100_000
 
 
 def chunks(records: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -111,7 +139,7 @@ def progress(
     """A bar on standard error: how much of the file is read, and records a second.
 
     Yields:
-        What to call with the number of records written so far.
+        What to call with the number of records done so far.
     """
     if not (sys.stderr.isatty() if wanted is None else wanted):
         yield lambda written: None

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rankstream.client.commands.choices import example
 from rankstream.client.commands.session import Session, json_option
 
 if TYPE_CHECKING:
     from rankstream.client.status import ServerInfo
 
 
-@click.command()
+@click.command(epilog=example("info --json"))
 @json_option
 @click.pass_obj
 def info(session: Session, as_json: bool) -> None:

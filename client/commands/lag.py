@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rankstream.client.commands.choices import example
 from rankstream.client.commands.session import Session, json_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rankstream.client.status import ConsumerLag
 
 
-@click.command()
+@click.command(epilog=example("lag --watch"))
 @click.option("--watch", is_flag=True, help="Show it again and again.")
 @click.option(
     "--interval", "interval_s", type=click.FloatRange(min=0), default=1.0, show_default=True,

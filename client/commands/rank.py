@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from rankstream.client.commands.choices import (
+    attributes_of,
+    example,
+    filter_of,
+    filter_option,
+    subject_of,
+    subject_options,
+    whom,
+)
 from rankstream.client.commands.session import Session, freshness_options, json_option
 
-if TYPE_CHECKING:
-    from rankstream.client.client import Client
-    from rankstream.client.rankings import RankedItem, Ranking
 
-
-@click.command()
-@click.argument("user")
+@click.command(
+    epilog=example(
+        "rank ann -k 5 --exclude-seen",
+        'rank --query "warm socks" --filter "price<=20" --filter "brand!=Acme"',
+        "rank --session view:m1 --session search:socks --json",
+    )
+)
+@click.argument("user", default="")
 @click.option("--candidates", help="Item ids to rank, comma-separated. Default: all items.")
 @click.option(
     "--candidates-file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="File of item ids to rank, one a line; - for standard input.",
 )
+@subject_options
+@filter_option
 @click.option("-k", "k", type=click.IntRange(min=0), help="How many to show.")
 @click.option("--exclude", "exclude_item_ids", multiple=True, help="Item id to leave out.")
 @click.option("--exclude-seen", is_flag=True, help="Leave out what the user has acted on.")
+@click.option("--context", multiple=True, metavar="NAME=VALUE", help="What is known of the moment.")
 @click.option(
     "--explain", "explain_items", type=click.IntRange(min=0), default=10, show_default=True,
     help="How many of the best items to give reasons for.",
@@ -38,25 +52,44 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def rank(
-    session: Session,
+    session_: Session,
     /,
     user: str,
     candidates: str | None,
     candidates_file: str | None,
+    filters: tuple[str, ...],
+    context: tuple[str, ...],
     titles: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Rank items for USER, best first."""
-    from rankstream.client.commands.output import print_json
-
+    """Rank items, best first: for USER, for a session, or for a query alone."""
     chosen = _candidates(candidates, candidates_file)
-    with session.client() as client:
-        ranking = client.rank(user, chosen, **options)
+    if chosen is not None and filters:
+        message = "give candidates or --filter, not both"
+        raise click.UsageError(message)
+    for_whom = whom(user, options["session"], options["query"])
+    from rankstream.client.commands.output import print_json
+    from rankstream.client.commands.rankings import (
+        named_in,
+        print_ranking,
+        ranking_headline,
+        titles_of,
+    )
+
+    subject = subject_of(user, **options)
+    with session_.client() as client:
+        ranking = client.rank(
+            candidates=chosen,
+            filter=filter_of(filters),
+            context=attributes_of("--context", context),
+            **subject,
+        )
         if as_json:
             print_json(ranking)
-        else:
-            _print_ranking(user, ranking, _titles(client, ranking) if titles else {})
+            return
+        names = titles_of(client, named_in(ranking)) if titles else {}
+    print_ranking(ranking_headline(for_whom, ranking), ranking, names)
 
 
 def _candidates(listed: str | None, path: str | None) -> list[str] | None:
@@ -76,51 +109,3 @@ def _listed_in(path: str) -> list[str]:
     except UnicodeDecodeError as problem:
         message = f"{path} is not UTF-8: {problem}"
         raise click.ClickException(message) from problem
-
-
-def _titles(client: Client, ranking: Ranking) -> dict[str, str]:
-    """Titles of all items that the table names; an item that is gone has none."""
-    from rankstream.client.errors import NotFound
-
-    named = {item.item_id for item in ranking.items}
-    named |= {reason.item_id for item in ranking.items for reason in item.reasons}
-    titles = {}
-    for item_id in named:
-        try:
-            titles[item_id] = client.get_item(item_id).item.title
-        except NotFound:
-            continue
-    return titles
-
-
-def _print_ranking(user: str, ranking: Ranking, titles: dict[str, str]) -> None:
-    from rankstream.client.commands.output import cell, show, table
-    from rankstream.client.commands.phrases import because
-
-    rows = table("", "rank", "item", "title", "score", "parts", "because", right=("rank", "score"))
-    for item in ranking.items:
-        rows.add_row(
-            str(item.rank),
-            cell(item.item_id),
-            cell(titles.get(item.item_id, "")),
-            f"{item.score:.4f}",
-            cell(_parts(item)),
-            cell(because(item.reasons, titles)),
-        )
-    show(cell(_headline(user, ranking)))
-    show(rows)
-    if missing := [*ranking.missing_item_ids, *map(str, ranking.missing_item_keys)]:
-        show(cell(f"not in the catalogue: {', '.join(missing)}"))
-
-
-def _parts(item: RankedItem) -> str:
-    parts = [f"{name} {value:+.2f}" for name, value in sorted(item.blocks.items())]
-    return ", ".join([*parts, f"bias {item.bias:+.2f}"])
-
-
-def _headline(user: str, ranking: Ranking) -> str:
-    fallback = ranking.served_by.fallback
-    personal = f"not personal ({fallback.replace('_', ' ')})" if fallback else "personal"
-    stale = ", stale" if ranking.freshness.stale else ""
-    took = f"{ranking.timing.total_us / 1000:.2f} ms in {ranking.served_by.worker}"
-    return f"{len(ranking.items)} items for {user}: {personal}{stale}, {took}"

@@ -66,14 +66,33 @@ class Fake:
     deadlines_s: dict[str, float] = field(default_factory=dict)
     failures: dict[str, list[status_pb2.Status]] = field(default_factory=lambda: defaultdict(list))
     refused_items: set[str] = field(default_factory=set)
+    users: dict[str, Any] = field(default_factory=dict)
     fallback: str = ""
     max_batch: int | None = 4
+    # Streams break off after so many answers, once for each entry of the list.
+    breaks_after: list[int] = field(default_factory=list)
+    # A stream of these ends without an error, though not all is answered.
+    ends_after: int | None = None
+    taken: int = 0
     # Cleared: every call waits until the test has ended.
     answers: threading.Event = field(default_factory=threading.Event)
 
     def fail(self, method: str, *statuses: status_pb2.Status) -> None:
         """The next calls of ``method`` end with these."""
         self.failures[method] += statuses
+
+    def streamed(self, method: str, requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        """The requests of a stream, which breaks off where the test said so."""
+        limit = self.breaks_after.pop(0) if self.breaks_after else None
+        self.enter(method, [], context)
+        for count, request in enumerate(requests):
+            if count == limit:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+            if count == self.ends_after:
+                return
+            self.taken += 1
+            self.requests[method][-1].append(request)
+            yield request
 
     def enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
         """Remembers a call; fails or waits where the test said so."""
@@ -98,8 +117,50 @@ class FakeRanking(ranking_pb2_grpc.RankingServicer):
         entries = [self.entry(asked) for asked in request.requests]
         return ranking_pb2.BatchRankResponse(entries=entries)
 
+    def StreamRank(self, requests: Any, context: Any) -> Any:
+        for request in self.fake.streamed("StreamRank", requests, context):
+            yield self.entry(request)
+
+    def SimilarItems(self, request: Any, context: Any) -> Any:
+        self.fake.enter("SimilarItems", request, context)
+        if request.item_id not in self.fake.catalogue:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"item {request.item_id} is not known")
+        asked = ranking_pb2.RankRequest(request_id=request.request_id)
+        if request.HasField("k"):
+            asked.k = request.k
+        return self.answer(asked)
+
+    def Explain(self, request: Any, context: Any) -> Any:
+        self.fake.enter("Explain", request, context)
+        asked = list(request.request.item_ids.item_ids)
+        missing = [item_id for item_id in asked if item_id not in self.fake.catalogue]
+        return ranking_pb2.ExplainResponse(
+            request_id=request.request.request_id,
+            items=[self.explained(item_id) for item_id in asked if item_id not in missing],
+            missing_item_ids=missing,
+            served_by=SERVED_BY,
+            freshness=FRESHNESS,
+            timing=TIMING,
+            block_names=["text", "attributes"],
+        )
+
+    def explained(self, item_id: str) -> Any:
+        clicked = ranking_pb2.Reason(
+            item_id="toy", type="click", event_time_ms=1_700_000_000_000, contribution=0.5
+        )
+        searched = ranking_pb2.Reason(type="search", text="red shoes", contribution=-0.25)
+        return ranking_pb2.ExplainedItem(
+            item_id=item_id,
+            score=0.5,
+            parts=ranking_pb2.ScoreParts(blocks=[0.125, 0.125], bias=0.25),
+            contributions=[
+                ranking_pb2.Contribution(reason=clicked, blocks=[0.25, 0.25]),
+                ranking_pb2.Contribution(reason=searched, blocks=[-0.125, -0.125]),
+            ],
+        )
+
     def entry(self, request: Any) -> Any:
-        if request.user_id == "":
+        if request.user_id == "" and not request.HasField("query"):
             bad = status(grpc.StatusCode.INVALID_ARGUMENT, "user_id: is empty")
             return ranking_pb2.BatchRankEntry(status=bad)
         return ranking_pb2.BatchRankEntry(response=self.answer(request))
@@ -154,7 +215,35 @@ class FakeEvents(events_pb2_grpc.EventsServicer):
             if event.item_id in self.fake.refused_items:
                 bad = status(grpc.StatusCode.INVALID_ARGUMENT, f"item_id: {event.item_id} is bad")
                 result.status.CopyFrom(bad)
-        return events_pb2.RecordEventsResponse(results=results, token=b"\x00\xfftoken")
+        return events_pb2.RecordEventsResponse(
+            results=results, token=b"\x00\xfftoken", applied=request.wait_applied
+        )
+
+    def StreamEvents(self, requests: Any, context: Any) -> Any:
+        kinds = events_pb2.EventAck
+        seen: set[str] = set()
+        for event in self.fake.streamed("StreamEvents", requests, context):
+            if not event.user_id or event.item_id in self.fake.refused_items:
+                bad = status(grpc.StatusCode.INVALID_ARGUMENT, f"item_id: {event.item_id} is bad")
+                yield kinds(outcome=kinds.REJECTED, event_id=event.event_id, status=bad)
+                continue
+            outcome = kinds.DUPLICATE if event.event_id in seen else kinds.ACCEPTED
+            seen.add(event.event_id)
+            yield kinds(outcome=outcome, event_id=event.event_id, token=b"\x00\xfftoken")
+
+    def ImportEvents(self, requests: Any, context: Any) -> Any:
+        accepted, failures, index = 0, [], 0
+        for request in self.fake.streamed("ImportEvents", requests, context):
+            for event in request.events:
+                if not event.user_id or event.item_id in self.fake.refused_items:
+                    bad = status(grpc.StatusCode.INVALID_ARGUMENT, f"item_id: {event.item_id} bad")
+                    failures.append(events_pb2.ImportFailure(index=index, status=bad))
+                else:
+                    accepted += 1
+                index += 1
+        return events_pb2.ImportEventsResponse(
+            accepted=accepted, rejected=len(failures), failures=failures, token=b"\x00\xfftoken"
+        )
 
 
 class FakeCatalog(catalog_pb2_grpc.CatalogServicer):
@@ -181,7 +270,50 @@ class FakeCatalog(catalog_pb2_grpc.CatalogServicer):
             bias=0.5,
             generation=3,
             catalogue_version=5,
+            version=99,
         )
+
+    def ImportItems(self, requests: Any, context: Any) -> Any:
+        accepted = rejected = 0
+        for request in self.fake.streamed("ImportItems", requests, context):
+            failures = []
+            for item in request.items:
+                if not item.item_id or item.item_id in self.fake.refused_items:
+                    bad = status(grpc.StatusCode.INVALID_ARGUMENT, "item_id: bad")
+                    index = accepted + rejected
+                    failures.append(
+                        catalog_pb2.ItemFailure(index=index, item_id=item.item_id, status=bad)
+                    )
+                    rejected += 1
+                else:
+                    accepted += 1
+            yield catalog_pb2.ImportItemsProgress(
+                accepted=accepted, rejected=rejected, failures=failures, token=b"\x00\xfftoken"
+            )
+
+    def PatchItem(self, request: Any, context: Any) -> Any:
+        self.fake.enter("PatchItem", request, context)
+        return catalog_pb2.PatchItemResponse(item=request.item, token=b"\x00\xfftoken")
+
+    def DeleteItems(self, request: Any, context: Any) -> Any:
+        self.fake.enter("DeleteItems", request, context)
+        results = [catalog_pb2.ItemResult(item_id=item_id) for item_id in request.item_ids]
+        for result in results:
+            if result.item_id in self.fake.refused_items:
+                result.status.CopyFrom(status(grpc.StatusCode.INVALID_ARGUMENT, "item_id: bad"))
+        return catalog_pb2.DeleteItemsResponse(results=results, token=b"\x00\xfftoken")
+
+    def ListItems(self, request: Any, context: Any) -> Any:
+        self.fake.enter("ListItems", request, context)
+        limit = self.fake.breaks_after.pop(0) if self.fake.breaks_after else None
+        ids = sorted(self.fake.catalogue)
+        start = ids.index(request.resume_token.decode()) + 1 if request.resume_token else 0
+        wanted = ids[start:][: request.limit if request.HasField("limit") else None]
+        for count, item_id in enumerate(wanted):
+            if count == limit:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+            item = item_to_pb(self.fake.catalogue[item_id])
+            yield catalog_pb2.ListedItem(item=item, resume_token=item_id.encode())
 
 
 class FakeProfiles(profiles_pb2_grpc.ProfilesServicer):
@@ -203,6 +335,38 @@ class FakeProfiles(profiles_pb2_grpc.ProfilesServicer):
             seen_size=12,
             watermark_ms=500,
             freshness=FRESHNESS,
+            user=self.fake.users.get(request.user_id),
+        )
+
+    def UpsertUser(self, request: Any, context: Any) -> Any:
+        self.fake.enter("UpsertUser", request, context)
+        self.fake.users[request.user.user_id] = request.user
+        return profiles_pb2.UpsertUserResponse(token=b"\x00\xfftoken")
+
+    def MergeProfiles(self, request: Any, context: Any) -> Any:
+        self.fake.enter("MergeProfiles", request, context)
+        return profiles_pb2.MergeProfilesResponse(moved=7, token=b"\x00\xfftoken")
+
+    def ResetProfile(self, request: Any, context: Any) -> Any:
+        self.fake.enter("ResetProfile", request, context)
+        return profiles_pb2.ResetProfileResponse(watermark_ms=500, token=b"\x00\xfftoken")
+
+    def ExportUser(self, request: Any, context: Any) -> Any:
+        self.fake.enter("ExportUser", request, context)
+        if request.user_id in self.fake.users:
+            yield profiles_pb2.ExportedRecord(user=self.fake.users[request.user_id])
+        for item_id in ("toy", "b"):
+            if self.fake.breaks_after:
+                self.fake.breaks_after.pop()
+                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+            known = profiles_pb2.Interaction(item_id=item_id, type="click", weight=1.0)
+            yield profiles_pb2.ExportedRecord(interaction=known)
+
+    def PurgeUser(self, request: Any, context: Any) -> Any:
+        self.fake.enter("PurgeUser", request, context)
+        remains = [profiles_pb2.Remainder(place="log", description="until retention")]
+        return profiles_pb2.PurgeUserResponse(
+            watermark_ms=500, token=b"\x00\xfftoken", remains=remains
         )
 
 
@@ -212,6 +376,24 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServicer):
 
     def Embed(self, request: Any, context: Any) -> Any:
         self.fake.enter("Embed", request, context)
+        return self.embedded(request)
+
+    def EmbedStream(self, requests: Any, context: Any) -> Any:
+        for request in self.fake.streamed("EmbedStream", requests, context):
+            yield self.embedded(request)
+
+    def Tokenize(self, request: Any, context: Any) -> Any:
+        self.fake.enter("Tokenize", request, context)
+        texts = [
+            encoder_pb2.TokenizedText(token_ids=range(len(text.split())), tokens=text.split())
+            for text in request.texts
+        ]
+        for text, asked in zip(texts, request.texts, strict=True):
+            if not asked:
+                text.status.CopyFrom(status(grpc.StatusCode.INVALID_ARGUMENT, "texts: is empty"))
+        return encoder_pb2.TokenizeResponse(texts=texts)
+
+    def embedded(self, request: Any) -> Any:
         rows = np.zeros((len(request.texts), 3), np.float32)
         results = []
         for row, text in zip(rows, request.texts, strict=True):

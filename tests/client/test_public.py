@@ -62,7 +62,8 @@ def test_the_package_loads_nothing_until_it_is_used():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["rank", "--help"], ["events", "import", "--help"]]
+    "arguments",
+    [["--help"], ["rank", "--help"], ["events", "import", "--help"], ["completion", "bash"]],
 )
 def test_help_loads_nothing(arguments):
     assert loaded_after(help_of(*arguments)) == []
@@ -81,8 +82,8 @@ def test_help_lists_the_commands_of_others():
 
     output = CliRunner().invoke(cli.main, ["--help"]).output
 
-    assert "serve    Run the server" in output
-    assert "rank     Rank items for USER" in output
+    assert "serve       Run the server" in output
+    assert "rank        Rank items, best first" in output
 
 
 class Point:

@@ -1,0 +1,67 @@
+"""The Encoder service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rankstream.client import checks
+from rankstream.client.answers import (
+    Embeddings,
+    TokenizedText,
+    embeddings_from_pb,
+    tokenized_from_pb,
+)
+from rankstream.client.calls.methods import Answer, Stream, answers, streams
+from rankstream.client.calls.shapes import Unary
+from rankstream.client.calls.streams import Exchange, Source
+from rankstream.client.host import Host
+from rankstream.proto.v1 import encoder_pb2
+
+
+class EncoderCalls(Host):
+    """What the text encoder makes of texts."""
+
+    @answers
+    def embed(self, texts: Sequence[str], *, timeout_s: float | None = None) -> Answer[Embeddings]:
+        """Embeddings of B texts: ``vectors`` float32 [B, D] and what became of each text."""
+        return Unary("Encoder/Embed", _embed_request(texts), embeddings_from_pb, timeout_s)
+
+    @streams
+    def embed_stream(
+        self,
+        batches: Source[Sequence[str]],
+        *,
+        max_in_flight: int = 8,
+        timeout_s: float | None = None,
+    ) -> Stream[Embeddings]:
+        """Embeddings of one batch of texts after the other, in order.
+
+        Args:
+            batches: any number of batches of texts.
+            max_in_flight: batches without an answer at most.
+            timeout_s: deadline of the whole stream, in seconds; None: none.
+
+        Raises:
+            InvalidArgument: a batch is not a sequence of texts.
+            RankstreamError: the stream broke off; ``answered`` says after how many answers.
+        """
+        return Exchange(
+            path="Encoder/EmbedStream",
+            source=batches,
+            timeout_s=timeout_s,
+            window=max_in_flight,
+            write=_embed_request,
+            read=embeddings_from_pb,
+        )
+
+    @answers
+    def tokenize(
+        self, texts: Sequence[str], *, timeout_s: float | None = None
+    ) -> Answer[list[TokenizedText]]:
+        """What the model reads of texts: B of them, in their order."""
+        request = encoder_pb2.TokenizeRequest(texts=checks.texts("texts", texts))
+        return Unary("Encoder/Tokenize", request, tokenized_from_pb, timeout_s)
+
+
+def _embed_request(texts: Sequence[str]) -> encoder_pb2.EmbedRequest:
+    return encoder_pb2.EmbedRequest(texts=checks.texts("texts", texts))
