@@ -131,6 +131,7 @@ class Limits:
     max_explained: int = option(100, "items of one answer that carry reasons")
     max_reasons: int = option(16, "reasons of one item")
     max_batch_rank_entries: int = option(1_024, "entries of one BatchRankRequest")
+    max_as_of_waiting: int = option(4, "requests as of a time that wait for their popularity")
     max_stream_requests: int = option(256, "requests in flight on one StreamRank")
     max_events: int = option(5_000, "events of one RecordEventsRequest")
     max_event_text_chars: int = option(2_000, "characters of an event's text")

@@ -116,22 +116,22 @@ class Engine:
         if len(tasks) == 1 and isinstance(tasks[0], RankTask) and self.is_quick(tasks[0]):
             answer = self._rank_alone(tasks[0], batch.queue_us[0])
             return [answer or self._rank([tasks[0]], batch.queue_us)[0]]
-        rankings = [
-            (t, queued)
-            for t, queued in zip(tasks, batch.queue_us, strict=True)
-            if isinstance(t, RankTask)
-        ]
-        ranked = iter(self._rank([t for t, _ in rankings], [q for _, q in rankings]))
-        return [
-            next(ranked) if isinstance(t, RankTask) else self._explain(t.ranking, queued)
-            for t, queued in zip(tasks, batch.queue_us, strict=True)
-        ]
+        answers: dict[int, Answer | RankstreamError] = {}
+        groups: dict[int, list[int]] = {}
+        for i, task in enumerate(tasks):
+            if isinstance(task, ExplainTask):
+                answers[i] = self._explain(task.ranking, batch.queue_us[i])
+            else:
+                groups.setdefault(id(_past_bias(task)), []).append(i)
+        for chosen in groups.values():
+            some = [task for i in chosen if isinstance(task := tasks[i], RankTask)]
+            found = self._rank(some, [batch.queue_us[i] for i in chosen])
+            answers.update(zip(chosen, found, strict=True))
+        return [answers[i] for i in range(len(tasks))]
 
     def _rank(
         self, tasks: list[RankTask], queue_us: Sequence[int]
     ) -> list[RankAnswer | RankstreamError]:
-        if not tasks:
-            return []
         clock = _Clock()
         read = self._read(tasks)
         clock.lap("gather")
@@ -348,7 +348,14 @@ class Engine:
     def _bias(self, tasks: list[RankTask]) -> NDArray[np.float32]:
         """The bias of a group of tasks."""
         asked = tasks[0].asked
-        return self._catalogue.bias if asked is None or asked.with_bias else NO_BIAS
+        if asked is not None and not asked.with_bias:
+            return NO_BIAS
+        past = _past_bias(tasks[0])
+        if past is None:
+            return self._catalogue.bias
+        # Rows that came since were not popular then.
+        rows = self._catalogue.head.rows
+        return np.concatenate([past[:rows], np.zeros(max(0, rows - len(past)), np.float32)])
 
     def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64] | None) -> NDArray[np.int32]:
         """The row of each candidate, or -1."""
@@ -369,11 +376,16 @@ class Engine:
             items.space,
             subject.block_weights,
             extras,
-            items.bias,
+            self._catalogue.bias if _past_bias(tasks[0]) is None else self._bias(tasks),
             _wanted(tasks),
             items.ids,
             items.kinds,
         )
+
+
+def _past_bias(task: RankTask) -> NDArray[np.float32] | None:
+    """The popularity that a task brings."""
+    return task.asked.bias if task.asked is not None else None
 
 
 def _group_of(task: RankTask) -> Hashable:

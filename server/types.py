@@ -157,6 +157,7 @@ class Asked:
         pooling: how interactions count.
         as_of_ms: what is later does not count.
         with_bias: whether popularity is part of the score.
+        bias: popularity as it was, ``float32 [rows]``; None: as it is.
         encoded: vectors ``float32 [D]`` of the texts in ``texts``, once they are encoded.
     """
 
@@ -168,6 +169,7 @@ class Asked:
     pooling: PoolingChange | None = None
     as_of_ms: int | None = None
     with_bias: bool = True
+    bias: NDArray[np.float32] | None = None
     encoded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def texts(self) -> list[str]:

@@ -59,6 +59,7 @@ from rankstream.server.engine import Answer, Engine, Task
 from rankstream.server.errors import RankstreamError
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import StatusInterceptor
+from rankstream.server.past_bias import PastBias
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.admin import AdminService
@@ -100,6 +101,7 @@ class Parts:
     ranker: Batcher[Task, Answer]
     embedder: Batcher[str, Embedded]
     tokenizer: Batcher[str, TokenizedText]
+    past_bias: PastBias
     publisher: Publisher
     freshness: Freshness
 
@@ -135,6 +137,7 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     parts.ranker.close()
     parts.embedder.close()
     parts.tokenizer.close()
+    parts.past_bias.close()
     parts.publisher.close()
     parts.store.close()
 
@@ -184,6 +187,7 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             max_queued=limits.max_queued,
             name="tokenizer",
         ),
+        past_bias=PastBias(store, Catalogue(paths.segments, layout), settings),
         publisher=Publisher(
             settings.kafka.bootstrap_servers,
             linger_ms=settings.kafka.linger_ms,
@@ -251,6 +255,7 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
         RankingService(
             parts.ranker,
             parts.embedder,
+            parts.past_bias,
             parts.freshness,
             parts.page,
             RequestForm(limits, parts.layout, fold),
