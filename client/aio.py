@@ -192,7 +192,8 @@ class AsyncClient(
 ):
     """``Client`` for asyncio: the same methods, awaited; streams are asynchronous iterators.
 
-    Make it in the event loop that uses it. Streams take iterables and asynchronous ones.
+    Make it in the event loop that uses it. Streams take iterables and asynchronous ones; one that
+    waits for something has to be asynchronous, or all else waits, too.
 
     Args:
         target: host:port of the serving API.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def _table(kind: str, name: str | None, rows: list[Row]) -> str:
     )
 
 
-def _markdown(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
     escaped = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in lines)
     return "".join(f"| {row} |\n" for row in escaped)

@@ -19,6 +19,7 @@ from rankstream.server.config import Limits
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "api.md"
+README = ROOT / "README.md"
 SERVICES = ("admin", "catalog", "encoder", "events", "profiles", "ranking")
 COMMAND = f"""#!/bin/sh
 exec {sys.executable} -c 'from rankstream.client.cli import main; main(prog_name="rankstream")' "$@"
@@ -121,6 +122,12 @@ def test_examples_run(reader, section):
     except (RankstreamError, AssertionError):
         return
     pytest.fail(f"{section.title} runs: take it out of NOT_YET", pytrace=False)
+
+
+def test_the_readmes_example_runs(reader):
+    (example,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+    reader.run_python(Section(README.name, ()), example.replace('"127.0.0.1:50051"', ""))
 
 
 def test_what_is_not_yet_there_is_a_section():
