@@ -79,6 +79,11 @@ class Companion:
         found: dict[str, Any] = json.loads(said)
         return found
 
+    def stop(self) -> None:
+        """Ends it, if it has not ended."""
+        with self.process:
+            self.process.kill()
+
 
 def read_spec() -> dict[str, Any]:
     """The child's side: what to do."""

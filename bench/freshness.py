@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 from companion import Companion, await_word, read_spec, report
+from generator import percentile, run_precisely
 from kafka import KafkaProducer
 from light_channel import CallFailed, LightChannel, connect
-from load import Load, percentile, run_precisely, send_times
 from numpy.typing import NDArray
 from rankings import RANK, rank_candidates
+from schedule import send_times
 from sizes import ITEMS, USERS, item_id, user_id
 
 from rankstream.client.events import LINGER_MS
@@ -150,9 +151,8 @@ class _Prober:
 
     async def run(self) -> None:
         started = time.perf_counter()
-        load = Load("", "", self._probes.seconds, self._probes.rate, seed=self._probes.seed)
-        tasks = []
-        for offset in send_times(load):
+        probes, tasks = self._probes, []
+        for offset in send_times(probes.rate, probes.seconds, poisson=True, seed=probes.seed):
             await asyncio.sleep(max(0.0, started + offset - time.perf_counter()))
             tasks.append(asyncio.ensure_future(self.probe(started + offset)))
         await asyncio.gather(*tasks)

@@ -36,12 +36,12 @@ class CallFailed(Exception):
     """A call that was not answered with OK; its argument is the status code's name."""
 
 
-async def connect(address: str, method: str) -> LightChannel:
+async def connect(address: str, method: str, timeout_s: float = 30.0) -> LightChannel:
     """A connection for calls of one method, as ``/rankstream.v1.Ranking/Rank``."""
     host, port = address.rsplit(":", 1)
     loop = asyncio.get_running_loop()
     _, channel = await loop.create_connection(
-        lambda: LightChannel(address, method), host, int(port)
+        lambda: LightChannel(address, method, timeout_s), host, int(port)
     )
     return channel
 
@@ -49,8 +49,8 @@ async def connect(address: str, method: str) -> LightChannel:
 class LightChannel(asyncio.Protocol):
     """One connection, for one method's calls."""
 
-    def __init__(self, address: str, method: str) -> None:
-        self._headers = _request_headers(address, method)
+    def __init__(self, address: str, method: str, timeout_s: float) -> None:
+        self._headers = _request_headers(address, method, timeout_s)
         self._received = bytearray()
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._kept: dict[int, bytearray] = {}
@@ -61,6 +61,12 @@ class LightChannel(asyncio.Protocol):
         self._max_frame = _DEFAULT_FRAME
         self._unacknowledged = 0
         self._transport: asyncio.Transport | None = None
+        self._leaving = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls: it is there, and the server has not asked to leave it."""
+        return self._transport is not None and not self._leaving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets the server."""
@@ -149,8 +155,16 @@ class LightChannel(asyncio.Protocol):
             self._write(_SETTINGS, _ACK, 0, b"")
         elif kind == _PING and not flags & _ACK:
             self._write(_PING, _ACK, 0, payload)
+        elif kind == _GOAWAY:
+            self._leave(int.from_bytes(payload[:4], "big"))
         elif kind == _WINDOW_UPDATE:
             self._grow(stream, int.from_bytes(payload, "big"))
+
+    def _leave(self, last: int) -> None:
+        """Fails the calls that the server will not answer; the others go on."""
+        self._leaving = True
+        for stream in [s for s in self._calls if s > last]:
+            self._finish(stream, grpc.StatusCode.UNAVAILABLE.name)
 
     def _apply(self, settings: dict[int, int]) -> None:
         window = settings.get(_INITIAL_WINDOW_SIZE, self._stream_window)
@@ -209,7 +223,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload) << 8 | kind) + struct.pack(">BI", flags, stream) + payload
 
 
-def _request_headers(address: str, method: str) -> bytes:
+def _request_headers(address: str, method: str, timeout_s: float) -> bytes:
     """An HPACK block of literals that are not indexed; names and values are short."""
     fields = (
         (":method", "POST"),
@@ -218,7 +232,7 @@ def _request_headers(address: str, method: str) -> bytes:
         (":authority", address),
         ("te", "trailers"),
         ("content-type", "application/grpc"),
-        ("grpc-timeout", "30S"),
+        ("grpc-timeout", f"{1000 * timeout_s:.0f}m"),
     )
     block = bytearray()
     for name, value in fields:

@@ -1,234 +1,120 @@
-"""A load generator in its own process: gRPC calls at intended times, or some in flight.
+"""Load against a running server: a mix of calls at intended times, its answers checked meanwhile.
 
-Open loop: the times of sending are drawn before the run (Poisson, or evenly spaced) and do not wait
-for answers; a latency runs from the *intended* time, so a server that stalls cannot hide it. Closed
-loop: ``in_flight`` calls are always under way; it gives throughput. Requests are serialised before
-the run and answers are not parsed. A call that fails counts by its code, and as infinite latency.
+    python bench/load.py --target HOST:PORT [--rate 200] [--seconds 10] [--mix rank=80,batch=5,...]
 
-The loop's selector is ``select``, because its timers are exact to a microsecond where epoll's are
-rounded to a millisecond.
+Several processes send at times drawn before the run (Poisson, or evenly spaced with ``--even``),
+however slowly answers come: an open loop. A latency runs from the *intended* time of sending, and a
+call that fails ranks above every latency, so that nothing hides a stall. The first ``--warm-up``
+seconds do not count.
+
+Kinds of calls: ``rank`` (given candidates), ``whole`` (the best ten of the catalogue), ``batch``
+(BatchRank), ``stream`` (StreamRank, one stream a process) and ``events`` (RecordEvents: it writes,
+and is therefore in no default mix). Items are those that the server lists, or ``--items FILE``;
+users are made up, ``load-user-000000`` and so on, or ``--users FILE``.
+
+While it runs, ``--check`` answers a second are checked (``answer_oracle.py``); with ``--admin``
+their scores are made again too (``score_oracle.py``). The exit status is 1 where an answer was
+wrong. Connections are cleartext.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import selectors
-import struct
+import importlib.util
+import signal
+import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from companion import Companion, await_word, begin_together, read_spec, report
-from light_channel import CallFailed, LightChannel, connect
-from numpy.typing import NDArray
+import grpc
+from companion import Companion, CompanionFailed, begin_together
+from environment import environment
+from load_calls import KINDS, Requests
+from load_check import Checker
+from load_plan import Plan
+from load_plot import write_plot
+from load_report import Found, print_found
+from load_target import NotUsable, require_kind, unusable
+from load_wish import Wish, make_parser, make_wish
+from message_file import write_messages
+from score_oracle import Rules, read_rules
 
-_LENGTH = struct.Struct("<I")
-_WARM_UP = 20
+_CHECK_S = 0.1
+_LARGEST = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What to send.
+def run(wish: Wish) -> Found:
+    """Sends, checks, and adds up.
 
-    Attributes:
-        address: host:port.
-        method: the full name, as ``/rankstream.v1.Ranking/Rank``.
-        seconds: how long.
-        rate: calls a second, open loop; 0: closed loop.
-        in_flight: calls under way, closed loop.
-        poisson: whether open-loop times are random; else evenly spaced.
-        channels: connections, used in turn.
-        seed: of the random times.
+    Raises:
+        CompanionFailed: a sending process ended before its time.
+        NotUsable: the server does not answer a kind of the mix.
     """
-
-    address: str
-    method: str
-    seconds: float
-    rate: float = 0.0
-    in_flight: int = 0
-    poisson: bool = True
-    channels: int = 2
-    seed: int = 0
-
-    def start(self, requests: Sequence[bytes]) -> RunningLoad:
-        """Starts the generator's process; it takes the requests in turn."""
-        folder = tempfile.TemporaryDirectory(prefix="rankstream-load-")
-        with (Path(folder.name) / "requests").open("wb") as file:
-            for request in requests:
-                file.write(_LENGTH.pack(len(request)) + request)
-        return RunningLoad(folder, Companion.start("load.py", asdict(self) | {"at": folder.name}))
-
-    def run(self, requests: Sequence[bytes]) -> LoadResult:
-        """Starts it, begins at once and waits."""
-        running = self.start(requests)
-        begin_together(running)
-        return running.result()
+    plan, rules = wish.plan, _rules(wish)
+    options = [("grpc.max_receive_message_length", _LARGEST)]
+    with (
+        tempfile.TemporaryDirectory(prefix="rankstream-load-") as folder,
+        grpc.insecure_channel(plan.target, options) as channel,
+    ):
+        drawn = Requests(wish.population, plan.seed)
+        for kind in plan.mix:
+            requests = [KINDS[kind].make(drawn) for _ in range(KINDS[kind].distinct)]
+            require_kind(channel, kind, requests[0])
+            serialised = [request.SerializeToString() for request in requests]
+            write_messages(Path(folder) / f"requests-{kind}", serialised)
+        shares = [replace(plan, process=i, folder=folder) for i in range(plan.processes)]
+        with Checker(channel, shares, rules) as checker:
+            _send(shares, checker)
+            return Found.read(shares, checker.verdict())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadResult:
-    """What came of it.
-
-    Attributes:
-        latencies_ms: ``float64 [calls]``, inf where a call failed.
-        errors: failures by status code.
-        seconds: from the word until the last answer.
-        late_p99_ms: how late the generator itself sent, at p99; it is part of the latencies.
-    """
-
-    latencies_ms: NDArray[np.float64]
-    errors: dict[str, int]
-    seconds: float
-    late_p99_ms: float
-
-    @property
-    def calls_per_s(self) -> float:
-        """Calls that were answered well, a second."""
-        return (len(self.latencies_ms) - sum(self.errors.values())) / self.seconds
-
-    def percentile_ms(self, percent: float) -> float:
-        """A percentile of the latencies, never interpolated downwards."""
-        return percentile(self.latencies_ms, percent)
-
-    def summary(self) -> dict[str, Any]:
-        """For the report."""
-        return {
-            "calls": len(self.latencies_ms),
-            "calls_per_s": self.calls_per_s,
-            "p50_ms": self.percentile_ms(50),
-            "p99_ms": self.percentile_ms(99),
-            "late_p99_ms": self.late_p99_ms,
-            "errors": self.errors,
-        }
+def _rules(wish: Wish) -> Rules | None:
+    if not wish.admin:
+        return None
+    try:
+        return read_rules(wish.admin, wish.half_life_s)
+    except grpc.RpcError as error:
+        raise unusable(error, f"GetServerInfo of --admin {wish.admin}") from error
 
 
-def percentile(values: NDArray[np.float64], percent: float) -> float:
-    """The value that ``percent`` of them do not exceed; inf where that is a failure."""
-    return float(np.percentile(values, percent, method="higher"))
+def _send(shares: list[Plan], checker: Checker) -> None:
+    running = [Companion.start("load_sender.py", asdict(share)) for share in shares]
+    try:
+        begin_together(*running)
+        while any(one.process.poll() is None for one in running):
+            checker.check_new(_CHECK_S)
+        for one in running:
+            one.result()
+    finally:
+        for one in running:
+            one.stop()
+    checker.check_new(0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningLoad:
-    """A generator's process."""
-
-    folder: tempfile.TemporaryDirectory[str]
-    companion: Companion
-
-    def wait_ready(self) -> None:
-        """Returns when it has connected and warmed up."""
-        self.companion.wait_ready()
-
-    def begin(self) -> None:
-        """Lets it send."""
-        self.companion.begin()
-
-    def result(self) -> LoadResult:
-        """Waits for its end."""
-        said = self.companion.result()
-        latencies = np.load(Path(self.folder.name) / "latencies.npy")
-        self.folder.cleanup()
-        return LoadResult(latencies, **said)
-
-
-class _Generator:
-    """Inside the process: sends, and notes when each answer came."""
-
-    def __init__(self, load: Load, requests: list[bytes]) -> None:
-        self._load = load
-        self._requests = requests
-        self.latencies_ms: list[float] = []
-        self.late_ms: list[float] = []
-        self.errors: Counter[str] = Counter()
-        self._channels: list[LightChannel] = []
-
-    async def warm_up(self) -> None:
-        load = self._load
-        self._channels = [await connect(load.address, load.method) for _ in range(load.channels)]
-        for channel in self._channels * _WARM_UP:
-            await channel.call(self._requests[0])
-
-    async def run(self) -> None:
-        started = time.perf_counter()
-        if self._load.rate:
-            await self._open_loop(started)
-        else:
-            workers = (self._closed_loop(i, started) for i in range(self._load.in_flight))
-            await asyncio.gather(*workers)
-
-    async def _open_loop(self, started: float) -> None:
-        tasks = set()
-        for number, offset in enumerate(send_times(self._load)):
-            delay = started + offset - time.perf_counter()
-            if delay > 0:
-                await asyncio.sleep(delay)
-            task = asyncio.ensure_future(self._send(number, started + offset))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        await asyncio.gather(*tasks)
-
-    async def _closed_loop(self, number: int, started: float) -> None:
-        while time.perf_counter() < started + self._load.seconds:
-            await self._send(number, time.perf_counter())
-            number += self._load.in_flight
-
-    async def _send(self, number: int, intended: float) -> None:
-        self.late_ms.append((time.perf_counter() - intended) * 1e3)
-        request = self._requests[number % len(self._requests)]
-        try:
-            await self._channels[number % len(self._channels)].call(request)
-        except CallFailed as error:
-            self.errors[str(error)] += 1
-            self.latencies_ms.append(float("inf"))
-        else:
-            self.latencies_ms.append((time.perf_counter() - intended) * 1e3)
-
-
-def send_times(load: Load) -> list[float]:
-    """Intended times of an open loop, seconds from its start."""
-    count = int(load.rate * load.seconds)
-    if not load.poisson:
-        return [number / load.rate for number in range(count)]
-    rng = np.random.default_rng(load.seed)
-    times: list[float] = np.cumsum(rng.exponential(1 / load.rate, count)).tolist()
-    return times
-
-
-def run_precisely(main: Any) -> None:
-    """Runs a coroutine on a loop with exact timers, without pauses of the garbage collector."""
-    gc.freeze()
-    with asyncio.Runner(
-        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
-    ) as runner:
-        runner.run(main)
-
-
-async def _generate(spec: dict[str, Any]) -> None:
-    folder = Path(spec.pop("at"))
-    generator = _Generator(Load(**spec), _read_requests(folder / "requests"))
-    await generator.warm_up()
-    await_word()
-    started = time.perf_counter()
-    await generator.run()
-    seconds = time.perf_counter() - started
-    np.save(folder / "latencies.npy", np.array(generator.latencies_ms))
-    late = percentile(np.array(generator.late_ms), 99)
-    report({"errors": generator.errors, "seconds": seconds, "late_p99_ms": late})
-
-
-def _read_requests(path: Path) -> list[bytes]:
-    data, at, found = path.read_bytes(), 0, []
-    while at < len(data):
-        (size,) = _LENGTH.unpack_from(data, at)
-        found.append(data[at + _LENGTH.size : at + _LENGTH.size + size])
-        at += _LENGTH.size + size
-    return found
+def main() -> int:
+    """Runs it; the exit status is 1 where an answer was wrong, 2 where it could not run."""
+    parser = make_parser(__doc__ or "")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    notes: list[str] = []
+    if given.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error(
+            "--plot draws with matplotlib, which is not installed (pip install matplotlib)"
+        )
+    try:
+        wish = make_wish(given, notes)
+        found = run(wish)
+    except (NotUsable, CompanionFailed) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        measured_with = environment(Path(scratch), given.seed, [])
+    print_found(found, notes)
+    if given.out is not None:
+        found.write(given.out, measured_with, vars(given), notes)
+    if given.plot is not None:
+        write_plot(found, given.plot)
+    return 1 if found.verdict.problems else 0
 
 
 if __name__ == "__main__":
-    run_precisely(_generate(read_spec()))
+    sys.exit(main())

@@ -11,6 +11,9 @@ with reasons: what a request gets that asks for nothing else.
 - ``rank.c256_under_5000.p99_ms``: the same, while 5,000 events a second arrive.
 - ``rank.batch_64x256.vs_plain_grpc_numpy``: BatchRank of 64 users x 256 candidates, two in flight;
   entries a second over those of ``plain_service.py``, asked the same.
+- ``rank.stream.vs_unary``: requests a second of one client over one StreamRank, over those of the
+  same client calling Rank; 256 candidates, the best ten answered, 64 in flight
+  (``stream_client.py``).
 - ``rank.whole_100k.p99_ms``: the best ten of the whole catalogue, 20/s, no events.
 - ``rank.restart.serving_ms``: from exec until health says SERVING, the broker being up.
 - ``rank.memory.segments_vs_second_worker``: the segments' bytes over the private memory of the
@@ -32,12 +35,13 @@ from arguments import read_arguments
 from broker import running_broker
 from companion import Companion, begin_together
 from environment import environment
-from load import Load
+from generator import Load
 from prefill import Sizes, copy, prepare
 from rankings import BATCH_RANK, RANK, batch_rank, rank_candidates, rank_whole
 from report import REPEATS, Report
 from serving import free_ports, private_bytes, running_server
 from sizes import CANDIDATES, HISTORY, ITEMS, SEED, USERS
+from stream_client import Streams
 from traffic import Traffic, producer_name
 
 from rankstream.proto.v1 import ranking_pb2
@@ -151,20 +155,23 @@ def _plain_request(batch: ranking_pb2.BatchRankRequest) -> bytes:
 
 def measure_answers(bench: Bench, data_dir: Path, quick: bool) -> None:
     """The cases that one running server answers, taking turns."""
+    report = bench.report
     with running_server(bench.bootstrap, data_dir) as server:
         latencies, batches = Latencies(bench, server.address), Batches(bench, server.address)
+        streams = Streams(report, server.address, bench.seconds)
         idle, under, whole, compared = [], [], [], []
         with batches.peer(data_dir):
             for repeat in range(1, REPEATS + 1):
                 idle.append(latencies.idle(repeat))
                 under.append(latencies.under_events(repeat))
                 compared.append(batches.compare(repeat))
+                streams.compare(repeat)
                 if not quick:
                     whole.append(latencies.whole(repeat))
-    report = bench.report
     report.add_plain("rank.c256_idle.p99_ms", idle)
     report.add_plain("rank.c256_under_5000.p99_ms", under)
     report.add_ratio("rank.batch_64x256.vs_plain_grpc_numpy", *zip(*compared, strict=True))
+    streams.conclude()
     if not quick:
         report.add_plain("rank.whole_100k.p99_ms", whole)
 

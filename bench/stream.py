@@ -30,8 +30,8 @@ from broker import running_broker
 from companion import begin_together
 from environment import environment
 from freshness import Probes
+from generator import Load
 from kafka import KafkaConsumer, TopicPartition
-from load import Load
 from prefill import copy, prepare
 from rankings import RANK, rank_candidates
 from report import REPEATS, Report

@@ -11,16 +11,17 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Int32, Int64, UInt8, UInt64
 from rankstream.kernels.compilation import compiled
-from rankstream.kernels.encode import Ranked, Texts, Why, encode_batch
+from rankstream.kernels.encode import Ranked, Why, encode_batch
 from rankstream.kernels.explain_cpu import explain_serial
 from rankstream.kernels.item_ids import ItemIds
 from rankstream.kernels.key_table import KeyTable, find_named, look_up
 from rankstream.kernels.pool_cpu import pool_serial
 from rankstream.kernels.present import Wanted, pick_explained, rank_parts
-from rankstream.kernels.query import Space, Weighing, gather_past
+from rankstream.kernels.query import Added, Extras, Space, Weighing, gather_past
 from rankstream.kernels.rank import Best
 from rankstream.kernels.rank_cpu import pick, score_serial
 from rankstream.kernels.retained import Rules
+from rankstream.kernels.texts import Texts
 
 BAD_PROFILE: Final = 1
 """The profile is not what its header says."""
@@ -36,12 +37,16 @@ class Profile(NamedTuple):
         sizes: int64[2].
         layout: the only one that is read.
         rules: types and limits.
+        extras: vectors of its texts.
+        added: what counts beside its history; of one profile.
     """
 
     words: Int64
     sizes: Int64
     layout: int
     rules: Rules
+    extras: Extras
+    added: Added
 
 
 class Catalogue(NamedTuple):
@@ -123,9 +128,17 @@ def _rank_one(
     wanted: Wanted,
 ) -> Answer:
     space, ids = catalogue.space, catalogue.ids
-    items, offsets = space.items, space.offsets
+    items, offsets, vectors = space.items, space.offsets, profile.extras.vectors
     past, bad = gather_past(
-        profile.words, profile.sizes, profile.layout, profile.rules, slots, seed, weighing
+        profile.words,
+        profile.sizes,
+        profile.layout,
+        profile.rules,
+        slots,
+        seed,
+        weighing,
+        profile.extras.keys,
+        profile.added,
     )
     if bad >= 0:
         nothing = np.empty(0, np.int64)
@@ -138,13 +151,22 @@ def _rank_one(
     queries, norms = np.empty((1, items.shape[1]), np.float32), np.empty(weights.shape)
     place = np.empty(1, np.int64)
     pool_serial(
-        past.rows, past.indptr, past.weights, items, offsets, weights, queries, norms, place
+        past.rows,
+        past.indptr,
+        past.weights,
+        items,
+        vectors,
+        offsets,
+        weights,
+        queries,
+        norms,
+        place,
     )
     indptr, scores = np.array([0, rows.shape[0]]), np.empty(rows.shape[0], np.float32)
     score_serial(queries, items, indptr, rows, catalogue.bias, scores, place)
     best_indptr, best_rows, best_scores = pick(indptr, rows, scores, np.array([k]))
     best = Best(best_indptr, best_rows, best_scores)
-    parts, biases = rank_parts(best, queries, items, offsets, catalogue.bias)
+    parts, biases = rank_parts(best, queries, items, offsets, catalogue.bias, wanted.biased)
     pair_indptr, pair_rows = pick_explained(best, wanted)
     shape = (pair_rows.shape[0], wanted.reasons[0])
     interactions, contributions = np.empty(shape, np.int32), np.empty(shape)
@@ -156,6 +178,7 @@ def _rank_one(
             weights,
             norms,
             items,
+            vectors,
             offsets,
             pair_rows,
             pair_indptr,
@@ -164,7 +187,7 @@ def _rank_one(
         )
     ranked = Ranked(best.indptr, best.rows, best.scores, parts, biases)
     why = Why(pair_indptr, wanted.reasons, interactions, contributions)
-    data, _ = encode_batch(ranked, ids, why, past, catalogue.kinds)
+    data, _ = encode_batch(ranked, ids, why, past, catalogue.kinds, profile.extras.labels)
     bad = BAD_BIAS if place[0] >= 0 else 0
     return Answer(data, missing, past.headers[0], bool(np.any(norms > 0.0)), bad)
 

@@ -29,6 +29,11 @@ SIEVE_CELLS: Final = 8
 _SIEVE_MASK: Final = SIEVE_CELLS * 256 - 1
 _HASHES: Final = 5
 
+TEXT: Final = 0x8000
+"""Bit of a record's ext: its target is a text, not an item."""
+MOVED: Final = 0x4000
+"""Bit of a record's ext: it was another user's, where it was counted already."""
+
 IN_HISTORY: Final = 1
 IN_SEEN: Final = 2
 STORED: Final = IN_HISTORY | IN_SEEN
@@ -46,6 +51,12 @@ BUCKET_MS: Final = 3
 def type_of(cell: Int64) -> int:
     """The type of a record or an event."""
     return int((cell[3] >> 32) & 0xFFFF)
+
+
+@compiled
+def ext_of(cell: Int64) -> int:
+    """The last 16 bits of a record or an event: ``TEXT``, ``MOVED`` and a position."""
+    return int((cell[3] >> 48) & 0xFFFF)
 
 
 @compiled

@@ -6,16 +6,17 @@ numbers stand below. Fields of value zero are written out, which readers accept.
 """
 
 import itertools
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, freeze, frozen
+from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, freeze
 from rankstream.kernels.compilation import compiled
+from rankstream.kernels.pool_cpu import text_at
 from rankstream.kernels.query import Past
+from rankstream.kernels.texts import Texts
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -32,28 +33,10 @@ _REASON_ITEM_ID: Final = 1 << 3 | _BYTES
 _REASON_TYPE: Final = 2 << 3 | _BYTES
 _REASON_TIME: Final = 3 << 3 | _VARINT
 _REASON_CONTRIBUTION: Final = 4 << 3 | _FIXED64
+_REASON_TEXT: Final = 5 << 3 | _BYTES
 
 _FLOAT_BYTES: Final = 5
 _CONTRIBUTION_BYTES: Final = 9
-
-
-class Texts(NamedTuple):
-    """Numbered texts: number i is ``text[ends[i - 1]:ends[i]]``, number 0 begins at 0.
-
-    Attributes:
-        text: uint8[.], UTF-8.
-        ends: int64[N].
-    """
-
-    text: UInt8
-    ends: Int64
-
-
-def numbered(names: Mapping[int, str]) -> Texts:
-    """Texts by number; a number that is not among them has an empty one."""
-    texts = [names.get(number, "").encode() for number in range(1 + max(names, default=-1))]
-    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
-    return Texts(np.frombuffer(b"".join(texts), np.uint8), frozen(ends))
 
 
 class Ranked(NamedTuple):
@@ -91,7 +74,7 @@ class Why(NamedTuple):
 
 
 def encode_items(
-    ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts
+    ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts, labels: Texts
 ) -> list[memoryview]:
     """``RankResponse.items`` of each query, encoded.
 
@@ -101,18 +84,19 @@ def encode_items(
         why: reasons, as ``contributions`` found them in ``past``.
         past: the interactions.
         kinds: names of event types; a number without one is written with an empty name.
+        labels: what the texts among the interactions are called.
 
     The arrays must be as described; they are made read-only, and not checked.
     """
     freeze((*ranked, *why))
-    data, ends = encode_batch(ranked, ids, why, past, kinds)
+    data, ends = encode_batch(ranked, ids, why, past, kinds, labels)
     whole, bounds = data.data, [0, *ends.tolist()]
     return [whole[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 @compiled
 def encode_batch(
-    ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts
+    ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts, labels: Texts
 ) -> tuple[UInt8, Int64]:
     """The bytes of all queries, one after the other, and where each one's end."""
     batch = ranked.indptr.shape[0] - 1
@@ -121,7 +105,7 @@ def encode_batch(
     total = 0
     for b in range(batch):
         for place in range(ranked.indptr[b], ranked.indptr[b + 1]):
-            sizes[place] = _item_size(ranked, ids, why, past, kinds, b, place)
+            sizes[place] = _item_size(ranked, ids, why, past, kinds, labels, b, place)
             total += 1 + _varint_size(sizes[place]) + sizes[place]
         ends[b] = total
     data = np.empty(total, np.uint8)
@@ -129,13 +113,20 @@ def encode_batch(
     for b in range(batch):
         for place in range(ranked.indptr[b], ranked.indptr[b + 1]):
             at = _put_header(data, at, _ITEMS, sizes[place])
-            at = _put_item(data, at, ranked, ids, why, past, kinds, b, place)
+            at = _put_item(data, at, ranked, ids, why, past, kinds, labels, b, place)
     return data, ends
 
 
 @compiled
 def _item_size(
-    ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts, b: int, place: int
+    ranked: Ranked,
+    ids: Texts,
+    why: Why,
+    past: Past,
+    kinds: Texts,
+    labels: Texts,
+    b: int,
+    place: int,
 ) -> int:
     """Bytes of one RankedItem."""
     size = _text_size(ids, ranked.rows[place]) + 1 + _varint_size(place - ranked.indptr[b] + 1)
@@ -143,7 +134,7 @@ def _item_size(
     size += _FLOAT_BYTES + 1 + _varint_size(parts) + parts
     pair = _pair_of(ranked, why, b, place)
     for j in range(_count_reasons(why, b, pair)):
-        reason = _reason_size(ids, past, kinds, past.indptr[b] + why.interactions[pair, j])
+        reason = _reason_size(ids, past, kinds, labels, past.indptr[b] + why.interactions[pair, j])
         size += 1 + _varint_size(reason) + reason
     return size
 
@@ -157,6 +148,7 @@ def _put_item(
     why: Why,
     past: Past,
     kinds: Texts,
+    labels: Texts,
     b: int,
     place: int,
 ) -> int:
@@ -174,8 +166,11 @@ def _put_item(
     pair = _pair_of(ranked, why, b, place)
     for j in range(_count_reasons(why, b, pair)):
         t = past.indptr[b] + why.interactions[pair, j]
-        at = _put_header(data, at, _REASONS, _reason_size(ids, past, kinds, t))
-        at = _put_text(data, at, _REASON_ITEM_ID, ids, past.rows[t])
+        at = _put_header(data, at, _REASONS, _reason_size(ids, past, kinds, labels, t))
+        if past.rows[t] < -1:
+            at = _put_text(data, at, _REASON_TEXT, labels, text_at(past.rows[t]))
+        else:
+            at = _put_text(data, at, _REASON_ITEM_ID, ids, past.rows[t])
         at = _put_text(data, at, _REASON_TYPE, kinds, past.types[t])
         data[at] = _REASON_TIME
         at = _put_varint(data, at + 1, past.event_times_ms[t])
@@ -209,8 +204,10 @@ def _parts_size(blocks: int) -> int:
 
 
 @compiled
-def _reason_size(ids: Texts, past: Past, kinds: Texts, t: int) -> int:
-    size = _text_size(ids, past.rows[t]) + _text_size(kinds, past.types[t])
+def _reason_size(ids: Texts, past: Past, kinds: Texts, labels: Texts, t: int) -> int:
+    row = past.rows[t]
+    named = _text_size(labels, text_at(row)) if row < -1 else _text_size(ids, row)
+    size = named + _text_size(kinds, past.types[t])
     return size + 1 + _varint_size(past.event_times_ms[t]) + _CONTRIBUTION_BYTES
 
 

@@ -9,23 +9,28 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from rankstream.kernels.arrays import Float32, Int64, UInt8
+from rankstream.kernels.arrays import Float32, Float64, Int64, UInt8
+from rankstream.kernels.attribute_wire import is_plain_attribute
 from rankstream.kernels.blake2b import hash_into, person_words
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.murmur2 import partition_of
 from rankstream.kernels.spans import is_same, read_word
+from rankstream.kernels.varint import is_ascii, read_varint
 
-ANY: Final = 0
-DISLIKE: Final = 1
-STARS: Final = 2
-STARS_NEEDED: Final = 3
-QUANTITY: Final = 4
-"""Curves of a type's weight; ``server/profiles/interaction.py`` defines them."""
+CONSTANT: Final = 0
+CENTRED: Final = 1
+LINEAR: Final = 2
+QUANTITY: Final = 3
+"""Curves of a type's weight; ``server/profiles/curves.py`` defines them."""
+
+MAX_POSITION: Final = 0x3FFF
+"""A position takes 14 bits of a record's ``ext``; a greater one counts as this."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_ID, _TIME, _USER, _TYPE, _ITEM, _VALUE, _WEIGHT = 1, 2, 3, 6, 7, 8, 9
-_FIELDS: Final = 10
-_KINDS = np.array([-1, 2, 0, 2, -1, -1, 2, 2, 1, 1], np.int64)
+_ID, _TIME, _USER, _SESSION, _PLATFORM, _TYPE, _ITEM = 1, 2, 3, 4, 5, 6, 7
+_VALUE, _WEIGHT, _TEXT, _POSITION, _ATTRIBUTES, _MOVED = 8, 9, 10, 11, 13, 14
+_FIELDS: Final = 15
+_KINDS = np.array([-1, 2, 0, 2, 2, 2, 2, 2, 1, 1, 2, 0, -1, 2, 2], np.int64)
 """The wire type of each field of an event, by number; -1: no field that is read."""
 
 _EVENT_PERSON: Final = person_words(b"event")
@@ -40,10 +45,14 @@ class Admitted(NamedTuple):
         ends: int64[K]; type i is named ``names[ends[i - 1]:ends[i]]``.
         type_ids: int64[K].
         curves: int64[K], how each makes a weight of a value.
+        parameters: float64[K, 2], of the curves.
+        needed: uint8[K]: 1 where the type must have a value.
         max_id: bytes of an id at most.
         max_record: bytes of a record at most.
+        max_attributes: attributes of an event at most.
+        max_text: characters of an attribute's text at most.
+        max_texts: texts of an attribute at most.
         max_weight: magnitude of a weight at most.
-        saturation: of the curve QUANTITY.
         skew_ms: how far an event's time may be ahead of the broker's.
         n_partitions: partitions of the topic.
     """
@@ -52,10 +61,14 @@ class Admitted(NamedTuple):
     ends: Int64
     type_ids: Int64
     curves: Int64
+    parameters: Float64
+    needed: UInt8
     max_id: int
     max_record: int
+    max_attributes: int
+    max_text: int
+    max_texts: int
     max_weight: float
-    saturation: float
     skew_ms: int
     n_partitions: int
 
@@ -95,7 +108,7 @@ def read_events(text: UInt8, ends: Int64, origins: Int64, admitted: Admitted) ->
     start = 0
     for i in range(count):
         small = ends[i] - start <= admitted.max_record
-        if small and _read_fields(text, start, ends[i], spans, found):
+        if small and _read_fields(text, start, ends[i], spans, found, admitted):
             good[i] = _read_event(
                 text, spans, found, origins[0, i], admitted, events[i], weights, i
             )
@@ -117,40 +130,29 @@ def read_events(text: UInt8, ends: Int64, origins: Int64, admitted: Admitted) ->
 
 
 @compiled
-def _read_varint(text: UInt8, at: int, stop: int) -> tuple[np.uint64, int]:
-    """The varint at ``at``, and where it ends; -1: it does not, or takes more than 64 bits."""
-    value, shift = np.uint64(0), 0
-    while at < stop and shift < 70:
-        byte = np.uint64(text[at])
-        at += 1
-        value |= (byte & np.uint64(0x7F)) << np.uint64(shift)
-        if byte < 0x80:
-            return value, at if shift < 63 or byte < 2 else -1
-        shift += 7
-    return value, -1
-
-
-@compiled
-def _read_fields(text: UInt8, at: int, stop: int, spans: Int64, found: UInt8) -> bool:
+def _read_fields(
+    text: UInt8, at: int, stop: int, spans: Int64, found: UInt8, admitted: Admitted
+) -> bool:
     """Finds the fields of a message: a span each, or a number's bits in the first place.
 
     Returns:
         Whether the message is well-formed, with no field twice, or of another wire type than the
-        schema says, and no groups.
+        schema says, no groups, and no attribute that is not plain.
     """
+    attributes = 0
     found[:] = 0
     while at < stop:
         before = at
-        tag, at = _read_varint(text, before, stop)
+        tag, at = read_varint(text, before, stop)
         number, kind = np.int64(tag >> np.uint64(3)), np.int64(tag & np.uint64(7))
         if at < 0 or not 0 < number < 1 << 29 or at - before > (1 if number < 16 else 5):
             return False
         length, value = np.int64(0), np.uint64(0)
         if kind == _VARINT:
-            value, at = _read_varint(text, at, stop)
+            value, at = read_varint(text, at, stop)
         elif kind == _LENGTH:
             before = at
-            size, at = _read_varint(text, before, stop)
+            size, at = read_varint(text, before, stop)
             length = np.int64(min(size, np.uint64(1 << 62)))
             if at - before > 5:
                 return False
@@ -160,7 +162,18 @@ def _read_fields(text: UInt8, at: int, stop: int, spans: Int64, found: UInt8) ->
             return False
         if at < 0 or length > stop - at:
             return False
-        if number < _FIELDS and _KINDS[number] >= 0:
+        if number == _ATTRIBUTES:
+            attributes += 1
+            end = at + int(length)
+            if (
+                kind != _LENGTH
+                or attributes > admitted.max_attributes
+                or not is_plain_attribute(
+                    text, at, end, admitted.max_id, admitted.max_text, admitted.max_texts
+                )
+            ):
+                return False
+        elif number < _FIELDS and _KINDS[number] >= 0:
             if _KINDS[number] != kind or found[number]:
                 return False
             found[number] = 1
@@ -187,7 +200,13 @@ def _read_event(
         and _is_id(text, spans, found, _USER, admitted.max_id)
         and _is_id(text, spans, found, _ITEM, admitted.max_id)
         and found[_TYPE]
+        and not (found[_TEXT] or found[_MOVED])
+        and _is_note(text, spans, found, _SESSION, admitted.max_id)
+        and _is_note(text, spans, found, _PLATFORM, admitted.max_id)
     ):
+        return False
+    position = spans[_POSITION, 0] if found[_POSITION] else 0
+    if not 0 <= position < 1 << 32:
         return False
     at = spans[_TIME, 0] if found[_TIME] else broker_ms
     kind = _find_type(text, spans[_TYPE, 0], spans[_TYPE, 1], admitted)
@@ -195,14 +214,14 @@ def _read_event(
         return False
     value = _read_double(text, spans[_VALUE, 0]) if found[_VALUE] else 1.0
     carried = _read_double(text, spans[_WEIGHT, 0]) if found[_WEIGHT] else 1.0
-    curve = admitted.curves[kind]
     if not (abs(carried) <= admitted.max_weight and np.isfinite(value)):
         return False
-    if curve == STARS_NEEDED and not found[_VALUE]:
+    if admitted.needed[kind] and not found[_VALUE]:
         return False
-    factor = _weigh(curve, value, admitted.saturation) if found[_VALUE] or curve == DISLIKE else 1.0
+    factor = _weigh(admitted.curves[kind], admitted.parameters[kind], found[_VALUE] != 0, value)
     weights[i] = np.float32(carried * factor + 0.0)
-    event[0], event[3], event[4] = at, admitted.type_ids[kind] << 32, broker_ms
+    ext = min(position, MAX_POSITION)
+    event[0], event[3], event[4] = at, admitted.type_ids[kind] << 32 | ext << 48, broker_ms
     return True
 
 
@@ -210,12 +229,13 @@ def _read_event(
 def _is_id(text: UInt8, spans: Int64, found: UInt8, field: int, most: int) -> bool:
     """Whether a field is there and is 1 to ``most`` ASCII characters, none of them NUL."""
     start, stop = spans[field, 0], spans[field, 1]
-    if not found[field] or not 0 < stop - start <= most:
-        return False
-    for at in range(start, stop):
-        if text[at] == 0 or text[at] >= 0x80:
-            return False
-    return True
+    return found[field] and stop > start and is_ascii(text, start, stop, most)
+
+
+@compiled
+def _is_note(text: UInt8, spans: Int64, found: UInt8, field: int, most: int) -> bool:
+    """Whether a field is not there, or is at most ``most`` ASCII characters, none of them NUL."""
+    return not found[field] or is_ascii(text, spans[field, 0], spans[field, 1], most)
 
 
 @compiled
@@ -241,12 +261,15 @@ def _read_double(text: UInt8, at: int) -> float:
 
 
 @compiled
-def _weigh(curve: int, value: float, saturation: float) -> float:
+def _weigh(curve: int, parameters: Float64, given: bool, value: float) -> float:
     """A type's curve: the same operations, in the same order, as where it is defined."""
-    if curve == DISLIKE:
-        return -1.0
-    if curve == STARS or curve == STARS_NEEDED:
-        return min(max((value - 3.0) / 2.0, -1.0), 1.0)
-    if curve == QUANTITY:
-        return (1.0 + saturation) * (value / (saturation + abs(value)))
-    return 1.0
+    a, b = float(parameters[0]), float(parameters[1])
+    if curve == CONSTANT:
+        return a
+    if not given:
+        return 1.0
+    if curve == CENTRED:
+        return min(max((value - a) / b, -1.0), 1.0)
+    if curve == LINEAR:
+        return min(max(a * value, -b), b)
+    return (1.0 + a) * (value / (a + abs(value)))

@@ -6,7 +6,8 @@ row r::
     c_t = sum over blocks n, in order, of (w_t * (v_n / norm_n)) * (x_t . x_r over block n)
 
 in fp64, a block of norm 0 adding 0; the inner product is summed in the 8 lanes of ``lanes.py``
-counted from the block's start. The sum of all c_t and the bias is the score, but for the query's
+counted from the block's start; x_t is a row of the items, or of the texts, as in ``pool.py``. The
+sum of all c_t and the bias is the score, but for the query's
 rounding to fp32.
 """
 
@@ -30,12 +31,14 @@ from rankstream.kernels.arrays import (
 from rankstream.kernels.device import split
 from rankstream.kernels.explain_cpu import explain_parallel, explain_serial, sum_blocks
 from rankstream.kernels.lanes import TILE_QUERIES
-from rankstream.kernels.pool import checked_history, refuse_row
+from rankstream.kernels.pool import checked_history, checked_texts, refuse_row
 from rankstream.kernels.screening import first_outside
 
 
 class Reasons(NamedTuple):
-    """The interactions that add most to each pair's score; ties go to the earlier one.
+    """The interactions that add most to each pair's score.
+
+    Ties go to an item before a text, then to the earlier one.
 
     Attributes:
         interactions: ``[P, n_reasons]`` int32, an index within the query's interactions; -1 where
@@ -59,11 +62,12 @@ def contributions(
     pair_rows: Int32,
     pair_indptr: Int64,
     n_reasons: int,
+    texts: Float32 | None = None,
 ) -> Reasons:
     """The exact contributions of past interactions to the scores of given (query, item) pairs.
 
     Args:
-        rows: ``[T]`` int32, as given to ``pool``; unknown items (-1) are no reasons.
+        rows: ``[T]`` int32, as given to ``pool``; what is unknown (-1) is no reason.
         indptr: ``[B + 1]`` int64, as given to ``pool``.
         weights: ``[T]`` float64, as given to ``pool``.
         norms: ``[B, n_blocks]`` float64, as ``pool`` returned them.
@@ -73,6 +77,7 @@ def contributions(
         pair_rows: ``[P]`` int32, the item of each pair; -1 has no reasons.
         pair_indptr: ``[B + 1]`` int64; query b owns pairs ``pair_indptr[b]:pair_indptr[b + 1]``.
         n_reasons: At least 1.
+        texts: ``[E, D]`` float32, as given to ``pool``.
 
     Raises:
         KernelArgumentError: an argument is not as described.
@@ -85,12 +90,15 @@ def contributions(
     batch = block_weights.shape[0]
     norms = checked_finite("norms", norms, np.float64, *block_weights.shape)
     rows, indptr, weights = checked_history(rows, indptr, weights, batch)
-    _check_rows("rows", rows, items.shape[0])
+    texts = checked_texts(texts, items.shape[1])
+    place = first_outside(rows, -1 - texts.shape[0], items.shape[0])
+    if place >= 0:
+        refuse_row("rows", int(rows[place]), place, items.shape[0], texts.shape[0])
     pair_rows, pair_indptr = _checked_pairs(pair_rows, pair_indptr, batch, items.shape[0])
     shape = (pair_rows.size, checked_count("n_reasons", n_reasons))
     reasons = Reasons(np.empty(shape, np.int32), np.empty(shape))
     history = rows, indptr, weights, block_weights, norms
-    explain_checked(*history, items, offsets, pair_rows, pair_indptr, reasons)
+    explain_checked(*history, items, texts, offsets, pair_rows, pair_indptr, reasons)
     return reasons
 
 
@@ -101,6 +109,7 @@ def explain_checked(
     block_weights: Float64,
     norms: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     pair_rows: Int32,
     pair_indptr: Int64,
@@ -112,9 +121,9 @@ def explain_checked(
     # What a row costs once loaded for one pair, it costs for four.
     parts = split(pair_rows.size * rows.size * items.shape[1] // (TILE_QUERIES * batch))
     if parts == 1:
-        explain_serial(*history, items, offsets, pair_rows, pair_indptr, *reasons)
+        explain_serial(*history, items, texts, offsets, pair_rows, pair_indptr, *reasons)
     else:
-        explain_parallel(parts, *history, items, offsets, pair_rows, pair_indptr, *reasons)
+        explain_parallel(parts, *history, items, texts, offsets, pair_rows, pair_indptr, *reasons)
 
 
 def block_parts(

@@ -6,6 +6,7 @@ import numpy as np
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.lanes import TILE_QUERIES, TILE_ROWS, tile_4x1, tile_4x4
+from rankstream.kernels.pool_cpu import text_at
 from rankstream.kernels.rank_cpu import owner_of
 
 _PAIRS = 4 * TILE_QUERIES
@@ -34,7 +35,7 @@ def _insert(
 def _contribute(
     pairs: Float32,
     first: int,
-    rows: Int32,
+    chosen: Int64,
     weights: Float64,
     scales: Float64,
     items: Float32,
@@ -46,12 +47,12 @@ def _contribute(
 ) -> None:
     """Contributions of the 1 to 4 interactions ``places[:count]`` to four items, into ``values``.
 
-    The items' rows are ``pairs[first:first + 4]``; ``values[j, i]`` is what interaction i adds to
-    item ``first + j``.
+    The items' rows are ``pairs[first:first + 4]``, the interactions' ``items[chosen[:count]]``;
+    ``values[j, i]`` is what interaction i adds to item ``first + j``.
     """
     last = count - 1
-    a, b = rows[places[0]], rows[places[min(1, last)]]
-    c, d = rows[places[min(2, last)]], rows[places[last]]
+    a, b = chosen[0], chosen[min(1, last)]
+    c, d = chosen[min(2, last)], chosen[last]
     values[:] = 0.0
     for block in range(scales.shape[0]):
         tile_4x4(pairs, first, items, a, b, c, d, offsets[block], offsets[block + 1], sums, 0)
@@ -69,6 +70,7 @@ def _explain_pairs(
     weights: Float64,
     scales: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     interactions: Int32,
     best: Float64,
@@ -80,21 +82,46 @@ def _explain_pairs(
     for j in range(count):
         if pair_rows[j] >= 0:
             pairs[j] = items[pair_rows[j]]
-    places = np.empty(4, np.int64)
-    sums, values = np.empty((TILE_QUERIES, 4)), np.empty((TILE_QUERIES, 4))
     kept = np.zeros(count, np.int64)
+    span, found = (start, stop), (kept, interactions, best)
+    _explain_by(pairs, rows, span, weights, scales, items, False, offsets, found)
+    if texts.shape[0] > 0:
+        _explain_by(pairs, rows, span, weights, scales, texts, True, offsets, found)
+
+
+@compiled
+def _explain_by(
+    pairs: Float32,
+    rows: Int32,
+    span: tuple[int, int],
+    weights: Float64,
+    scales: Float64,
+    vectors: Float32,
+    are_texts: bool,
+    offsets: Int64,
+    found: tuple[Int64, Int32, Float64],
+) -> None:
+    """As ``_explain_pairs``, for the interactions with items or those with texts.
+
+    ``found`` is, for each item, how many interactions are kept, which, and what they add.
+    """
+    start, stop = span
+    kept, interactions, best = found
+    count = kept.shape[0]
+    places, chosen = np.empty(4, np.int64), np.empty(4, np.int64)
+    sums, values = np.empty((TILE_QUERIES, 4)), np.empty((TILE_QUERIES, 4))
     filled = 0
     for place in range(start, stop + 1):
-        if place < stop and rows[place] >= 0:
+        if place < stop and (rows[place] < -1 if are_texts else rows[place] >= 0):
             places[filled] = place
+            chosen[filled] = text_at(rows[place]) if are_texts else rows[place]
             filled += 1
         if filled == 0 or (filled < 4 and place < stop):
             continue
         # These interactions' rows stay in the nearest cache while all items pass by.
         for first in range(0, count, TILE_QUERIES):
-            _contribute(
-                pairs, first, rows, weights, scales, items, offsets, places, filled, sums, values
-            )
+            rest = offsets, places, filled, sums, values
+            _contribute(pairs, first, chosen, weights, scales, vectors, *rest)
             for j in range(first, min(first + TILE_QUERIES, count)):
                 for i in range(filled):
                     kept[j] = _insert(
@@ -113,6 +140,7 @@ def _explain_part(
     block_weights: Float64,
     norms: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     pair_rows: Int32,
     pair_indptr: Int64,
@@ -138,6 +166,7 @@ def _explain_part(
             weights,
             scales,
             items,
+            texts,
             offsets,
             interactions[pair:end],
             best[pair:end],
@@ -157,6 +186,7 @@ def explain_serial(
     block_weights: Float64,
     norms: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     pair_rows: Int32,
     pair_indptr: Int64,
@@ -173,6 +203,7 @@ def explain_serial(
         block_weights,
         norms,
         items,
+        texts,
         offsets,
         pair_rows,
         pair_indptr,
@@ -190,6 +221,7 @@ def explain_parallel(
     block_weights: Float64,
     norms: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     pair_rows: Int32,
     pair_indptr: Int64,
@@ -207,6 +239,7 @@ def explain_parallel(
             block_weights,
             norms,
             items,
+            texts,
             offsets,
             pair_rows,
             pair_indptr,

@@ -11,6 +11,7 @@ from rankstream.kernels.cells import (
     IN_HISTORY,
     SIEVE_CELLS,
     copy_cell,
+    ext_of,
     is_less,
     settled_count,
     stored_in,
@@ -60,6 +61,7 @@ class Columns(NamedTuple):
         weights: float32[T], signed.
         event_times_ms: int64[T].
         types: uint16[T].
+        exts: uint16[T].
         event_keys: uint64[T].
         indptr: int64[B + 1].
         headers: int64[B, 4]; -1 where nothing is stored.
@@ -70,6 +72,7 @@ class Columns(NamedTuple):
     weights: Float32
     event_times_ms: Int64
     types: UInt16
+    exts: UInt16
     event_keys: UInt64
     indptr: Int64
     headers: Int64
@@ -108,14 +111,15 @@ def gather_columns(words: Int64, sizes: Int64, layout: int, rules: Rules) -> Col
     total = records.shape[0]
     targets, events = np.empty(total, np.uint64), np.empty(total, np.uint64)
     weights, types = np.empty(total, np.float32), np.empty(total, np.uint16)
-    times = np.empty(total, np.int64)
+    times, exts = np.empty(total, np.int64), np.empty(total, np.uint16)
     for t in range(total):
         times[t] = records[t, 0]
         events[t] = np.uint64(records[t, 1])
         targets[t] = np.uint64(records[t, 2])
         weights[t] = np.uint32(records[t, 3] & 0xFFFFFFFF).view(np.float32)
         types[t] = np.uint16(type_of(records[t]))
-    return Columns(targets, weights, times, types, events, indptr, headers, bad)
+        exts[t] = np.uint16(ext_of(records[t]))
+    return Columns(targets, weights, times, types, exts, events, indptr, headers, bad)
 
 
 @compiled

@@ -17,12 +17,15 @@ from rankstream.kernels.cells import (
     COUNTED,
     COUNTS,
     LAYOUT_VERSION,
+    MOVED,
     RECENT_CAP,
     SIEVE_CELLS,
+    TEXT,
     UPDATED_AT,
     WATERMARK,
     archived_count,
     copy_cell,
+    ext_of,
     is_less,
     settled_count,
     sieve_has,
@@ -271,8 +274,8 @@ def _remove(user: User, at: int) -> None:
 
 @compiled
 def _count(cell: Int64, sign: int, rules: Rules, counts: Counts) -> None:
-    """Appends a count where the type is counted."""
-    if rules.classes[type_of(cell)] & COUNTED:
+    """Appends a count where the type is counted: of an item, and not once more where it moved."""
+    if rules.classes[type_of(cell)] & COUNTED and ext_of(cell) & (TEXT | MOVED) == 0:
         used = counts.used[0]
         counts.rows[used, 0] = cell[2]
         counts.rows[used, 1] = cell[0] // rules.limits[BUCKET_MS]

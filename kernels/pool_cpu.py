@@ -47,16 +47,23 @@ def _add_rows(
 
 
 @compiled
+def text_at(row: int) -> int:
+    """Which text a row below -1 is."""
+    return -2 - row
+
+
+@compiled
 def _sum_rows(
     rows: Int32,
     weights: Float64,
     start: int,
     stop: int,
     items: Float32,
+    texts: Float32,
     places: Int64,
     total: Float64,
 ) -> int:
-    """Sums ``weights[t] * items[rows[t]]`` in order into ``total``; returns a bad place, or -1.
+    """Sums the weighted rows of items in order, then of texts; returns a bad place, or -1.
 
     Four rows at a time: their loads overlap, and ``total`` passes through the registers once.
     """
@@ -66,7 +73,7 @@ def _sum_rows(
         ahead = place + AHEAD
         if ahead < stop and 0 <= rows[ahead] < items.shape[0]:
             prefetch_row(items, rows[ahead])
-        if rows[place] < -1 or rows[place] >= items.shape[0]:
+        if text_at(rows[place]) >= texts.shape[0] or rows[place] >= items.shape[0]:
             return place
         if rows[place] >= 0:
             places[filled] = place
@@ -75,6 +82,12 @@ def _sum_rows(
             _add_rows(rows, weights, places, 4, items, total)
             filled = 0
     _add_rows(rows, weights, places, filled, items, total)
+    if texts.shape[0] > 0:
+        for place in range(start, stop):
+            if rows[place] < -1:
+                text, weight = texts[text_at(rows[place])], weights[place]
+                for d in range(total.shape[0]):
+                    total[d] += weight * np.float64(text[d])
     return -1
 
 
@@ -97,6 +110,7 @@ def _pool_part(
     indptr: Int64,
     weights: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     block_weights: Float64,
     queries: Float32,
@@ -107,7 +121,7 @@ def _pool_part(
     lanes = np.empty(8)
     places = np.empty(4, np.int64)
     for b in range(_first_entry(indptr, part, parts), _first_entry(indptr, part + 1, parts)):
-        bad = _sum_rows(rows, weights, indptr[b], indptr[b + 1], items, places, total)
+        bad = _sum_rows(rows, weights, indptr[b], indptr[b + 1], items, texts, places, total)
         if bad >= 0:
             return bad
         queries[b] = 0.0
@@ -127,6 +141,7 @@ def pool_serial(
     indptr: Int64,
     weights: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     block_weights: Float64,
     queries: Float32,
@@ -134,7 +149,9 @@ def pool_serial(
     bad: Int64,
 ) -> None:
     """Fills ``queries [B, D]``, ``norms [B, n_blocks]``; ``bad [1]`` is a bad place, or -1."""
-    bad[0] = _pool_part(0, 1, rows, indptr, weights, items, offsets, block_weights, queries, norms)
+    bad[0] = _pool_part(
+        0, 1, rows, indptr, weights, items, texts, offsets, block_weights, queries, norms
+    )
 
 
 @parallel
@@ -143,6 +160,7 @@ def pool_parallel(
     indptr: Int64,
     weights: Float64,
     items: Float32,
+    texts: Float32,
     offsets: Int64,
     block_weights: Float64,
     queries: Float32,
@@ -154,5 +172,5 @@ def pool_parallel(
     for i in numba.prange(parts):
         part = int(np.int64(i))
         bad[part] = _pool_part(
-            part, parts, rows, indptr, weights, items, offsets, block_weights, queries, norms
+            part, parts, rows, indptr, weights, items, texts, offsets, block_weights, queries, norms
         )

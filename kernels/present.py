@@ -6,37 +6,41 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, freeze
 from rankstream.kernels.compilation import compiled
-from rankstream.kernels.encode import Ranked, Texts, Why, encode_items
+from rankstream.kernels.encode import Ranked, Why, encode_items
 from rankstream.kernels.explain import Reasons, explain_checked
 from rankstream.kernels.explain_cpu import sum_blocks
 from rankstream.kernels.pool import Pooled
-from rankstream.kernels.query import Past, Space
+from rankstream.kernels.query import Extras, Past, Space
 from rankstream.kernels.rank import Best
+from rankstream.kernels.texts import Texts
 
 
 class Wanted(NamedTuple):
-    """How much each query's answer explains.
+    """What each query's answer shows.
 
     Attributes:
         items: int64[B], how many of the best items have reasons.
         reasons: int64[B], how many each of them has at most.
+        biased: int64[B], 1 where the bias is part of the scores, else 0.
     """
 
     items: Int64
     reasons: Int64
+    biased: Int64
 
 
 @compiled
 def rank_parts(
-    best: Best, queries: Float32, items: Float32, offsets: Int64, bias: Float32
+    best: Best, queries: Float32, items: Float32, offsets: Int64, bias: Float32, biased: Int64
 ) -> tuple[Float64, Float32]:
     """The parts and the bias of every row."""
     parts = np.empty((best.rows.shape[0], offsets.shape[0] - 1))
     sum_blocks(queries, items, best.indptr, best.rows, offsets, parts)
     biases = np.zeros(best.rows.shape[0], np.float32)
-    for place in range(best.rows.shape[0]):
-        if best.rows[place] < bias.shape[0]:
-            biases[place] = bias[best.rows[place]]
+    for b in range(biased.shape[0]):
+        for place in range(best.indptr[b], best.indptr[b + 1]):
+            if biased[b] and best.rows[place] < bias.shape[0]:
+                biases[place] = bias[best.rows[place]]
     return parts, biases
 
 
@@ -59,6 +63,8 @@ def present(
     past: Past,
     pooled: Pooled,
     space: Space,
+    block_weights: Float64,
+    extras: Extras,
     bias: Float32,
     wanted: Wanted,
     ids: Texts,
@@ -71,6 +77,8 @@ def present(
         past: as ``make_queries`` returned it.
         pooled: likewise.
         space: as it was given to it.
+        block_weights: float64[B, n_blocks], what ``pooled`` was pooled with, read-only.
+        extras: likewise.
         bias: float32[.], 0 for rows behind its end.
         wanted: which items have reasons.
         ids: item ids by row.
@@ -78,19 +86,27 @@ def present(
     """
     items, offsets = space.items, space.offsets
     freeze((*best, *wanted, *pooled))
-    parts, biases = rank_parts(best, pooled.queries, items, offsets, bias)
+    parts, biases = rank_parts(best, pooled.queries, items, offsets, bias, wanted.biased)
     ranked = Ranked(best.indptr, best.rows, best.scores, parts, biases)
-    return encode_items(ranked, ids, _reasons(best, past, pooled, space, wanted), past, kinds)
+    why = _reasons(best, past, pooled, space, block_weights, extras, wanted)
+    return encode_items(ranked, ids, why, past, kinds, extras.labels)
 
 
-def _reasons(best: Best, past: Past, pooled: Pooled, space: Space, wanted: Wanted) -> Why:
+def _reasons(
+    best: Best,
+    past: Past,
+    pooled: Pooled,
+    space: Space,
+    block_weights: Float64,
+    extras: Extras,
+    wanted: Wanted,
+) -> Why:
     indptr, rows = pick_explained(best, wanted)
     shape = (len(rows), int(wanted.reasons.max(initial=0)))
     reasons = Reasons(np.empty(shape, np.int32), np.empty(shape))
     if reasons.interactions.size:
-        weights = np.empty(pooled.norms.shape)
-        weights[:] = space.block_weights
-        freeze((indptr, rows, weights))
-        history = past.rows, past.indptr, past.weights, weights, pooled.norms
-        explain_checked(*history, space.items, space.offsets, rows, indptr, reasons)
+        freeze((indptr, rows))
+        history = past.rows, past.indptr, past.weights, block_weights, pooled.norms
+        vectors = space.items, extras.vectors
+        explain_checked(*history, *vectors, space.offsets, rows, indptr, reasons)
     return Why(indptr, wanted.reasons, *reasons)

@@ -1,21 +1,26 @@
 """From stored profiles to query vectors: histories gathered, weighed and pooled.
 
 The weight of an interaction is ``type_weight[type] * signed_weight * 2^(-(newest - event_time) /
-half_life)``, in fp64 and in that order. Ages are taken from the profile's own newest interaction:
-an age common to all of them would cancel in the normalisation that follows, and so no clock is
-needed. A type without a weight counts nothing.
+half_life[type])``, in fp64 and in that order. Ages are taken from the profile's own newest
+interaction: an age common to all of them would cancel in the normalisation that follows, and so no
+clock is needed. A type without a weight counts nothing; of a type with a cap only the newest count.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt16, UInt64, freeze
+from rankstream.kernels.cells import SIEVE_CELLS, TEXT, settled_count
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.gather import gather_columns
 from rankstream.kernels.key_table import KeyTable, look_up
 from rankstream.kernels.pool import Pooled, pool_checked
 from rankstream.kernels.retained import Rules
+from rankstream.kernels.texts import Texts, listed
+
+NO_TIME: Final = np.iinfo(np.int64).max
+"""As of no time in particular: all that is stored counts."""
 
 
 class Past(NamedTuple):
@@ -23,7 +28,7 @@ class Past(NamedTuple):
 
     Attributes:
         indptr: int64[B + 1].
-        rows: int32[T] item rows; -1: no such item (now).
+        rows: int32[T] item rows; -1: no such item (now); -2 - i: text i of ``Extras``.
         weights: float64[T].
         types: uint16[T].
         event_times_ms: int64[T].
@@ -42,12 +47,16 @@ class Weighing(NamedTuple):
     """How much an interaction counts.
 
     Attributes:
-        half_life_ms: age at which it counts half.
+        half_lives_ms: float64[.] by type: age at which it counts half.
         type_weights: float64[.] by type.
+        caps: int64[.] by type: how many of the newest count; empty: all.
+        as_of_ms: what is later does not count.
     """
 
-    half_life_ms: float
+    half_lives_ms: Float64
     type_weights: Float64
+    caps: Int64
+    as_of_ms: int = NO_TIME
 
 
 class Space(NamedTuple):
@@ -64,19 +73,111 @@ class Space(NamedTuple):
     block_weights: Float64
 
 
+class Extras(NamedTuple):
+    """Vectors that are no items': of texts, and of what a request brings.
+
+    Attributes:
+        keys: uint64[E], ascending.
+        vectors: float32[E, D], finite.
+        labels: what each is called.
+    """
+
+    keys: UInt64
+    vectors: Float32
+    labels: Texts
+
+
+class Added(NamedTuple):
+    """Interactions that are in no history, such as what users say about themselves.
+
+    Attributes:
+        indptr: int64[B + 1]; those of b are ``indptr[b]:indptr[b + 1]``.
+        texts: int32[.], rows of ``Extras``.
+        weights: float64[.].
+        types: uint16[.].
+    """
+
+    indptr: Int64
+    texts: Int32
+    weights: Float64
+    types: UInt16
+
+
+def no_extras(dimensions: int) -> Extras:
+    """No vectors."""
+    extras = Extras(np.empty(0, np.uint64), np.empty((0, dimensions), np.float32), listed([]))
+    freeze((extras.keys, extras.vectors, *extras.labels))
+    return extras
+
+
+def nothing_added(batch: int) -> Added:
+    """No interactions, for each of ``batch`` profiles."""
+    none = np.empty(0, np.int32), np.empty(0), np.empty(0, np.uint16)
+    added = Added(np.zeros(batch + 1, np.int64), *none)
+    freeze(added)
+    return added
+
+
 @compiled
 def weigh(
     indptr: Int64, times: Int64, types: UInt16, signed: Float32, weighing: Weighing
 ) -> Float64:
-    """Weights float64[T] of ragged histories, each sorted by time."""
-    weights = np.empty(times.shape[0], np.float64)
-    kinds = weighing.type_weights
+    """Weights float64[T] of ragged histories, each sorted by time; 0: it does not count."""
+    weights = np.zeros(times.shape[0], np.float64)
+    kinds, lives, caps = weighing.type_weights, weighing.half_lives_ms, weighing.caps
+    counts = np.zeros(caps.shape[0], np.int64)
     for b in range(indptr.shape[0] - 1):
-        for t in range(indptr[b], indptr[b + 1]):
-            age = np.float64(times[indptr[b + 1] - 1] - times[t])
-            own = kinds[types[t]] if types[t] < kinds.shape[0] else 0.0
-            weights[t] = own * np.float64(signed[t]) * np.exp2(-age / weighing.half_life_ms)
+        start, stop = indptr[b], indptr[b + 1]
+        while stop > start and times[stop - 1] > weighing.as_of_ms:
+            stop -= 1
+        for t in range(stop - 1, start - 1, -1):
+            kind = types[t]
+            if kind < caps.shape[0]:
+                counts[kind] += 1
+                if counts[kind] > caps[kind]:
+                    continue
+            if kind < kinds.shape[0]:
+                age = np.float64(times[stop - 1] - times[t])
+                weights[t] = kinds[kind] * np.float64(signed[t]) * np.exp2(-age / lives[kind])
+        for t in range(start, stop):
+            if types[t] < caps.shape[0]:
+                counts[types[t]] = 0
     return weights
+
+
+@compiled
+def find_rows(
+    targets: UInt64, exts: UInt16, slots: UInt64, seed: np.uint64, texts: UInt64
+) -> Int32:
+    """The row of each target, as in ``Past``; ``texts`` are the keys of ``Extras``."""
+    rows = np.empty(targets.shape[0], np.int32)
+    look_up(slots, seed, targets, rows)
+    for t in range(rows.shape[0]):
+        if exts[t] & TEXT:
+            at = np.searchsorted(texts, targets[t])
+            found = at < texts.shape[0] and texts[at] == targets[t]
+            rows[t] = np.int32(-2 - at if found else -1)
+    return rows
+
+
+@compiled
+def append(past: Past, added: Added) -> Past:
+    """Puts what is added behind each history. It has no time: 0."""
+    size = past.rows.shape[0] + added.texts.shape[0]
+    rows, types = np.empty(size, np.int32), np.empty(size, np.uint16)
+    weights, times = np.empty(size, np.float64), np.zeros(size, np.int64)
+    indptr = past.indptr + added.indptr
+    for b in range(indptr.shape[0] - 1):
+        at = indptr[b]
+        for t in range(past.indptr[b], past.indptr[b + 1]):
+            rows[at], types[at] = past.rows[t], past.types[t]
+            weights[at], times[at] = past.weights[t], past.event_times_ms[t]
+            at += 1
+        for t in range(added.indptr[b], added.indptr[b + 1]):
+            rows[at] = np.int32(-2 - added.texts[t])
+            types[at], weights[at] = added.types[t], added.weights[t]
+            at += 1
+    return Past(indptr, rows, weights, types, times, past.headers)
 
 
 @compiled
@@ -88,14 +189,37 @@ def gather_past(
     slots: UInt64,
     seed: np.uint64,
     weighing: Weighing,
+    texts: UInt64,
+    added: Added,
 ) -> tuple[Past, int]:
     """The interactions, and the first user whose values are not what their header says, or -1."""
     found = gather_columns(words, sizes, layout, rules)
-    rows = np.empty(found.target_keys.shape[0], np.int32)
-    look_up(slots, seed, found.target_keys, rows)
+    rows = find_rows(found.target_keys, found.exts, slots, seed, texts)
     times, types = found.event_times_ms, found.types
     weights = weigh(found.indptr, times, types, found.weights, weighing)
-    return Past(found.indptr, rows, weights, types, times, found.headers), found.bad
+    past = Past(found.indptr, rows, weights, types, times, found.headers)
+    if added.texts.shape[0] > 0:
+        past = append(past, added)
+    return past, found.bad
+
+
+@compiled
+def text_targets(words: Int64, sizes: Int64) -> UInt64:
+    """The keys of the texts among stored values, as ``gather_columns`` takes them; ascending."""
+    cells, users = words[: words.shape[0] // 4 * 4].reshape(-1, 4), sizes.shape[0] // 2
+    keys = np.empty(cells.shape[0], np.uint64)
+    count = start = 0
+    for i in range(sizes.shape[0]):
+        stop = start + (sizes[i] >> 5)
+        if i < users and stop > start:
+            # Behind the header; a sieve's bits look like anything.
+            start += 1 + (SIEVE_CELLS if settled_count(cells[start]) > 0 else 0)
+        for cell in range(start, stop):
+            if cells[cell, 3] < 0:
+                keys[count] = np.uint64(cells[cell, 2])
+                count += 1
+        start = stop
+    return np.unique(keys[:count]) if count > 0 else keys[:0]
 
 
 def make_queries(
@@ -106,6 +230,8 @@ def make_queries(
     table: KeyTable,
     weighing: Weighing,
     space: Space,
+    extras: Extras,
+    added: Added,
 ) -> tuple[Past, Pooled] | None:
     """Pools stored profiles; None where one is not what its header says.
 
@@ -117,12 +243,21 @@ def make_queries(
         table: item key -> row.
         weighing: how much an interaction counts.
         space: the rows, finite (not checked), and what weight their blocks have.
+        extras: vectors of texts.
+        added: what counts beside the histories.
     """
-    past, bad = gather_past(words, sizes, layout, rules, table.slots, table.seed, weighing)
+    past, bad = gather_past(
+        words, sizes, layout, rules, table.slots, table.seed, weighing, extras.keys, added
+    )
     if bad >= 0:
         return None
     block_weights = np.empty((len(past.headers), len(space.block_weights)))
     block_weights[:] = space.block_weights
     freeze((*past, block_weights))
+    return past, pool_past(past, space, extras, block_weights)
+
+
+def pool_past(past: Past, space: Space, extras: Extras, block_weights: Float64) -> Pooled:
+    """Pools gathered interactions; arrays are read-only, ``block_weights`` float64[B, n_blocks]."""
     history = past.rows, past.indptr, past.weights
-    return past, pool_checked(*history, space.items, space.offsets, block_weights)
+    return pool_checked(*history, space.items, extras.vectors, space.offsets, block_weights)

@@ -7,15 +7,23 @@ from rankstream.kernels.arrays import Float32, freeze
 from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
 from rankstream.kernels.device import always_split, require_omp, thread_count
-from rankstream.kernels.encode import numbered
 from rankstream.kernels.explain import block_parts, contributions
 from rankstream.kernels.item_ids import ItemIds, distinct_keys, read_item_ids
 from rankstream.kernels.key_table import KeyTable
 from rankstream.kernels.pool import pool
 from rankstream.kernels.present import Wanted, present
-from rankstream.kernels.query import Space, Weighing, make_queries
+from rankstream.kernels.query import (
+    Space,
+    Weighing,
+    append,
+    make_queries,
+    no_extras,
+    nothing_added,
+    text_targets,
+)
 from rankstream.kernels.rank import pick_candidates, rank_candidates
 from rankstream.kernels.retained import Rules
+from rankstream.kernels.texts import numbered
 from rankstream.kernels.top_k import top_k
 
 
@@ -56,21 +64,24 @@ def _answer(items: Float32, n_blocks: int) -> None:
     table, space = KeyTable(), Space(items, offsets, np.ones(n_blocks))
     freeze(space)
     table.insert(_PROFILE[6:7].view(np.uint64), row)
-    made = make_queries(_PROFILE, _SIZES, 1, _RULES, table, _WEIGHING, space)
+    extras, added = no_extras(items.shape[1]), nothing_added(1)
+    text_targets(_PROFILE, _SIZES)
+    made = make_queries(_PROFILE, _SIZES, 1, _RULES, table, _WEIGHING, space, extras, added)
     assert made is not None
     past, pooled = made
+    append(past, added)
     best = pick_candidates(pooled.queries, items, indptr, row, np.ones(1, np.int64), bias)
     texts = numbered({0: "a"})
-    present(best, past, pooled, space, bias, Wanted(*np.ones((2, 1), np.int64)), texts, texts)
-    wanted = Wanted(*np.ones((2, 1), np.int64))
-    freeze((*wanted, row))
-    profile = Profile(_PROFILE, _SIZES, 1, _RULES)
+    wanted, ones = Wanted(*np.ones((3, 1), np.int64)), np.ones((1, n_blocks))
+    freeze((*wanted, row, ones))
+    present(best, past, pooled, space, ones, extras, bias, wanted, texts, texts)
+    profile = Profile(_PROFILE, _SIZES, 1, _RULES, extras, added)
     catalogue = Catalogue(space, bias, texts, texts)
     ids = read_item_ids(b"\n\1a", 1)
     assert isinstance(ids, ItemIds)
     for given in (ids, ids.keys):
         rank_one(profile, table, _WEIGHING, catalogue, given, row, 1, wanted)
-    weights, ones = np.ones(1), np.ones((1, n_blocks))
+    weights = np.ones(1)
     queries, norms = pool(row, indptr, weights, items, offsets, ones)
     top_k(queries, items, 1, bias=bias, excluded=(indptr, row))
     rank_candidates(queries, items, indptr, row, 1)
@@ -82,5 +93,5 @@ _PROFILE = np.array([-1, -1, -1, 1, 0, 1, 2, 0])
 """A header of layout 1 and one record, of type 0."""
 _SIZES = np.array([64, 0])
 _RULES = Rules(np.full(1 << 16, IN_HISTORY, np.uint8), np.full(4, 8))
-_WEIGHING = Weighing(1.0, np.ones(1))
-freeze((_PROFILE, _SIZES, *_RULES, _WEIGHING.type_weights))
+_WEIGHING = Weighing(np.ones(1), np.ones(1), np.empty(0, np.int64))
+freeze((_PROFILE, _SIZES, *_RULES, *_WEIGHING[:3]))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORDS = 4096
-MAX_PARTITIONS = 1024
+MAX_PARTITIONS = 1000
 _SEQUENCE, _BIAS, _FETCH_MS, _BEAT_MS, _DEAD, _MISPLACED = range(6)
 _PARTITIONS = 64
 
@@ -124,7 +124,9 @@ class Announcements:
 
 def slot_of(lane: str, partition: int) -> int:
     """The page's slot of a partition; the items topic has slot 0."""
-    return 0 if lane == "items" else 1 + partition
+    if lane == "items":
+        return 0
+    return 1 + partition + (MAX_PARTITIONS if lane == "users" else 0)
 
 
 def _now_ms() -> int:

@@ -46,8 +46,8 @@ class Kafka:
 
     bootstrap_servers: str = option("", "comma-separated host:port of a Kafka cluster")
     embedded: bool = option(False, "start a broker from a Python wheel beside the server")
-    topic_prefix: str = option("rankstream.", "prefix of the topics events, items, dead-letters")
-    events_partitions: int = option(4, "partitions of a newly created events topic")
+    topic_prefix: str = option("rankstream.", "prefix of the topics events, items, users, ...")
+    events_partitions: int = option(4, "partitions of newly created events and users topics")
     events_retention_ms: int = option(-1, "retention of a newly created events topic; -1: for ever")
     replication_factor: int = option(1, "replicas of newly created topics")
     fetch_max_wait_ms: int = option(
@@ -75,6 +75,9 @@ class State:
     bucket_s: int = option(86_400, "width of a popularity counter's bucket, s")
     allowed_skew_s: int = option(300, "how far event_time may be ahead of the broker's clock, s")
     custom_types: str = option("", "names of further event types, comma-separated")
+    curves: str = option(
+        "", "how a type's value makes a weight: TYPE:CURVE,..., as purchase:quantity(3)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,9 @@ class Scoring:
     text_weight: float = option(1.0, "weight of the text block")
     attributes_weight: float = option(0.2, "weight of the attributes block")
     bias_weight: float = option(0.7, "weight of decayed popularity")
+    interests_weight: float = option(
+        3.0, "weight of what users say of themselves, beside an interaction's"
+    )
     half_life_s: float = option(
         90 * 86_400.0, "seconds in which an interaction loses half its weight"
     )
@@ -104,6 +110,12 @@ class Scoring:
     )
     vectors: str = option("", "caller-supplied blocks: NAME:DIM[:WEIGHT],...")
     type_weights: str = option("", "pooling weights by event type: TYPE:WEIGHT,...")
+    half_lives: str = option(
+        "", "half-lives by event type, in s, m, h, d or w: TYPE:DURATION,..., as view:7d"
+    )
+    type_caps: str = option(
+        "", "how many of a type's newest interactions are pooled: TYPE:COUNT,..., as view:100"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +131,32 @@ class Limits:
     max_explained: int = option(100, "items of one answer that carry reasons")
     max_reasons: int = option(16, "reasons of one item")
     max_batch_rank_entries: int = option(1_024, "entries of one BatchRankRequest")
+    max_stream_requests: int = option(256, "requests in flight on one StreamRank")
     max_events: int = option(5_000, "events of one RecordEventsRequest")
-    max_items: int = option(1_000, "items of one UpsertItemsRequest")
-    max_texts: int = option(512, "texts of one EmbedRequest")
+    max_event_text_chars: int = option(2_000, "characters of an event's text")
+    max_stream_events: int = option(
+        2_048, "events in flight on one StreamEvents or ImportEvents; each 4 KiB counts as one"
+    )
+    max_stream_remembered: int = option(
+        4_096, "events that one StreamEvents remembers, to tell duplicates"
+    )
+    max_import_failures: int = option(100, "failures that one ImportEventsResponse lists")
+    max_attributes: int = option(64, "attributes of a user, an event or an item")
+    max_attribute_texts: int = option(64, "texts of one attribute that is a set")
+    max_attribute_chars: int = option(1_024, "characters of one text of an attribute")
+    max_interests: int = option(16, "interests of one user")
+    max_identities: int = option(16, "identities of one user")
+    max_session_events: int = option(255, "events of one session")
+    max_kept_texts: int = option(500_000, "texts of events and users that are kept with a vector")
+    max_items: int = option(1_000, "items of one UpsertItems-, DeleteItems- or ImportItemsRequest")
+    max_import_in_flight: int = option(
+        2_000, "records (of 4 KiB) of one import that wait for the log before no more are read"
+    )
+    max_mask_paths: int = option(256, "paths of one update_mask")
+    max_texts: int = option(512, "texts of one EmbedRequest or TokenizeRequest")
+    max_stream_texts: int = option(
+        256, "texts of one EmbedStream in flight before no more are read"
+    )
     max_wait_ms: int = option(10_000, "longest wait for min_token, ms")
     default_wait_ms: int = option(1_000, "wait for min_token where the request gives none, ms")
     max_queued: int = option(2_048, "entries waiting for the engine in one worker")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from rankstream.server.config import Settings
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.paths import Paths
+from rankstream.server.profiles.curves import curve_entries
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.topics import TopicSettings
@@ -29,6 +32,22 @@ DEFAULT_TYPE_WEIGHTS = {
     "dislike": 2.0,
     "play": 1.0,
 }
+
+# In half_life_s: what one looks at or for says little in a month, what one buys much in a year.
+# A verdict (rate, review, like, dislike) and what is played keep the common half-life.
+DEFAULT_FADING = {
+    "impression": 0.25,
+    "view": 0.5,
+    "click": 0.5,
+    "cart": 0.5,
+    "search": 0.25,
+    "purchase": 2.0,
+}
+
+# Of what comes in masses and says little, the newest suffice; of other types all are pooled.
+DEFAULT_TYPE_CAPS = {"impression": 50, "view": 100, "search": 20}
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def encoder_settings(settings: Settings, paths: Paths) -> EncoderSettings:
@@ -71,6 +90,7 @@ def fold_settings(settings: Settings) -> FoldSettings:
         custom_types=names_in(state.custom_types),
         bucket_ms=state.bucket_s * 1000,
         allowed_skew_ms=state.allowed_skew_s * 1000,
+        curves=curve_entries(state.curves),
     )
 
 
@@ -78,23 +98,71 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
     """For the engine.
 
     Raises:
-        InvalidArgument: ``type_weights`` does not read as TYPE:WEIGHT,...
+        InvalidArgument: ``type_weights``, ``half_lives`` or ``type_caps`` does not read.
     """
-    named = {name: DEFAULT_TYPE_WEIGHTS.get(name, 1.0) for name in fold.type_ids}
-    for entry in names_in(settings.scoring.type_weights):
-        name, _, weight = entry.partition(":")
+    scoring, types = settings.scoring, fold.type_ids
+    weights = {name: DEFAULT_TYPE_WEIGHTS.get(name, 1.0) for name in types}
+    weights |= _by_type("type_weights", scoring.type_weights, types, _weight, "WEIGHT, finite")
+    half_lives_s = {name: scoring.half_life_s * DEFAULT_FADING.get(name, 1.0) for name in types}
+    durations = "DURATION above 0 in s, m, h, d or w, as 7d"
+    half_lives_s |= _by_type("half_lives", scoring.half_lives, types, _seconds, durations)
+    caps = {name: DEFAULT_TYPE_CAPS.get(name, fold.history_cap) for name in types}
+    caps |= _by_type("type_caps", scoring.type_caps, types, _count, "COUNT from 0 up")
+    size = 1 + max(types.values())
+    pooling = Pooling(
+        scoring.half_life_s * 1000,
+        np.zeros(size),
+        np.ones(size),
+        np.zeros(size, np.int64),
+        scoring.interests_weight,
+    )
+    for name, number in types.items():
+        pooling.type_weights[number] = weights[name]
+        pooling.half_lives_ms[number] = half_lives_s[name] * 1000
+        pooling.caps[number] = min(caps[name], fold.history_cap)
+    return pooling
+
+
+def _by_type(
+    field: str,
+    listed: str,
+    types: Mapping[str, int],
+    read: Callable[[str], float],
+    expected: str,
+) -> dict[str, Any]:
+    """The entries TYPE:VALUE of a setting."""
+    found = {}
+    for entry in names_in(listed):
+        name, _, value = entry.partition(":")
         try:
-            named[name] = float(weight)
+            found[name] = read(value.strip())
         except ValueError:
-            problem = f"{entry!r}, expected TYPE:WEIGHT"
-            raise InvalidArgument(field="type_weights", problem=problem) from None
-        if name not in fold.type_ids or not math.isfinite(named[name]):
-            problem = f"{entry!r}, expected one of {', '.join(fold.type_ids)} and a finite weight"
-            raise InvalidArgument(field="type_weights", problem=problem)
-    weights = np.zeros(1 + max(fold.type_ids.values()))
-    for name, number in fold.type_ids.items():
-        weights[number] = named[name]
-    return Pooling(settings.scoring.half_life_s * 1000, weights)
+            problem = f"{entry!r}, expected TYPE:{expected}"
+            raise InvalidArgument(field, problem) from None
+        if name not in types:
+            problem = f"{entry!r}, expected one of {', '.join(types)}"
+            raise InvalidArgument(field, problem)
+    return found
+
+
+def _weight(value: str) -> float:
+    weight = float(value)
+    if not math.isfinite(weight):
+        raise ValueError(value)
+    return weight
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value[:-1]) * _SECONDS.get(value[-1:], math.nan)
+    if not 0 < seconds < math.inf:
+        raise ValueError(value)
+    return seconds
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal():
+        raise ValueError(value)
+    return int(value)
 
 
 def names_in(listed: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ it: its own, or the event loop's while that one is idle (``batcher.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,30 +17,59 @@ from numpy.typing import NDArray
 
 from rankstream import kernels
 from rankstream.kernels import ItemIds
-from rankstream.kernels.answer import BAD_BIAS, BAD_PROFILE, Profile, rank_one
+from rankstream.kernels.answer import BAD_BIAS, Profile, rank_one
 from rankstream.kernels.answer import Catalogue as Items
-from rankstream.kernels.arrays import freeze
-from rankstream.kernels.cells import COUNTS, UPDATED_AT
-from rankstream.kernels.encode import Texts, numbered
-from rankstream.kernels.pool import Pooled
+from rankstream.kernels.arrays import NO_BIAS, freeze
 from rankstream.kernels.present import Wanted, present
-from rankstream.kernels.query import Past, Space, make_queries
+from rankstream.kernels.query import Extras, Space
 from rankstream.kernels.rank import Best, pick_candidates
+from rankstream.kernels.texts import Texts, numbered, text_at
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
 from rankstream.server.catalog.view import Catalogue
-from rankstream.server.errors import CorruptState, RankstreamError
+from rankstream.server.errors import CorruptState, NotFound, RankstreamError
+from rankstream.server.explanation import Cause, ExplainAnswer, explain_scores
 from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
-from rankstream.server.profiles.stored import ProfileStore, StoredValues
+from rankstream.server.profiles.stored import ProfileStore
+from rankstream.server.profiles.users import Person
 from rankstream.server.ragged import ragged
 from rankstream.server.store import Store, View, item_id_of
-from rankstream.server.types import RankAnswer, RankTask, StageTimes
+from rankstream.server.subjects import (
+    TYPE_NAMES,
+    Gathered,
+    Subject,
+    Subjects,
+    is_known,
+    updated_at_ms,
+)
+from rankstream.server.types import ExplainTask, Position, RankAnswer, RankTask, StageTimes
 
 Rows = NDArray[np.int32]
 
 _QUICK_CANDIDATES = 1024
 _NO_ROWS = np.empty(0, np.int32)
+
+
+Task = RankTask | ExplainTask
+Answer = RankAnswer | ExplainAnswer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """What some tasks need of the state, of one transaction.
+
+    Attributes:
+        gathered: their subjects.
+        excluded: rows that each must not answer.
+        applied: the positions it is of.
+        known: whether each one's subject exists: an item may not.
+    """
+
+    gathered: Gathered
+    excluded: list[Rows]
+    applied: tuple[Position, ...]
+    known: list[bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,56 +106,127 @@ class Engine:
         self._profiles = profiles
         self._pooling = pooling
         self._page = page
-        self._type_names = numbered(type_names)
+        self._type_names = numbered({**type_names, **TYPE_NAMES})
+        self._subjects = Subjects(profiles, pooling, catalogue.layout)
         self._shown: tuple[int, Items] | None = None
 
-    def rank(self, batch: Batch[RankTask]) -> Sequence[RankAnswer | RankstreamError]:
+    def rank(self, batch: Batch[Task]) -> Sequence[Answer | RankstreamError]:
         """Answers each task of a batch, in order."""
-        if len(batch.tasks) == 1 and self.is_quick(batch.tasks[0]):
-            return [self._rank_alone(batch.tasks[0], batch.queue_us[0])]
-        tasks, clock = batch.tasks, _Clock()
-        with self._store.read() as view:
-            self._catalogue.sync(view, self._page.bias_sequence)
-            stored = self._profiles.stored(view, [t.user for t in tasks])
-            excluded = [self._excluded_rows(view, task) for task in tasks]
-            applied = view.positions()
-        # The rest reads copies, and mapped rows, which a commit never changes.
+        tasks = batch.tasks
+        if len(tasks) == 1 and isinstance(tasks[0], RankTask) and self.is_quick(tasks[0]):
+            answer = self._rank_alone(tasks[0], batch.queue_us[0])
+            return [answer or self._rank([tasks[0]], batch.queue_us)[0]]
+        rankings = [
+            (t, queued)
+            for t, queued in zip(tasks, batch.queue_us, strict=True)
+            if isinstance(t, RankTask)
+        ]
+        ranked = iter(self._rank([t for t, _ in rankings], [q for _, q in rankings]))
+        return [
+            next(ranked) if isinstance(t, RankTask) else self._explain(t.ranking, queued)
+            for t, queued in zip(tasks, batch.queue_us, strict=True)
+        ]
+
+    def _rank(
+        self, tasks: list[RankTask], queue_us: Sequence[int]
+    ) -> list[RankAnswer | RankstreamError]:
+        if not tasks:
+            return []
+        clock = _Clock()
+        read = self._read(tasks)
         clock.lap("gather")
-        past, pooled = self._pool(stored)
+        subject = self._subjects.make(read.gathered, tasks, self._catalogue.table, self._space)
         clock.lap("pool")
-        found = self._find(tasks, pooled.queries, excluded)
+        found = self._find(tasks, subject.pooled.queries, read.excluded)
         clock.lap("score")
-        items = self._present(tasks, found.best, past, pooled)
+        items = self._present(tasks, found.best, subject, read.gathered.extras)
         clock.lap("present")
         times = clock.times(len(tasks))
-        known, updated = past.headers[:, COUNTS] != -1, past.headers[:, UPDATED_AT].tolist()
+        headers, personal = subject.past.headers, subject.pooled.norms.max(axis=1) > 0
         return [
             RankAnswer(
                 items=items[b],
                 missing=found.missing[b],
-                fallback=_fallback(bool(known[b]), bool(pooled.norms[b].any())),
-                updated_at_ms=max(0, updated[b]),
-                applied=applied,
+                fallback=_fallback(is_known(headers[b]), bool(personal[b])),
+                updated_at_ms=updated_at_ms(headers[b]),
+                applied=read.applied,
                 head=self._catalogue.head,
-                queue_us=batch.queue_us[b],
+                queue_us=queue_us[b],
                 times=times,
             )
+            if read.known[b]
+            else NotFound("the subject is no item of the catalogue")
             for b in range(len(tasks))
         ]
 
-    def _rank_alone(self, task: RankTask, queue_us: int) -> RankAnswer:
-        """As ``rank`` for one task of few candidates: all stages in one call of a kernel."""
+    def _explain(self, task: RankTask, queue_us: int) -> ExplainAnswer:
+        """Takes the scores of a task's candidates apart."""
+        read = self._read([task])
+        extras = read.gathered.extras
+        subject = self._subjects.make(read.gathered, [task], self._catalogue.table, self._space)
+        rows = self._candidate_rows(task.candidates)
+        past, ids = subject.past, self._catalogue
+        scores, causes = explain_scores(subject, self._space, extras, self._bias([task]), rows)
+        header, personal = past.headers[0], bool(subject.pooled.norms.any())
+        return ExplainAnswer(
+            scores=scores,
+            causes=[
+                Cause(
+                    item_id=ids.item_id(row) if row >= 0 else "",
+                    text=text_at(extras.labels, -2 - row) if row < 0 else "",
+                    type_id=int(past.types[t]),
+                    event_time_ms=int(past.event_times_ms[t]),
+                )
+                for t, row in zip(causes.tolist(), past.rows[causes].tolist(), strict=True)
+            ],
+            missing=np.flatnonzero(rows < 0).tolist(),
+            fallback=_fallback(is_known(header), personal),
+            updated_at_ms=updated_at_ms(header),
+            applied=read.applied,
+            head=self._catalogue.head,
+            queue_us=queue_us,
+        )
+
+    def _read(self, tasks: Sequence[RankTask]) -> Read:
+        """What the tasks need of the state. The rest reads copies, and rows, which never change."""
+        with self._store.read() as view:
+            self._catalogue.sync(view, self._page.bias_sequence)
+            gathered = self._subjects.gather(view, tasks)
+            pairs = zip(tasks, gathered.people, strict=True)
+            excluded = [self._excluded_rows(view, task, person) for task, person in pairs]
+            applied = view.positions()
+        known = [
+            t.asked is None or t.asked.item_key is None or self._row_of(t.asked.item_key) >= 0
+            for t in tasks
+        ]
+        return Read(gathered, excluded, applied, known)
+
+    def _rank_alone(self, task: RankTask, queue_us: int) -> RankAnswer | None:
+        """As ``_rank`` for one task of few candidates: all stages in one call of a kernel.
+
+        None where the user's history is not in one place: several ids are one person.
+        """
         clock, catalogue = _Clock(), self._catalogue
         with self._store.read() as view:
             catalogue.sync(view, self._page.bias_sequence)
-            stored = self._profiles.stored(view, [task.user])
-            excluded = self._excluded_rows(view, task)
+            gathered = self._subjects.gather(view, [task])
+            stored = gathered.stored
+            if stored is None:
+                return None
+            excluded = self._excluded_rows(view, task, gathered.people[0])
             applied = view.positions()
         clock.lap("gather")
         assert task.candidates is not None
         excluded.flags.writeable = False
         answer = rank_one(
-            Profile(stored.words, stored.sizes, LAYOUT_VERSION, self._profiles.fold.rules),
+            Profile(
+                stored.words,
+                stored.sizes,
+                LAYOUT_VERSION,
+                self._profiles.fold.rules,
+                gathered.extras,
+                gathered.interests,
+            ),
             catalogue.table,
             self._pooling.weighing,
             self._items(),
@@ -138,12 +238,11 @@ class Engine:
         if answer.bad:
             raise _bad(answer.bad)
         clock.lap("score")
-        header = answer.header.tolist()
         return RankAnswer(
             items=answer.items.data,
             missing=answer.missing.tolist(),
-            fallback=_fallback(header[COUNTS] != -1, answer.personal),
-            updated_at_ms=max(0, header[UPDATED_AT]),
+            fallback=_fallback(is_known(answer.header), answer.personal),
+            updated_at_ms=updated_at_ms(answer.header),
             applied=applied,
             head=catalogue.head,
             queue_us=queue_us,
@@ -151,37 +250,35 @@ class Engine:
         )
 
     @staticmethod
-    def is_quick(task: RankTask) -> bool:
+    def is_quick(task: Task) -> bool:
         """Whether a task takes about as long as a switch of threads: few candidates, no scan."""
-        return task.candidates is not None and task.n_candidates <= _QUICK_CANDIDATES
+        return (
+            isinstance(task, RankTask)
+            and task.candidates is not None
+            and task.asked is None
+            and task.n_candidates <= _QUICK_CANDIDATES
+        )
 
     def bias_of(self, row: int) -> float:
         """The bias of one row as last computed; 0 for a row not yet seen."""
         bias = self._catalogue.bias
         return float(bias[row]) if row < len(bias) else 0.0
 
-    def _excluded_rows(self, view: View, task: RankTask) -> NDArray[np.int32]:
+    def _excluded_rows(self, view: View, task: RankTask, person: Person) -> NDArray[np.int32]:
         keys = task.excluded
         if task.exclude_seen:
-            keys = np.concatenate([keys, self._profiles.seen_targets(view, task.user)])
+            keys = np.concatenate([keys, self._subjects.seen(view, task, person)])
         if not len(keys):
             return _NO_ROWS
         rows = self._catalogue.table.lookup(keys)
         return rows[rows >= 0]
 
-    def _pool(self, stored: StoredValues) -> tuple[Past, Pooled]:
-        made = make_queries(
-            stored.words,
-            stored.sizes,
-            LAYOUT_VERSION,
-            self._profiles.fold.rules,
-            self._catalogue.table,
-            self._pooling.weighing,
-            self._items().space,
-        )
-        if made is None:
-            raise _bad(BAD_PROFILE)
-        return made
+    def _row_of(self, item_key: int) -> int:
+        return int(self._catalogue.table.lookup(np.array([item_key], np.uint64))[0])
+
+    @property
+    def _space(self) -> Space:
+        return self._items().space
 
     def _items(self) -> Items:
         """The catalogue as the kernels take it."""
@@ -199,17 +296,17 @@ class Engine:
         self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
     ) -> Found:
         """The best of the whole catalogue, or of the candidates given, for each task."""
-        whole = [b for b, task in enumerate(tasks) if task.candidates is None]
-        if not whole:
-            return self._rank_given(tasks, queries, excluded)
-        if len(whole) == len(tasks):
-            return self._retrieve(tasks, queries, excluded)
-        given = [b for b, task in enumerate(tasks) if task.candidates is not None]
-        parts = [
-            find([tasks[b] for b in chosen], queries[chosen], [excluded[b] for b in chosen])
-            for find, chosen in ((self._retrieve, whole), (self._rank_given, given))
-        ]
-        return _merged(parts, whole + given)
+        groups: dict[Hashable, list[int]] = {}
+        for b, task in enumerate(tasks):
+            groups.setdefault(_group_of(task), []).append(b)
+        parts = []
+        for chosen in groups.values():
+            some = [tasks[b] for b in chosen]
+            find = self._retrieve if some[0].candidates is None else self._rank_given
+            parts.append(find(some, queries[chosen], [excluded[b] for b in chosen]))
+        if len(parts) == 1:
+            return parts[0]
+        return _merged(parts, [b for chosen in groups.values() for b in chosen])
 
     def _retrieve(
         self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
@@ -219,11 +316,12 @@ class Engine:
         missing: list[list[int]] = [[] for _ in tasks]
         if not ks.any() or catalogue.head.rows == 0:
             return Found(_nothing(len(tasks)), missing)
+        bias = self._bias(tasks)
         found = kernels.top_k(
             queries,
             catalogue.rows,
             int(ks.max()),
-            bias=catalogue.bias,
+            bias=bias if len(bias) else None,
             allowed=catalogue.alive,
             excluded=ragged(excluded),
         )
@@ -244,8 +342,13 @@ class Engine:
                 rows[np.isin(rows, out)] = -1
         ks = np.array([t.k for t in tasks], np.int64)
         indptr, rows = ragged(candidates)
-        best = pick_candidates(queries, catalogue.rows, indptr, rows, ks, catalogue.bias)
+        best = pick_candidates(queries, catalogue.rows, indptr, rows, ks, self._bias(tasks))
         return Found(best, missing)
+
+    def _bias(self, tasks: list[RankTask]) -> NDArray[np.float32]:
+        """The bias of a group of tasks."""
+        asked = tasks[0].asked
+        return self._catalogue.bias if asked is None or asked.with_bias else NO_BIAS
 
     def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64] | None) -> NDArray[np.int32]:
         """The row of each candidate, or -1."""
@@ -255,13 +358,28 @@ class Engine:
         return _NO_ROWS if asked is None else catalogue.table.lookup(asked)
 
     def _present(
-        self, tasks: list[RankTask], best: Best, past: Past, pooled: Pooled
+        self, tasks: list[RankTask], best: Best, subject: Subject, extras: Extras
     ) -> list[memoryview]:
         """``RankResponse.items`` of each task, as bytes."""
         items = self._items()
         return present(
-            best, past, pooled, items.space, items.bias, _wanted(tasks), items.ids, items.kinds
+            best,
+            subject.past,
+            subject.pooled,
+            items.space,
+            subject.block_weights,
+            extras,
+            items.bias,
+            _wanted(tasks),
+            items.ids,
+            items.kinds,
         )
+
+
+def _group_of(task: RankTask) -> Hashable:
+    """Tasks that are found in one call have one of these."""
+    with_bias = task.asked is None or task.asked.with_bias
+    return task.candidates is None, with_bias
 
 
 def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:
@@ -276,7 +394,7 @@ def _nothing(batch: int) -> Best:
 
 
 def _merged(parts: list[Found], order: list[int]) -> Found:
-    """Results of two groups as one; ``order[i]`` is the task that the i-th result is of."""
+    """Results of several groups as one; ``order[i]`` is the task that the i-th result is of."""
     rows, scores = ([a for p in parts for a in _split(p.best, i)] for i in (1, 2))
     missing = [m for p in parts for m in p.missing]
     places = np.argsort(order).tolist()
@@ -290,10 +408,17 @@ def _split(best: Best, column: int) -> list[NDArray[Any]]:
 
 
 def _wanted(tasks: list[RankTask]) -> Wanted:
-    """Which items have reasons, by task."""
-    counts = np.array([[t.explained for t in tasks], [t.reasons for t in tasks]], np.int64)
+    """What each task's answer shows."""
+    counts = np.array(
+        [
+            [t.explained for t in tasks],
+            [t.reasons for t in tasks],
+            [t.asked is None or t.asked.with_bias for t in tasks],
+        ],
+        np.int64,
+    )
     counts.flags.writeable = False
-    return Wanted(counts[0], counts[1])
+    return Wanted(*counts)
 
 
 def _bad(code: int) -> CorruptState:

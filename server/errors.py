@@ -5,6 +5,7 @@
     RankstreamError                 INTERNAL
     ├── InvalidArgument             INVALID_ARGUMENT      a field of the request; names it
     ├── NotFound                    NOT_FOUND
+    ├── VersionMismatch             FAILED_PRECONDITION   it is not the version that was named
     ├── NotOwned                    FAILED_PRECONDITION   another shard has this partition or user
     ├── Overloaded                  RESOURCE_EXHAUSTED    a queue is full; says when to retry
     ├── StaleState                  DEADLINE_EXCEEDED     min_token not reached within max_wait
@@ -44,6 +45,24 @@ class NotFound(RankstreamError):
     """What was asked for by name does not exist."""
 
     status = "NOT_FOUND"
+
+
+class VersionMismatch(RankstreamError):
+    """An item is not as its caller saw it.
+
+    Args:
+        item_id: which.
+        found: the version it has.
+        wanted: the version its caller named.
+    """
+
+    status = "FAILED_PRECONDITION"
+
+    def __init__(self, item_id: str, found: int, wanted: int) -> None:
+        super().__init__(
+            f"if_version: {item_id!r} has version {found}, not {wanted}: "
+            "read it again (GetItem), and patch that"
+        )
 
 
 class NotOwned(RankstreamError):

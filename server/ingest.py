@@ -1,7 +1,8 @@
 """The ingest process: the only writer of the state. Composition and lifecycle.
 
 Threads: the main thread commits (``writer.py``); one polls and decodes events, one polls, decodes
-and encodes items, one watches the log, one delivers dead letters.
+and encodes items, one polls users, one encodes texts, one watches the log, one delivers dead
+letters.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.bias_file import BiasFile
@@ -35,17 +37,22 @@ from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import StateRefused
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.store import STATE_LAYOUT, Store
 from rankstream.server.stream.apply import EventFolder, warm_up_fold
-from rankstream.server.stream.codec import EventCodec
+from rankstream.server.stream.compacted_lane import CompactedLane, Folder
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.events_lane import EventsLane
 from rankstream.server.stream.guard import LogGuard
 from rankstream.server.stream.indexer import ItemIndexer, read_checksums
-from rankstream.server.stream.items_lane import ItemFormat, ItemsLane
+from rankstream.server.stream.item_folder import ItemFolder, ItemFormat
 from rankstream.server.stream.log import Log, wait_for_log
+from rankstream.server.stream.texts_lane import TextsLane
+from rankstream.server.stream.user_codec import UserFolder
 from rankstream.server.stream.writer import Writer
+from rankstream.server.types import Lane
 
 _BIAS_S = 1.0
 _CHECKPOINT_S = 0.25
@@ -178,14 +185,17 @@ class Ingest:
         paths: Paths,
         bias: BiasFile,
     ) -> None:
+        self._settings = settings
         self._state = state
         self._paths = paths
         self._failure: BaseException | None = None
         kafka = settings.kafka
         self._bias = bias
         self._writer = Writer(state.store, state.page)
+        self._texts = TextsLane(state.store, encoder.encode, self._writer.put)
         self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
-        folder = EventFolder(state.fold, state.popularity)
+        keeping = Keeping(settings.limits.max_kept_texts, self._texts.wake)
+        folder = EventFolder(state.fold, state.popularity, keeping)
         template = ItemTemplate.parse(encoder_settings(settings, paths).template)
         self._events = EventsLane(
             _opener(settings, found.topics.events),
@@ -202,25 +212,23 @@ class Ingest:
             max_records=kafka.max_batch_events,
             pace_s=kafka.poll_pace_ms / 1000,
         )
-        self._items = ItemsLane(
-            _opener(settings, found.topics.items),
-            found.items,
-            topic_id=found.described[found.topics.items].topic_id,
-            topic=found.topics.items,
-            form=ItemFormat(settings.limits, layout, template),
-            indexer=ItemIndexer(
-                state.store,
-                state.segments,
-                layout,
-                CachedEncoder(encoder, settings.encoding.cache_mib << 20).encode,
-            ),
-            letters=self._letters,
-            put=self._writer.put,
-            page=state.page,
+        indexer = ItemIndexer(
+            state.store,
+            state.segments,
+            layout,
+            CachedEncoder(encoder, settings.encoding.cache_mib << 20).encode,
         )
+        items = ItemFolder(ItemFormat(settings.limits, layout, template), indexer)
+        self._items = self._compacted("items", found.topics.items, found.items, found, items)
+        users = UserFolder(settings.limits, keeping)
+        self._users = self._compacted("users", found.topics.users, found.users, found, users)
         self._guard = LogGuard(
             kafka.bootstrap_servers,
-            {found.topics.events: self._events, found.topics.items: self._items},
+            {
+                found.topics.events: self._events,
+                found.topics.items: self._items,
+                found.topics.users: self._users,
+            },
             found.described,
             found.incarnation,
             page=state.page,
@@ -229,15 +237,34 @@ class Ingest:
             refuse=self._fail,
         )
 
+    def _compacted(
+        self, lane: Lane, topic: str, positions: dict[int, int], found: Log, folder: Folder[Any]
+    ) -> CompactedLane[Any]:
+        return CompactedLane(
+            lane,
+            _opener(self._settings, topic),
+            positions,
+            topic_id=found.described[topic].topic_id,
+            topic=topic,
+            folder=folder,
+            letters=self._letters,
+            put=self._writer.put,
+            page=self._state.page,
+        )
+
     def run(self, stopping: threading.Event) -> None:
         """Folds until ``stopping`` is set.
 
         Raises:
             BaseException: what ended a lane.
         """
-        lanes = [
-            self._start(r, n) for r, n in ((self._events.run, "events"), (self._items.run, "items"))
-        ]
+        runs = {
+            "events": self._events.run,
+            "items": self._items.run,
+            "users": self._users.run,
+            "texts": self._texts.run,
+        }
+        lanes = [self._start(run, name) for name, run in runs.items()]
         self._start(self._guard.run, "guard")
         self._start(lambda: _every(_BIAS_S, stopping, self._bias.refresh), "bias")
         self._start(
@@ -266,8 +293,8 @@ class Ingest:
     def _stop_when(self, stopping: threading.Event, lanes: list[threading.Thread]) -> None:
         stopping.wait()
         self._guard.stop()
-        self._events.stop()
-        self._items.stop()
+        for part in (self._events, self._items, self._users, self._texts):
+            part.stop()
         for lane in lanes:
             lane.join()
         self._letters.close()

@@ -1,5 +1,8 @@
 """Around every RPC: a deadline for those without one, typed errors to statuses, no tracebacks out.
 
+Messages are read in here, and streams written: what gRPC cannot read, it answers with UNKNOWN and
+logs with a traceback, and a stream's generator that it drops is closed at some time, by the loop.
+
 The table from errors to status codes is each error's ``status``. Details ride along as
 google.rpc messages: ``BadRequest`` names the field, ``RetryInfo`` says when.
 """
@@ -9,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -58,8 +62,36 @@ def deadline_of(context: Context, default_s: float) -> float:
     return time.monotonic() + (default_s if left is None else min(left, _LONGEST_S))
 
 
+class Messages:
+    """The messages of a stream. One that cannot be read is an error of its own; the next one comes.
+
+    Args:
+        context: the call.
+        read: bytes to a message.
+    """
+
+    def __init__(self, context: Context, read: Callable[[bytes], Any] | None) -> None:
+        self._context = context
+        self._read = read
+
+    def __aiter__(self) -> Messages:
+        """Itself: a stream is read once."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next message.
+
+        Raises:
+            InvalidArgument: it is not this method's message.
+        """
+        data = await self._context.read()
+        if data is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return _read(self._read, data)
+
+
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Turns what a unary handler raises into a status."""
+    """Turns what a handler raises into a status."""
 
     def __init__(self) -> None:
         # Asked for with every call, though a method's handler never changes.
@@ -75,22 +107,56 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if known is not None:
             return known
         found = await continuation(details)
-        if found is None or found.unary_unary is None:
-            return found
-        handler = cast(Handler, found.unary_unary)
-        # Read in there: what gRPC cannot read, it answers with UNKNOWN and logs with a traceback.
-        wrapped: Method = grpc.unary_unary_rpc_method_handler(
-            _guarded(handler, found.request_deserializer), None, _writer(found.response_serializer)
-        )
-        self._handlers[details.method] = wrapped
+        if found is None:
+            return None
+        wrapped = self._handlers[details.method] = _wrapped(found)
         return wrapped
 
 
-def _guarded(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:
+def _wrapped(found: Method) -> Method:
+    """The handler of a method, of whichever kind, that reads, writes and fails as said above."""
+    read, write = found.request_deserializer, _writer(found.response_serializer)
+    if found.unary_unary is not None:
+        handler = _guarded(_answering(cast(Handler, found.unary_unary), read))
+        return grpc.unary_unary_rpc_method_handler(handler, None, write)
+    if found.stream_unary is not None:
+        handler = _guarded(_listening(cast(Handler, found.stream_unary), read))
+        return grpc.stream_unary_rpc_method_handler(handler, None, write)
+    if found.unary_stream is not None:
+        handler = _guarded(_streaming(_answering(cast(Handler, found.unary_stream), read)))
+        return grpc.unary_stream_rpc_method_handler(handler, None, write)
+    handler = _guarded(_streaming(_listening(cast(Handler, found.stream_stream), read)))
+    return grpc.stream_stream_rpc_method_handler(handler, None, write)
+
+
+def _answering(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:
+    return lambda data, context: handler(_read(read, data), context)
+
+
+def _listening(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:
+    return lambda _, context: handler(Messages(context, read), context)
+
+
+def _streaming(handler: Callable[[Any, Context], Any]) -> Handler:
+    async def call(request: Any, context: Context) -> None:
+        answers = handler(request, context)
+        if not isinstance(answers, AsyncGenerator):
+            # It writes by itself, as the health service does.
+            await answers
+            return
+        async with aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
+
+    return call
+
+
+def _guarded(handler: Handler) -> Handler:
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await handler(request if read is None else _read(read, request), context)
-        except (asyncio.CancelledError, grpc.aio.AbortError):
+            return await handler(request, context)
+        except (asyncio.CancelledError, grpc.aio.BaseError):
+            # gRPC's own: the caller has gone, or the call was aborted.
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing may pass it raw
             failed = rpc_status.to_status(status_of(error))
@@ -112,7 +178,9 @@ def _writer(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | No
     return lambda answer: answer if isinstance(answer, bytes) else write(answer)
 
 
-def _read(read: Callable[[bytes], Any], data: bytes) -> Any:
+def _read(read: Callable[[bytes], Any] | None, data: bytes) -> Any:
+    if read is None:
+        return data
     try:
         return read(data)
     except DecodeError as error:

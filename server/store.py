@@ -16,6 +16,10 @@ recent      user_id                         newest interactions (server/profiles
 settled     user_id                         the interactions behind them
 archive     chunk key (server/profiles)     what a user has seen before those
 items       item_key, 8 bytes               ``ItemRecord``
+users       user_id                         ``UserRecord`` (server/profiles/users)
+identities  user_id                         the users that claim it
+texts       text key, 8 bytes               a text and its vector (server/profiles/texts)
+text_order  number, 8 bytes BE              the text that has it
 counters    target key, 8 bytes             the newest (bucket, count) (server/catalog/popularity)
 counters_older  target key, 8 bytes         the older ones, sorted
 tombstones  catalogue_version, 8 bytes BE   int32 rows that died in that commit
@@ -41,7 +45,7 @@ from rankstream.server.checkpoint import Checkpoints, boot_id, recover
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.types import Head, Lane, Position
 
-STATE_LAYOUT = 2
+STATE_LAYOUT = 3
 """Grows when a database or a file of rows means something else; another one is refused."""
 DATABASES = (
     "meta",
@@ -49,6 +53,10 @@ DATABASES = (
     "settled",
     "archive",
     "items",
+    "users",
+    "identities",
+    "texts",
+    "text_order",
     "counters",
     "counters_older",
     "tombstones",
@@ -59,7 +67,7 @@ WRITE_ERRORS = (lmdb.MapFullError, lmdb.DiskError, OSError)
 _HEAD = struct.Struct("<qqqq")
 _POSITION = struct.Struct("<B16sIq")
 _ITEM = struct.Struct("<q16sqIH")
-_LANES: tuple[Lane, ...] = ("events", "items")
+_LANES: tuple[Lane, ...] = ("events", "items", "users")
 _MAX_READERS = 512
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NewType
 
 import numpy as np
@@ -15,7 +15,7 @@ from rankstream.kernels import ItemIds
 UserId = NewType("UserId", str)
 ItemId = NewType("ItemId", str)
 
-Lane = Literal["events", "items"]
+Lane = Literal["events", "items", "users"]
 
 
 # Copying a hash costs a third of what making one with its parameters does.
@@ -36,6 +36,21 @@ def _item_digest(item_id: str) -> bytes:
     hashed = _ITEM_HASH.copy()
     hashed.update(item_id.encode())
     return hashed.digest()
+
+
+_TEXT_HASH = hashlib.blake2b(digest_size=8, person=b"text")
+
+
+def text_key(text: str) -> int:
+    """The stable 64-bit key of a normal text: BLAKE2b-64 personalised ``text``, little-endian."""
+    hashed = _TEXT_HASH.copy()
+    hashed.update(text.encode())
+    return int.from_bytes(hashed.digest(), "little")
+
+
+def normal_text(text: str) -> str:
+    """The text without white space around it; runs of white space become one space."""
+    return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,11 +101,87 @@ def count_candidates(given: ItemIds | NDArray[np.uint64]) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Session:
+    """Interactions of somebody who is not stored, by time.
+
+    Attributes:
+        target_keys: ``uint64 [T]``.
+        weights: ``float32 [T]``, signed.
+        event_times_ms: ``int64 [T]``, rising.
+        types: ``uint16 [T]``.
+        exts: ``uint16 [T]``, as in a stored record.
+        texts: what its texts are, by key.
+    """
+
+    target_keys: NDArray[np.uint64]
+    weights: NDArray[np.float32]
+    event_times_ms: NDArray[np.int64]
+    types: NDArray[np.uint16]
+    exts: NDArray[np.uint16]
+    texts: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is wanted, in words, and how much it counts beside the subject's own vector."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingChange:
+    """What one request pools differently; None, and types not named: as configured.
+
+    Attributes:
+        half_life_ms: of every type.
+        type_weights: by type id.
+        interests_weight: of what the user says of themselves.
+    """
+
+    half_life_ms: float | None
+    type_weights: Mapping[int, float]
+    interests_weight: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What a ranking asks for beyond a stored user and what is configured.
+
+    Attributes:
+        session: the subject, instead of a user.
+        vector: the subject: ``float32 [D]`` of the text block or of a whole row.
+        item_key: the subject is this item's row.
+        query: joins the subject, or stands alone.
+        block_weights: ``float64 [n_blocks]``.
+        pooling: how interactions count.
+        as_of_ms: what is later does not count.
+        with_bias: whether popularity is part of the score.
+        encoded: vectors ``float32 [D]`` of the texts in ``texts``, once they are encoded.
+    """
+
+    session: Session | None = None
+    vector: NDArray[np.float32] | None = None
+    item_key: int | None = None
+    query: Query | None = None
+    block_weights: NDArray[np.float64] | None = None
+    pooling: PoolingChange | None = None
+    as_of_ms: int | None = None
+    with_bias: bool = True
+    encoded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def texts(self) -> list[str]:
+        """The texts that must be encoded first."""
+        found = list(self.session.texts.values()) if self.session is not None else []
+        return [*found, self.query.text] if self.query is not None else found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RankTask:
     """One ranking, validated.
 
     Attributes:
-        user: the user_id's bytes.
+        user: the user_id's bytes; empty where the subject is another.
         candidates: what to rank, without repeats: ids as the request gave them, or item keys
             ``uint64 [C]``; None: the whole catalogue.
         k: how many to return; 0: none.
@@ -98,6 +189,7 @@ class RankTask:
         exclude_seen: leave out what the user has acted on.
         explained: how many of the best items carry reasons.
         reasons: how many reasons each of them carries.
+        asked: what it asks for beyond that; None: nothing.
     """
 
     user: bytes
@@ -107,11 +199,19 @@ class RankTask:
     exclude_seen: bool
     explained: int
     reasons: int
+    asked: Asked | None = None
 
     @property
     def n_candidates(self) -> int:
         """How many candidates are given."""
         return 0 if self.candidates is None else count_candidates(self.candidates)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainTask:
+    """Takes the scores of a ranking's candidates apart."""
+
+    ranking: RankTask
 
 
 @dataclass(frozen=True, slots=True)

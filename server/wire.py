@@ -12,12 +12,17 @@ from rankstream import kernels
 from rankstream.kernels import ItemIds
 from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements, slot_of
+from rankstream.server.asked_wire import RequestForm, asked_from_pb, block_weights_from_pb
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
-from rankstream.server.stream.codec import check_id
+from rankstream.server.explanation import ExplainAnswer
+from rankstream.server.stream.checks import check_id
 from rankstream.server.stream.token import unpack_token
+from rankstream.server.subjects import TYPE_NAMES
 from rankstream.server.types import (
+    Asked,
+    ExplainTask,
     Position,
     RankAnswer,
     RankTask,
@@ -44,18 +49,20 @@ class Names:
     types: Mapping[int, str]
 
 
-def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: str) -> RankTask:
+def rank_task_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: str) -> RankTask:
     """Validates a request.
 
     Args:
         request: the message.
-        limits: bounds.
+        form: what it is checked against.
         field: where it stands, as ``requests[3].``; "" for a request of its own.
 
     Raises:
         InvalidArgument: names the field.
     """
-    check_id(request.user_id, field + "user_id", limits.max_id_bytes)
+    limits, asked = form.limits, asked_from_pb(request, form, field)
+    if request.WhichOneof("subject") == "user_id":
+        check_id(request.user_id, field + "user_id", limits.max_id_bytes)
     candidates = _candidates_from_pb(request, field, limits)
     count = None if candidates is None else count_candidates(candidates)
     default_k = min(_DEFAULT_K if count is None else count, limits.max_k)
@@ -73,7 +80,55 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: s
         exclude_seen=request.exclude_seen,
         explained=explained,
         reasons=reasons,
+        asked=asked,
     )
+
+
+def similar_task_from_pb(request: ranking_pb2.SimilarItemsRequest, form: RequestForm) -> RankTask:
+    """Validates a request for an item's neighbours.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    limits = form.limits
+    check_id(request.item_id, "item_id", limits.max_id_bytes)
+    k = request.k if request.HasField("k") else min(_DEFAULT_K, limits.max_k)
+    if k > limits.max_k:
+        raise InvalidArgument(field="k", problem=f"{k}, the limit is {limits.max_k}")
+    excluded = _excluded_keys(request.exclude_item_ids, "exclude_item_ids", limits)
+    key = item_keys([request.item_id])
+    return RankTask(
+        user=b"",
+        candidates=None,
+        k=k,
+        excluded=np.concatenate([excluded, key]),
+        exclude_seen=False,
+        explained=0,
+        reasons=0,
+        asked=Asked(
+            item_key=int(key[0]),
+            block_weights=block_weights_from_pb(request.block_weights, form.layout, ""),
+            with_bias=request.with_bias,
+        ),
+    )
+
+
+def explain_task_from_pb(request: ranking_pb2.ExplainRequest, form: RequestForm) -> ExplainTask:
+    """Validates a request to take scores apart.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    ranking, limit = request.request, form.limits.max_explained
+    kind = ranking.WhichOneof("candidates")
+    if kind != "item_ids":
+        raise InvalidArgument(
+            field="request.candidates", problem=f"{kind or 'not set'}, expected item_ids"
+        )
+    if len(ranking.item_ids.item_ids) > limit:
+        problem = f"{len(ranking.item_ids.item_ids)} items, the limit is {limit}"
+        raise InvalidArgument(field="request.item_ids.item_ids", problem=problem)
+    return ExplainTask(rank_task_from_pb(ranking, form, "request."))
 
 
 def read_after_from_pb(message: common_pb2.ReadAfter, limits: Limits, field: str = "") -> ReadAfter:
@@ -104,9 +159,11 @@ class RankEncoder:
 
     Attributes:
         common: the names of the blocks, and ``served_by`` but for what differs.
+        types: names of interactions by number.
     """
 
     common: ranking_pb2.RankResponse
+    types: Mapping[int, str]
 
     @classmethod
     def make(cls, layout: Layout, names: Names) -> RankEncoder:
@@ -117,7 +174,8 @@ class RankEncoder:
             space_fingerprint=names.space,
         )
         blocks = [block.name for block in layout.blocks]
-        return cls(ranking_pb2.RankResponse(block_names=blocks, served_by=served))
+        common = ranking_pb2.RankResponse(block_names=blocks, served_by=served)
+        return cls(common, {**names.types, **TYPE_NAMES})
 
     def encode(
         self,
@@ -140,10 +198,49 @@ class RankEncoder:
         timing.total_us = total_us
         return b"".join((head.SerializeToString(), answer.items))
 
+    def encode_explained(
+        self,
+        answer: ExplainAnswer,
+        task: ExplainTask,
+        request_id: str,
+        freshness: common_pb2.Freshness,
+        total_us: int,
+    ) -> ranking_pb2.ExplainResponse:
+        """An ``ExplainResponse``."""
+        asked = task.ranking.candidates
+        assert isinstance(asked, ItemIds)
+        response = ranking_pb2.ExplainResponse(
+            request_id=request_id,
+            freshness=freshness,
+            served_by=self.common.served_by,
+            block_names=self.common.block_names,
+            missing_item_ids=[id_at(asked, place) for place in answer.missing],
+        )
+        response.served_by.fallback = answer.fallback
+        response.served_by.generation = answer.head.generation
+        response.timing.queue_us, response.timing.total_us = answer.queue_us, total_us
+        for explained in answer.scores:
+            item = response.items.add(item_id=id_at(asked, explained.place), score=explained.score)
+            item.parts.blocks.extend(explained.parts.tolist())
+            item.parts.bias = explained.bias
+            totals = explained.contributions.sum(axis=1)
+            for c in np.argsort(-totals, kind="stable").tolist():
+                cause = answer.causes[c]
+                reason = ranking_pb2.Reason(
+                    item_id=cause.item_id,
+                    text=cause.text,
+                    type=self.types.get(cause.type_id, ""),
+                    event_time_ms=cause.event_time_ms,
+                    contribution=float(totals[c]),
+                )
+                blocks = explained.contributions[c].tolist()
+                item.contributions.add(reason=reason, blocks=blocks)
+        return response
+
 
 def _add_missing(head: ranking_pb2.RankResponse, task: RankTask, missing: list[int]) -> None:
     if isinstance(task.candidates, ItemIds):
-        head.missing_item_ids.extend(_id_at(task.candidates, i) for i in missing)
+        head.missing_item_ids.extend(id_at(task.candidates, i) for i in missing)
     elif task.candidates is not None:
         head.missing_item_keys.extend(task.candidates[missing].tolist())
 
@@ -214,7 +311,8 @@ def _checked_ids(message: ranking_pb2.ItemIds, field: str, limits: Limits) -> It
     raise InvalidArgument(field=f"{field}[{found.place}]", problem=problem)
 
 
-def _id_at(ids: ItemIds, place: int) -> str:
+def id_at(ids: ItemIds, place: int) -> str:
+    """One of the ids of a request."""
     return ids.text[ids.starts[place] : ids.stops[place]].tobytes().decode()
 
 

@@ -39,6 +39,7 @@ from rankstream.proto.v1 import (
     ranking_pb2_grpc,
 )
 from rankstream.server.announce import Announcements
+from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batch, Batcher
 from rankstream.server.catalog.blocks import Layout, make_layout
 from rankstream.server.catalog.view import Catalogue
@@ -51,10 +52,10 @@ from rankstream.server.derived import (
     pooling_of,
     topic_settings,
 )
-from rankstream.server.encoder.base import Encoder
+from rankstream.server.encoder.base import Encoder, TokenizedText
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
-from rankstream.server.engine import Engine
+from rankstream.server.engine import Answer, Engine, Task
 from rankstream.server.errors import RankstreamError
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import StatusInterceptor
@@ -62,13 +63,19 @@ from rankstream.server.paths import Paths
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.admin import AdminService
 from rankstream.server.services.catalog import CatalogService
-from rankstream.server.services.encoder import Embedded, EncoderService, encode_batch
+from rankstream.server.services.encoder import (
+    Embedded,
+    EncoderService,
+    encode_batch,
+    tokenize_batch,
+)
+from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
 from rankstream.server.store import Store
 from rankstream.server.stream.publisher import Publisher
-from rankstream.server.types import RankAnswer, RankTask
+from rankstream.server.types import RankTask
 from rankstream.server.wire import Names
 
 log = logging.getLogger(__name__)
@@ -90,8 +97,9 @@ class Parts:
     page: Announcements
     profiles: ProfileStore
     engine: Engine
-    ranker: Batcher[RankTask, RankAnswer]
+    ranker: Batcher[Task, Answer]
     embedder: Batcher[str, Embedded]
+    tokenizer: Batcher[str, TokenizedText]
     publisher: Publisher
     freshness: Freshness
 
@@ -126,6 +134,7 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     await servers.drain()
     parts.ranker.close()
     parts.embedder.close()
+    parts.tokenizer.close()
     parts.publisher.close()
     parts.store.close()
 
@@ -147,7 +156,7 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             server_version=importlib.metadata.version("rankstream"),
             worker=f"{inherited.name}/{os.getpid()}",
             space=encoder.fingerprint,
-            topics={"events": topics.events, "items": topics.items},
+            topics={"events": topics.events, "items": topics.items, "users": topics.users},
             types=fold.type_names,
         ),
         layout=layout,
@@ -168,6 +177,12 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             max_batch=limits.max_batch_requests,
             max_queued=limits.max_queued,
             name="encoder",
+        ),
+        tokenizer=Batcher(
+            functools.partial(tokenize_batch, encoder),
+            max_batch=limits.max_batch_requests,
+            max_queued=limits.max_queued,
+            name="tokenizer",
         ),
         publisher=Publisher(
             settings.kafka.bootstrap_servers,
@@ -234,12 +249,22 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     )
     ranking_pb2_grpc.add_RankingServicer_to_server(
         RankingService(
-            parts.ranker, parts.freshness, parts.page, parts.layout, parts.names, limits
+            parts.ranker,
+            parts.embedder,
+            parts.freshness,
+            parts.page,
+            RequestForm(limits, parts.layout, fold),
+            parts.names,
         ),
         server,
     )
     events_pb2_grpc.add_EventsServicer_to_server(
-        EventsService(parts.publisher, parts.freshness, topics["events"], fold, limits), server
+        EventsService(
+            EventIntake(parts.publisher, topics["events"], fold, limits),
+            parts.freshness,
+            parts.store,
+        ),
+        server,
     )
     catalog_pb2_grpc.add_CatalogServicer_to_server(
         CatalogService(
@@ -256,12 +281,21 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     )
     profiles_pb2_grpc.add_ProfilesServicer_to_server(
         ProfilesService(
-            parts.store, parts.profiles, parts.freshness, parts.page, parts.names, limits
+            parts.publisher,
+            parts.store,
+            parts.profiles,
+            parts.freshness,
+            parts.page,
+            parts.names,
+            limits,
         ),
         server,
     )
     encoder_pb2_grpc.add_EncoderServicer_to_server(
-        EncoderService(parts.embedder, parts.encoder.dimension, parts.names, limits), server
+        EncoderService(
+            parts.embedder, parts.tokenizer, parts.encoder.dimension, parts.names, limits
+        ),
+        server,
     )
 
 
@@ -301,7 +335,8 @@ def _warm_engine(engine: Engine) -> None:
     whole, by_key, by_id = (
         RankTask(b"\0", candidates, 1, nothing, True, 10, 3) for candidates in (None, keys, ids)
     )
-    for tasks in ([whole, by_key, by_id], [by_key], [by_id]):
+    batches: list[list[Task]] = [[whole, by_key, by_id], [by_key], [by_id]]
+    for tasks in batches:
         for answer in engine.rank(Batch(tasks, [0] * len(tasks))):
             if isinstance(answer, RankstreamError):
                 raise answer

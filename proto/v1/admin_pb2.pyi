@@ -115,10 +115,19 @@ class EventTypeInfo(google.protobuf.message.Message):
     POOLING_WEIGHT_FIELD_NUMBER: builtins.int
     IN_HISTORY_FIELD_NUMBER: builtins.int
     COUNTS_FOR_POPULARITY_FIELD_NUMBER: builtins.int
+    HALF_LIFE_S_FIELD_NUMBER: builtins.int
+    POOLED_AT_MOST_FIELD_NUMBER: builtins.int
+    CURVE_FIELD_NUMBER: builtins.int
     name: builtins.str
     pooling_weight: builtins.float
     in_history: builtins.bool
     counts_for_popularity: builtins.bool
+    half_life_s: builtins.float
+    """Seconds in which an interaction of the type loses half its weight."""
+    pooled_at_most: builtins.int
+    """So many of a profile's newest interactions of the type are pooled."""
+    curve: builtins.str
+    """How value makes a weight, as the setting curves writes it: "quantity(3)"."""
     def __init__(
         self,
         *,
@@ -126,8 +135,11 @@ class EventTypeInfo(google.protobuf.message.Message):
         pooling_weight: builtins.float = ...,
         in_history: builtins.bool = ...,
         counts_for_popularity: builtins.bool = ...,
+        half_life_s: builtins.float = ...,
+        pooled_at_most: builtins.int = ...,
+        curve: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["counts_for_popularity", b"counts_for_popularity", "in_history", b"in_history", "name", b"name", "pooling_weight", b"pooling_weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts_for_popularity", b"counts_for_popularity", "curve", b"curve", "half_life_s", b"half_life_s", "in_history", b"in_history", "name", b"name", "pooled_at_most", b"pooled_at_most", "pooling_weight", b"pooling_weight"]) -> None: ...
 
 Global___EventTypeInfo: typing_extensions.TypeAlias = EventTypeInfo
 

@@ -65,6 +65,11 @@ class Catalogue:
             return np.zeros(0, np.int64)
         return self._segments.id_ends[: self.head.rows]
 
+    def item_id(self, row: int) -> str:
+        """The item_id of one row."""
+        start = int(self.id_ends[row - 1]) if row else 0
+        return self.ids[start : self.id_ends[row]].tobytes().decode()
+
     @property
     def alive(self) -> NDArray[np.uint8]:
         """Live rows as a bitmask, little bit order: ``uint8 [ceil(N / 8)]``."""

@@ -99,6 +99,21 @@ class Encoded:
     truncated: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """What the model reads of one text.
+
+    Attributes:
+        token_ids: rows of the model's token table, special tokens included.
+        tokens: what the tokeniser calls them.
+        truncated: True where the text was longer than what is read.
+    """
+
+    token_ids: list[int]
+    tokens: list[str]
+    truncated: bool
+
+
 class Backend(Protocol):
     """Computes one batch. ``embed`` may be called from several threads at once."""
 
@@ -165,6 +180,9 @@ class Encoder(Protocol):
 
         Each position comes exactly once, in an order that suits the batches.
         """
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """What the model reads of each text, its prompt included."""
 
     def warm_up(self) -> None:
         """Encodes the golden texts and checks the answers.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import Encoded, Encoder
+from rankstream.server.encoder.base import Encoded, Encoder, TokenizedText
 from rankstream.server.encoder.cache import VectorCache
 from rankstream.server.encoder.text import text_hash
 
@@ -55,6 +55,10 @@ class CachedEncoder:
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """As ``Encoder.encode_batches``, past the cache: a bulk would only empty it."""
         return self._encoder.encode_batches(texts)
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """As ``Encoder.tokenize``."""
+        return self._encoder.tokenize(texts)
 
     def warm_up(self) -> None:
         """Warms up the encoder."""

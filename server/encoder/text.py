@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.types import normal_text
 
 DEFAULT_TEMPLATE = "{title} | {description} | {category} | {brand} | {tags}"
 FIELDS = ("title", "description", "category", "brand", "tags")
@@ -71,18 +72,14 @@ class ItemTemplate:
         tags: Sequence[str] = (),
     ) -> str:
         """The item's text; "" where every field is empty. White space runs become one space."""
-        named = ", ".join(tag for tag in map(_squeeze, tags) if tag)
+        named = ", ".join(tag for tag in map(normal_text, tags) if tag)
         values = dict(zip(FIELDS, (title, description, category, brand, named), strict=True))
         text = ""
         for segment in self.segments:
-            value = _squeeze(values[segment.field])
+            value = normal_text(values[segment.field])
             if value:
                 text = _append(text, f"{segment.before}{value}{segment.after}")
         return text
-
-
-def _squeeze(value: str) -> str:
-    return " ".join(value.split())
 
 
 def _append(text: str, part: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import Backend, Encoded, EncoderError, TokenBatch
+from rankstream.server.encoder.base import Backend, Encoded, EncoderError, TokenBatch, TokenizedText
 from rankstream.server.encoder.batching import pad_batch, plan_batches
 from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
@@ -74,6 +74,12 @@ class TextEncoder:
         for start in range(0, len(texts), CHUNK_TEXTS):
             for rows, part in self._embed(self._tokenize(texts[start : start + CHUNK_TEXTS])):
                 yield rows + start, part
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """What the model reads of each text, its prompt included."""
+        tokens, names = self._tokenize(texts), self._tokenizer.names
+        cut = tokens.truncated.tolist()
+        return [TokenizedText(ids, names(ids), c) for ids, c in zip(tokens.ids, cut, strict=True)]
 
     def warm_up(self) -> None:
         """Encodes the golden texts together and alone, and compares."""

@@ -74,6 +74,10 @@ class Tokenizer:
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
         return Tokens(ids, lengths, np.array(truncated, np.bool_))
 
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """What the tokeniser calls each id; "" for one that it does not know."""
+        return [self._tokenizer.id_to_token(token) or "" for token in ids]
+
     def _encode(self, texts: list[str]) -> list[tokenizers.Encoding]:
         try:
             return list(self._tokenizer.encode_batch_fast(texts))

@@ -14,12 +14,17 @@ import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rankstream.kernels.arrays import freeze
+from rankstream.kernels.cells import HISTORY_CAP, STORED, UPDATED_AT
 from rankstream.kernels.gather import gather, gather_columns
+from rankstream.kernels.retained import Rules
 from rankstream.server.errors import CorruptState
+from rankstream.server.profiles.interaction import RECORD
 from rankstream.server.profiles.layout import (
     CELL_BYTES,
     LAYOUT_VERSION,
@@ -30,6 +35,7 @@ from rankstream.server.profiles.layout import (
     records_of,
 )
 from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.types import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class Histories:
         weights: float32[T], signed.
         event_times_ms: int64[T].
         types: uint16[T].
+        exts: uint16[T]: the bits ``TEXT`` and ``MOVED``, and a position.
         event_keys: uint64[T].
         indptr: int64[B + 1].
         headers: int64[B, 4], see ``kernels/cells.py``; -1 where nothing is stored.
@@ -50,9 +57,17 @@ class Histories:
     weights: npt.NDArray[np.float32]
     event_times_ms: npt.NDArray[np.int64]
     types: npt.NDArray[np.uint16]
+    exts: npt.NDArray[np.uint16]
     event_keys: npt.NDArray[np.uint64]
     indptr: npt.NDArray[np.int64]
     headers: npt.NDArray[np.int64]
+
+    def records(self) -> npt.NDArray[np.void]:
+        """All of them as they are stored: ``RECORD [T]``."""
+        made = np.zeros(len(self.types), RECORD)
+        for field, column in _STORED_AS.items():
+            made[field] = getattr(self, column)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,17 @@ class Profile:
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Histories))
+_RECORD_COLUMNS = tuple(name for name in _COLUMNS if name not in ("indptr", "headers"))
+_SESSION_COLUMNS = tuple(name for name in _RECORD_COLUMNS if name != "event_keys")
+_STORED_AS = {
+    "event_time_ms": "event_times_ms",
+    "event_key": "event_keys",
+    "target_key": "target_keys",
+    "weight": "weights",
+    "type": "types",
+    "ext": "exts",
+}
+_ORDER = ("event_times_ms", "event_keys", "target_keys")
 
 
 def gather_histories(
@@ -107,6 +133,62 @@ def gather_histories(
     join_settled(settled, join_recent(recent))
     msg = "the stored values of a profile do not add up; rebuild the state from the log"
     raise CorruptState(msg)
+
+
+def join_histories(
+    found: Histories, counts: Sequence[int], sessions: Sequence[Session | None], rules: Rules
+) -> Histories:
+    """The histories of people, who may have several ids, and of sessions.
+
+    Joining is what folding into one profile would have made: of one event_id the greatest content,
+    of all of them the latest that the cap allows.
+
+    Args:
+        found: the history of each id, those of one person one after the other.
+        counts: how many ids each person has; 0: a session, or nobody.
+        sessions: what is their history where they have none stored.
+        rules: types and limits.
+    """
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    headers = np.full((len(counts), 4), -1, np.int64)
+    first = 0
+    for b, (count, session) in enumerate(zip(counts, sessions, strict=True)):
+        own = slice(found.indptr[first], found.indptr[first + count])
+        part = {name: getattr(found, name)[own] for name in _RECORD_COLUMNS}
+        if session is not None:
+            part = {name: getattr(session, name) for name in _SESSION_COLUMNS}
+            part["event_keys"] = np.zeros(len(session.types), np.uint64)
+        elif count > 1:
+            part = _latest(part, rules)
+        parts.append(part)
+        known = found.headers[first : first + count]
+        if count:
+            headers[b] = known[np.argmax(known[:, UPDATED_AT])]
+        first += count
+    columns = {
+        name: np.concatenate([getattr(found, name)[:0], *(part[name] for part in parts)])
+        for name in _RECORD_COLUMNS
+    }
+    indptr = np.cumsum([0, *(len(part["types"]) for part in parts)], dtype=np.int64)
+    joined = Histories(**columns, indptr=indptr, headers=headers)
+    freeze(getattr(joined, name) for name in _COLUMNS)
+    return joined
+
+
+def _latest(part: dict[str, npt.NDArray[Any]], rules: Rules) -> dict[str, npt.NDArray[Any]]:
+    """The latest interactions of several histories, each event_id once, in order."""
+    bits = part["weights"].view(np.uint32)
+    order = np.lexsort((bits, part["types"], part["exts"], *(part[n] for n in _ORDER[::-1])))
+    sides = rules.classes[part["types"]] & STORED
+    kept: list[int] = []
+    met: set[tuple[int, int]] = set()
+    for t in order[::-1].tolist():
+        # Of one interaction the greatest version comes first here.
+        name = int(part["event_keys"][t]), int(sides[t])
+        if name not in met and len(kept) < rules.limits[HISTORY_CAP]:
+            met.add(name)
+            kept.append(t)
+    return {name: column[kept[::-1]] for name, column in part.items()}
 
 
 def read_profile(settings: FoldSettings, recent: Buffer, settled: Buffer) -> Profile:

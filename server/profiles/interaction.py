@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from typing import NoReturn
 
 import numpy as np
 
+from rankstream.kernels.event_wire import MAX_POSITION
 from rankstream.kernels.history import RESET
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.profiles.curves import Curve
 
 RESET_TYPE = RESET
 """An event of this type is no interaction: it raises the user's watermark to its event_time_ms."""
@@ -30,7 +33,19 @@ RECORD = np.dtype(
         ("ext", "<u2"),
     ]
 )
-"""One stored interaction. ``ext`` is 0: room for a later layout."""
+"""One stored interaction. ``ext`` holds TEXT, MOVED, and in its other 14 bits the position."""
+
+TEXT = 0x8000
+"""Bit of ``ext``: the target is a text, ``target_key`` its ``text_key``."""
+
+MOVED = 0x4000
+"""Bit of ``ext``: a merge brought the interaction here from another user."""
+
+POSITION = MAX_POSITION
+"""The bits of ``ext`` that say where the item stood, from 1; 0: not known, or no item."""
+
+TEXT = 0x8000
+"""Bit of ``ext``: the target is a text, ``target_key`` its ``text_key``."""
 
 EVENT = np.dtype([*RECORD.descr, ("broker_ms", "<i8")])
 """One event on its way into the fold: a record, and the log's timestamp of it."""
@@ -38,8 +53,14 @@ EVENT = np.dtype([*RECORD.descr, ("broker_ms", "<i8")])
 MAX_WEIGHT = 1000.0
 """Largest magnitude of the weight that an event may carry."""
 
-SATURATION = 3.0
-"""A quantity q weighs (1 + s) q / (s + q): 1 weighs 1, 3 weighs 2, and none reaches 4."""
+_PACKED = struct.Struct("<qQQfHH")
+
+
+def record_bytes(
+    event_time_ms: int, event_key: int, target_key: int, weight: float, type_id: int, ext: int = 0
+) -> bytes:
+    """One ``RECORD``."""
+    return _PACKED.pack(event_time_ms, event_key, target_key, weight, type_id, ext)
 
 
 # Copying a hash costs a third of what making one with its parameters does.
@@ -67,23 +88,21 @@ def check_event_time(event_time_ms: int, broker_ms: int, allowed_skew_ms: int) -
         _refuse("event_time_ms", problem)
 
 
-def signed_weight(type_name: str, value: float | None = None, weight: float | None = None) -> float:
+def text_event_key(event_id: str) -> int:
+    """The key of the interaction with the text of an event, which may have one with an item."""
+    return event_key(event_id + "\0text")
+
+
+def signed_weight(curve: Curve, value: float | None = None, weight: float | None = None) -> float:
     """The weight of an interaction: what the event carries, times the curve of its type.
 
-    - ``rate`` and ``review``: (value - 3) / 2 for 1 to 5 stars, clipped to [-1, 1]: one star
-      repels, three say nothing, five attract. A rate must have a value.
-    - ``cart`` and ``purchase``: 4 q / (3 + q) of the quantity, odd: a return repels.
-    - ``dislike``: -1. Every other type: 1, whatever its value.
-
-    The curves use only operations that IEEE 754 rounds exactly, so that replicas agree.
-
     Args:
-        type_name: an admitted type.
+        curve: of the type.
         value: what the type counts; None where the event has none.
         weight: the event's own weight; None is 1.
 
     Raises:
-        InvalidArgument: a number is not finite or too large, or a rate has no value.
+        InvalidArgument: a number is not finite or too large, or a value is missing.
     """
     carried = 1.0 if weight is None else weight
     if not abs(carried) <= MAX_WEIGHT:
@@ -92,22 +111,10 @@ def signed_weight(type_name: str, value: float | None = None, weight: float | No
     if value is not None and not math.isfinite(value):
         problem = f"is {value}; expected a finite number"
         _refuse("value", problem)
-    return carried * _curve(type_name, value) + 0.0
-
-
-def _curve(type_name: str, value: float | None) -> float:
-    if type_name == "dislike":
-        return -1.0
-    if type_name == "rate" and value is None:
-        problem = "is missing; expected 1 to 5 stars for a rate"
+    if value is None and curve.needed:
+        problem = "is missing; expected what the type counts: the stars of a rate"
         _refuse("value", problem)
-    if value is None:
-        return 1.0
-    if type_name in ("rate", "review"):
-        return min(max((value - 3.0) / 2.0, -1.0), 1.0)
-    if type_name in ("cart", "purchase"):
-        return (1.0 + SATURATION) * (value / (SATURATION + abs(value)))
-    return 1.0
+    return carried * curve.weigh(value) + 0.0
 
 
 def _refuse(field: str, problem: str) -> NoReturn:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankstream.kernels.cells import IN_SEEN, SEEN_CAP
-from rankstream.kernels.gather import winners
+from rankstream.kernels.gather import gather, winners
 from rankstream.kernels.retained import Rules
 from rankstream.server.profiles.layout import (
     Buffer,
@@ -24,14 +24,28 @@ from rankstream.server.profiles.settings import FoldSettings
 
 
 def seen_targets(
-    settings: FoldSettings, recent: Buffer, settled: Buffer, chunks: Sequence[Buffer]
+    settings: FoldSettings,
+    recent: Buffer,
+    settled: Buffer,
+    chunks: Sequence[Buffer],
+    until_ms: int | None = None,
 ) -> npt.NDArray[np.uint64]:
     """The different targets that one user has seen, sorted, uint64[n].
+
+    Args:
+        settings: the fold's.
+        recent: the stored value.
+        settled: likewise.
+        chunks: of the archive.
+        until_ms: leaves out what was seen later; None: nothing.
 
     Raises:
         CorruptState: a value is not what its layout says.
     """
-    return np.unique(_seen(settings, recent, settled, chunks)[:, 2].view(np.uint64))
+    cells = _seen(settings, recent, settled, chunks)
+    if until_ms is not None:
+        cells = cells[cells[:, 0] <= until_ms]
+    return np.unique(cells[:, 2].view(np.uint64))
 
 
 def canonical_seen(
@@ -43,6 +57,22 @@ def canonical_seen(
         CorruptState: a value is not what its layout says.
     """
     return records_of(_seen(settings, recent, settled, chunks)).tobytes()
+
+
+def retained_records(
+    settings: FoldSettings, recent: Buffer, settled: Buffer, chunks: Sequence[Buffer]
+) -> npt.NDArray[np.void]:
+    """The records of history and seen set, sorted, each once.
+
+    Raises:
+        CorruptState: a value is not what its layout says.
+    """
+    joined = join_recent([recent])
+    history = gather(joined, join_settled([settled], joined), settings.rules).records
+    cells = np.unique(
+        np.concatenate([history, _seen(settings, recent, settled, chunks)]).view(np.uint64), axis=0
+    )
+    return records_of(cells.view(np.int64))
 
 
 def latest_seen(rules: Rules, cells: Cells, watermark_ms: int) -> Cells:

@@ -12,10 +12,12 @@ from typing import NoReturn
 import numpy as np
 
 from rankstream.kernels.cells import COUNTED, IN_HISTORY, IN_SEEN
+from rankstream.kernels.event_wire import CONSTANT
 from rankstream.kernels.retained import Rules
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.profiles.curves import DEFAULT_CURVES, Curve, parse_curve
 
-FOLD_REVISION = 1
+FOLD_REVISION = 2
 """Grows with every change of code that changes what a log folds to."""
 
 TYPES = (
@@ -60,6 +62,7 @@ class FoldSettings:
         custom_types: further types; each belongs wherever ``view`` does.
         bucket_ms: width of a counter's bucket, ms.
         allowed_skew_ms: how far an event's time may be ahead of the broker's, ms.
+        curves: TYPE:CURVE each, in place of the type's default; see ``curves.py``.
     """
 
     history_cap: int = 255
@@ -71,6 +74,7 @@ class FoldSettings:
     custom_types: tuple[str, ...] = ()
     bucket_ms: int = 86_400_000
     allowed_skew_ms: int = 300_000
+    curves: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks every field, and that no two types share an id.
@@ -91,6 +95,7 @@ class FoldSettings:
         if loose:
             problem = f"{sorted(loose)} are in neither set, so duplicates could not be recognised"
             _refuse("counted_types", problem)
+        _ = self.curve_of  # refuses what does not read
 
     @cached_property
     def type_ids(self) -> dict[str, int]:
@@ -122,6 +127,24 @@ class FoldSettings:
         return self.type_ids.get(name)
 
     @cached_property
+    def curve_of(self) -> dict[str, Curve]:
+        """The curve of every admitted type; a rate must have the value that it reads.
+
+        Raises:
+            InvalidArgument: an entry of ``curves`` does not read, or names no type, or one twice.
+        """
+        given = [parse_curve(entry) for entry in self.curves]
+        for name, _ in given:
+            if name not in self.type_ids or [n for n, _ in given].count(name) > 1:
+                problem = f"{name!r}: expected each of {', '.join(self.type_ids)} at most once"
+                _refuse("curves", problem)
+        named = {**DEFAULT_CURVES, **dict(given)}
+        curves = {name: named.get(name, Curve(CONSTANT)) for name in self.type_ids}
+        if curves["rate"].kind != CONSTANT:
+            curves["rate"] = dataclasses.replace(curves["rate"], needed=True)
+        return curves
+
+    @cached_property
     def rules(self) -> Rules:
         """The settings as the kernels read them."""
         classes = np.zeros(65_536, np.uint8)
@@ -145,6 +168,8 @@ def fold_version(settings: FoldSettings) -> str:
     """
     fields = dataclasses.asdict(settings)
     del fields["recent_cap"]
+    # As they are read: what says the same in other words folds to the same.
+    fields["curves"] = tuple(f"{name}:{curve}" for name, curve in settings.curve_of.items())
     canonical = {k: sorted(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     text = json.dumps([FOLD_REVISION, TYPES, canonical], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16, person=b"fold").hexdigest()

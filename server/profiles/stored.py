@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from rankstream.kernels.cells import COUNTS, UPDATED_AT, WATERMARK
 from rankstream.server.errors import CorruptState
 from rankstream.server.profiles.fold import ProfileChanges
-from rankstream.server.profiles.history import Histories, gather_histories
+from rankstream.server.profiles.history import Histories, gather_histories, join_histories
 from rankstream.server.profiles.layout import CELL_BYTES, Buffer, read_header
-from rankstream.server.profiles.seen import seen_targets
+from rankstream.server.profiles.seen import retained_records, seen_targets
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.store import Txn, View
 
@@ -130,8 +130,17 @@ class ProfileStore:
         known = headers[:, COUNTS] != -1
         return ProfileBatch(found, known, headers[:, UPDATED_AT], headers[:, WATERMARK])
 
-    def seen_targets(self, view: View, user: bytes) -> NDArray[np.uint64]:
-        """The keys of the items that one user has seen, sorted ``uint64 [n]``.
+    def person(self, view: View, ids: Sequence[bytes]) -> Histories:
+        """The history of one person, who may have several ids, joined.
+
+        Raises:
+            CorruptState: a stored value is not what its layout says.
+        """
+        found = self.read(view, ids).histories
+        return join_histories(found, [len(ids)], [None], self.fold.rules)
+
+    def retained(self, view: View, user: bytes) -> NDArray[np.void]:
+        """Everything that is kept of one id: ``RECORD [n]``, sorted by time, each once.
 
         Raises:
             CorruptState: a stored value is not what its layout says.
@@ -139,4 +148,17 @@ class ProfileStore:
         stored = StoredProfiles(view, [user])
         (recent,), (settled,) = stored.recent([0]), stored.settled([0])
         chunks = stored.archive(0, read_header(recent).chunks)
-        return seen_targets(self.fold, recent, settled, chunks)
+        return retained_records(self.fold, recent, settled, chunks)
+
+    def seen_targets(
+        self, view: View, user: bytes, until_ms: int | None = None
+    ) -> NDArray[np.uint64]:
+        """The keys of what one user has seen (until some time), sorted ``uint64 [n]``.
+
+        Raises:
+            CorruptState: a stored value is not what its layout says.
+        """
+        stored = StoredProfiles(view, [user])
+        (recent,), (settled,) = stored.recent([0]), stored.settled([0])
+        chunks = stored.archive(0, read_header(recent).chunks)
+        return seen_targets(self.fold, recent, settled, chunks, until_ms)

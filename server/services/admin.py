@@ -138,6 +138,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 pooling_weight=float(self._pooling.type_weights[number]),
                 in_history=bool(classes[number] & IN_HISTORY),
                 counts_for_popularity=bool(classes[number] & COUNTED),
+                half_life_s=float(self._pooling.half_lives_ms[number]) / 1000,
+                pooled_at_most=int(self._pooling.caps[number]),
+                curve=str(fold.curve_of[name]),
             )
             for name, number in fold.type_ids.items()
         ]

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from rankstream.proto.v1 import common_pb2, ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
+from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
-from rankstream.server.catalog.blocks import Layout
-from rankstream.server.config import Limits
-from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.engine import Answer, Task
+from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
+from rankstream.server.explanation import ExplainAnswer
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
+from rankstream.server.services.encoder import Embedded
+from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.types import Position, RankAnswer, RankTask
 from rankstream.server.wire import (
     Names,
     RankEncoder,
     encode_field,
+    explain_task_from_pb,
     freshness_to_pb,
     rank_task_from_pb,
     read_after_from_pb,
+    similar_task_from_pb,
 )
 
 _ENTRIES = ranking_pb2.BatchRankResponse.ENTRIES_FIELD_NUMBER
@@ -35,32 +41,104 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
 
     def __init__(
         self,
-        batcher: Batcher[RankTask, RankAnswer],
+        batcher: Batcher[Task, Answer],
+        embedder: Batcher[str, Embedded],
         freshness: Freshness,
         page: Announcements,
-        layout: Layout,
+        form: RequestForm,
         names: Names,
-        limits: Limits,
     ) -> None:
         self._batcher = batcher
+        self._embedder = embedder
         self._freshness = freshness
         self._page = page
         self._topics = names.topics
         self._seen: tuple[tuple[Position, ...], list[int], common_pb2.Freshness] | None = None
-        self._encoder = RankEncoder.make(layout, names)
-        self._limits = limits
+        self._encoder = RankEncoder.make(form.layout, names)
+        self._form = form
+        self._limits = form.limits
 
     async def Rank(  # noqa: N802 - the name that gRPC gives
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> Any:
         """Ranks for one user: a ``RankResponse``."""
+        return await self._rank(request, deadline_of(context, self._limits.default_timeout_s))
+
+    async def StreamRank(  # noqa: N802
+        self, request_iterator: AsyncIterator[ranking_pb2.RankRequest], context: Context
+    ) -> Any:
+        """Ranks request by request, a ``BatchRankEntry`` each."""
+
+        async def rank(request: ranking_pb2.RankRequest) -> bytes:
+            deadline = message_deadline(context, self._limits.default_timeout_s)
+            return b"".join(encode_field(_ENTRY_RESPONSE, await self._rank(request, deadline)))
+
+        most = self._limits.max_stream_requests
+        entries = ordered(request_iterator, rank, most=most, refuse=_failed_entry)
+        async for entry in entries:
+            yield entry
+
+    async def SimilarItems(  # noqa: N802
+        self, request: ranking_pb2.SimilarItemsRequest, context: Context
+    ) -> Any:
+        """The items nearest to one: a ``RankResponse``."""
         started = time.monotonic()
         deadline = deadline_of(context, self._limits.default_timeout_s)
-        task = rank_task_from_pb(request, self._limits, "")
+        task = similar_task_from_pb(request, self._form)
         after = read_after_from_pb(request.read_after, self._limits)
         stale = await self._freshness.wait(after, deadline)
-        answer = await self._batcher.submit(task, deadline)
+        try:
+            answer = await self._batcher.submit(task, deadline)
+        except NotFound:
+            msg = f"item_id: the catalogue does not hold {request.item_id!r} (yet)"
+            raise NotFound(msg) from None
+        assert isinstance(answer, RankAnswer)
         return self._encode(answer, task, request.request_id, stale, started)
+
+    async def Explain(  # noqa: N802
+        self, request: ranking_pb2.ExplainRequest, context: Context
+    ) -> Any:
+        """Takes scores apart."""
+        started = time.monotonic()
+        deadline = deadline_of(context, self._limits.default_timeout_s)
+        task = explain_task_from_pb(request, self._form)
+        after = read_after_from_pb(request.request.read_after, self._limits, "request.")
+        stale = await self._freshness.wait(after, deadline)
+        (ranking,) = await self._encoded([task.ranking], deadline)
+        if isinstance(ranking, BaseException):
+            raise ranking
+        task = dataclasses.replace(task, ranking=ranking)
+        answer = await self._batcher.submit(task, deadline)
+        assert isinstance(answer, ExplainAnswer)
+        fresh = self._fresh(answer, stale)
+        spent = int((time.monotonic() - started) * 1e6)
+        return self._encoder.encode_explained(
+            answer, task, request.request.request_id, fresh, spent
+        )
+
+    async def _rank(self, request: ranking_pb2.RankRequest, deadline: float) -> bytes:
+        started = time.monotonic()
+        task = rank_task_from_pb(request, self._form, "")
+        after = read_after_from_pb(request.read_after, self._limits)
+        stale = await self._freshness.wait(after, deadline)
+        if task.asked is not None and task.asked.texts():
+            (ready,) = await self._encoded([task], deadline)
+            if isinstance(ready, BaseException):
+                raise ready
+            task = ready
+        answer = await self._batcher.submit(task, deadline)
+        assert isinstance(answer, RankAnswer)
+        return self._encode(answer, task, request.request_id, stale, started)
+
+    async def _encoded(
+        self, tasks: Sequence[RankTask], deadline: float
+    ) -> list[RankTask | BaseException]:
+        """Tasks with the vectors of their texts, or why a text has none."""
+        texts = list({text for t in tasks if t.asked is not None for text in t.asked.texts()})
+        if not texts:
+            return list(tasks)
+        found = dict(zip(texts, await self._embedder.submit_many(texts, deadline), strict=True))
+        return [_with_vectors(task, found) for task in tasks]
 
     async def BatchRank(  # noqa: N802
         self, request: ranking_pb2.BatchRankRequest, context: Context
@@ -75,7 +153,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
             )
         prepared = await self._prepare_all(request.requests, deadline)
         tasks = [p[0] for p in prepared if isinstance(p, tuple)]
-        answers = iter(await self._batcher.submit_many(tasks, deadline))
+        answers = iter(await self._answers(tasks, deadline))
         parts: list[bytes] = []
         for entry, outcome in zip(request.requests, prepared, strict=True):
             answer = next(answers) if isinstance(outcome, tuple) else outcome
@@ -88,6 +166,14 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
                 failed = ranking_pb2.BatchRankEntry(status=status_of(answer))
                 parts += encode_field(_ENTRIES, failed.SerializeToString())
         return b"".join(parts)
+
+    async def _answers(
+        self, tasks: Sequence[RankTask], deadline: float
+    ) -> list[Answer | BaseException]:
+        ready = await self._encoded(tasks, deadline)
+        good: list[Task] = [task for task in ready if isinstance(task, RankTask)]
+        answers = iter(await self._batcher.submit_many(good, deadline))
+        return [next(answers) if isinstance(task, RankTask) else task for task in ready]
 
     async def _prepare_all(
         self, requests: Sequence[ranking_pb2.RankRequest], deadline: float
@@ -103,7 +189,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     ) -> _Ready | RankstreamError:
         field = f"requests[{index}]."
         try:
-            task = rank_task_from_pb(request, self._limits, field)
+            task = rank_task_from_pb(request, self._form, field)
             after = read_after_from_pb(request.read_after, self._limits, field)
             return task, await self._freshness.wait(after, deadline)
         except RankstreamError as error:
@@ -112,12 +198,16 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     def _encode(
         self, answer: RankAnswer, task: RankTask, request_id: str, stale: bool, started: float
     ) -> bytes:
-        fresh = self._freshness_of(answer)
-        fresh.profile_updated_at_ms, fresh.stale = answer.updated_at_ms, stale
+        fresh = self._fresh(answer, stale)
         total_us = int((time.monotonic() - started) * 1e6)
         return self._encoder.encode(answer, task, request_id, fresh, total_us)
 
-    def _freshness_of(self, answer: RankAnswer) -> common_pb2.Freshness:
+    def _fresh(self, answer: Answer, stale: bool) -> common_pb2.Freshness:
+        fresh = self._freshness_of(answer)
+        fresh.profile_updated_at_ms, fresh.stale = answer.updated_at_ms, stale
+        return fresh
+
+    def _freshness_of(self, answer: Answer) -> common_pb2.Freshness:
         """Which offsets an answer has seen; made anew where a commit or a fetch has changed it."""
         applied, version = answer.applied, answer.head.catalogue_version
         ends = [self._page.highwater(slot_of(p.lane, p.partition)) for p in applied]
@@ -132,3 +222,21 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         copy = common_pb2.Freshness()
         copy.CopyFrom(self._seen[2])
         return copy
+
+
+def _with_vectors(
+    task: RankTask, found: Mapping[str, Embedded | BaseException]
+) -> RankTask | BaseException:
+    if task.asked is None:
+        return task
+    vectors = {}
+    for text in task.asked.texts():
+        embedded = found[text]
+        if isinstance(embedded, BaseException):
+            return embedded
+        vectors[text] = embedded.vector
+    return dataclasses.replace(task, asked=dataclasses.replace(task.asked, encoded=vectors))
+
+
+def _failed_entry(error: Exception) -> bytes:
+    return ranking_pb2.BatchRankEntry(status=status_of(error)).SerializeToString()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from rankstream.server.profiles.interaction import EVENT
 from rankstream.server.profiles.seen import seen_targets
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import StoredProfiles, write_changes
+from rankstream.server.profiles.texts import Keeping, remember_texts
 from rankstream.server.store import Txn
 from rankstream.server.stream.event_columns import DecodedEvent, EventColumns
 from rankstream.server.stream.plain_events import PlainReader
@@ -31,6 +32,8 @@ class EventBatch:
         owners: ``int32 [E]``: each event's index into ``users``.
         events: ``EVENT [E]``, in log order.
         positions: after them.
+        keeping: how texts are kept.
+        texts: the normal texts among the events' targets, by their keys.
     """
 
     fold: FoldSettings
@@ -39,6 +42,8 @@ class EventBatch:
     owners: NDArray[np.int32]
     events: NDArray[np.void]
     positions: list[Position]
+    texts: Mapping[int, str]
+    keeping: Keeping
     _touched: Touched | None = None
 
     def apply(self, txn: Txn) -> None:
@@ -49,10 +54,14 @@ class EventBatch:
             write_changes(txn, self.users, changes)
             counts = changes.counts
             self._touched = add_counts(txn, counts.target_keys, counts.buckets, counts.deltas)
+        if self.texts:
+            remember_texts(txn, self.texts, self.keeping.most)
         txn.advance(self.positions)
 
     def committed(self) -> None:
         """The state has it: popularity may show it."""
+        if self.texts:
+            self.keeping.remembered()
         if self._touched is not None:
             self.popularity.update(self._touched)
 
@@ -63,6 +72,7 @@ class EventFolder:
 
     fold: FoldSettings
     popularity: Popularity
+    keeping: Keeping
 
     def batch(
         self, events: EventColumns | Sequence[DecodedEvent], positions: list[Position]
@@ -78,6 +88,8 @@ class EventFolder:
             np.array(owners, np.int32),
             columns.rows,
             positions,
+            columns.texts,
+            self.keeping,
         )
 
 

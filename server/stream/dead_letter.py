@@ -25,7 +25,7 @@ _TRUNCATED_KEY_BYTES = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record, where it was, and why it is here."""
+    """One record, where it was, why it is here, and what its header said the value is."""
 
     topic: str
     partition: int
@@ -33,6 +33,7 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     error: str
+    content_type: bytes = b""
 
     @property
     def origin(self) -> str:
@@ -41,12 +42,14 @@ class DeadLetter:
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Where it was, and why it is here."""
-        return [
+        headers = [
             ("topic", self.topic.encode()),
             ("partition", str(self.partition).encode()),
             ("offset", str(self.offset).encode()),
             ("error", self.error.encode(errors="replace")[:1024]),
         ]
+        # Written to the events topic again, the record needs it to be read.
+        return [*headers, ("content-type", self.content_type)] if self.content_type else headers
 
 
 class Ticket:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +14,18 @@ from rankstream.server.stream.consumer import Chunk, Record
 
 
 class DecodedEvent(NamedTuple):
-    """One event, ready to fold.
+    """One interaction of an event, ready to fold; an event may have one with an item and a text.
 
     Attributes:
         user: the user_id's bytes.
         event_time_ms: when it happened.
         event_key: 64-bit key of the event_id.
-        target_key: 64-bit key of the item; 0 for a reset.
+        target_key: 64-bit key of the item or the text; 0 for a reset.
         weight: signed, fp32.
         type_id: from the type registry, or ``RESET_TYPE``.
         broker_ms: the log's timestamp.
+        ext: TEXT, MOVED and the position, as in the stored record.
+        text: the normal text whose key is the target; "" for an item.
     """
 
     user: bytes
@@ -33,6 +35,8 @@ class DecodedEvent(NamedTuple):
     weight: float
     type_id: int
     broker_ms: int
+    ext: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +46,18 @@ class EventColumns:
     Attributes:
         users: user_ids, as bytes.
         rows: ``EVENT [E]``.
+        texts: the normal texts among the targets, by their keys.
     """
 
     users: list[bytes]
     rows: NDArray[np.void]
+    texts: Mapping[int, str] = field(default_factory=dict)
 
     @staticmethod
     def of(events: Sequence[DecodedEvent]) -> EventColumns:
         """The events as columns."""
         rows = np.array([row_of(event) for event in events], EVENT)
-        return EventColumns([event.user for event in events], rows)
+        return EventColumns([event.user for event in events], rows, texts_of(events))
 
     @staticmethod
     def joined(parts: Sequence[EventColumns]) -> EventColumns:
@@ -59,7 +65,8 @@ class EventColumns:
         if len(parts) == 1:
             return parts[0]
         users = [user for part in parts for user in part.users]
-        return EventColumns(users, np.concatenate([part.rows for part in parts]))
+        texts = {key: text for part in parts for key, text in part.texts.items()}
+        return EventColumns(users, np.concatenate([part.rows for part in parts]), texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +88,10 @@ class Decoded:
 
 def row_of(event: DecodedEvent) -> tuple[int, int, int, float, int, int, int]:
     """An event as a row of ``EVENT``."""
-    user, at, event_key, target_key, weight, type_id, broker_ms = event
-    return at, event_key, target_key, weight, type_id, 0, broker_ms
+    _, at, event_key, target_key, weight, type_id, broker_ms, ext, _ = event
+    return at, event_key, target_key, weight, type_id, ext, broker_ms
+
+
+def texts_of(events: Iterable[DecodedEvent]) -> dict[int, str]:
+    """The texts among the events' targets, by their keys."""
+    return {event.target_key: event.text for event in events if event.text}

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
 from rankstream.server.errors import Unavailable
 from rankstream.server.stream.apply import EventBatch
-from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters, Ticket
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.event_columns import Decoded, EventColumns
+from rankstream.server.stream.event_json import content_type
 from rankstream.server.types import Position
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,15 @@ class EventsLane:
         partition = decoded.chunks[0].partition
         consumer.pause(partition)
         letters = [
-            DeadLetter(self._topic, partition, record.offset, record.key, record.value, why)
+            DeadLetter(
+                self._topic,
+                partition,
+                record.offset,
+                record.key,
+                record.value,
+                why,
+                content_type(record.headers),
+            )
             for record, why in decoded.refused
         ]
         for letter in letters:

@@ -17,7 +17,7 @@ from rankstream.server.catalog.blocks import Block, attribute_features
 from rankstream.server.config import Limits
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import InvalidArgument
-from rankstream.server.stream.codec import BadRecord, check_id, check_size
+from rankstream.server.stream.checks import BadRecord, check_id, check_size
 from rankstream.server.types import item_key
 
 

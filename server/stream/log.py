@@ -36,7 +36,8 @@ class Log:
     described: Mapping[str, TopicDescription]
     incarnation: Incarnation | None
     events: dict[int, int]
-    items: int
+    items: dict[int, int]
+    users: dict[int, int]
 
 
 def wait_for_log(
@@ -83,7 +84,11 @@ def find_log(kafka: Kafka, topics: TopicSettings, broker_folder: Path, store: St
         broker = load_state(broker_folder)
         lives = broker.incarnations if broker is not None else ()
     ensure_topics(kafka.bootstrap_servers, topics)
-    counts = {topics.events: kafka.events_partitions, topics.items: 1}
+    counts = {
+        topics.events: kafka.events_partitions,
+        topics.items: 1,
+        topics.users: kafka.events_partitions,
+    }
     now = lives[-1] if lives else None
     described = describe(kafka.bootstrap_servers, counts, now)
     stored = _stored_positions(store, described, topics, lives)
@@ -97,9 +102,11 @@ def find_log(kafka: Kafka, topics: TopicSettings, broker_folder: Path, store: St
     if kafka.accept_partial_history:
         _skip_what_is_gone(kafka.bootstrap_servers, described, stored)
     _store_positions(store, described, topics, stored)
-    events_id, items_id = (described[t].topic_id for t in (topics.events, topics.items))
-    events = {p: stored[events_id, p] for p in range(kafka.events_partitions)}
-    return Log(topics, described, now, events, stored[items_id, 0])
+    starts = [
+        {p: stored[described[topic].topic_id, p] for p in range(described[topic].partitions)}
+        for topic in (topics.events, topics.items, topics.users)
+    ]
+    return Log(topics, described, now, *starts)
 
 
 def _stored_positions(
@@ -112,7 +119,7 @@ def _stored_positions(
     with store.read() as view:
         stored = {(p.topic_id, p.partition): p.next_offset for p in view.positions()}
     if lives:
-        stored = carry_positions(stored, (topics.events, topics.items), lives)
+        stored = carry_positions(stored, (topics.events, topics.items, topics.users), lives)
     for description in described.values():
         for partition in range(description.partitions):
             stored.setdefault((description.topic_id, partition), 0)
@@ -140,6 +147,7 @@ def _store_positions(
     lanes: dict[bytes, Lane] = {
         described[topics.events].topic_id: "events",
         described[topics.items].topic_id: "items",
+        described[topics.users].topic_id: "users",
     }
     with store.write() as txn:
         txn.replace_positions([Position(lanes[i], i, p, at) for (i, p), at in stored.items()])

@@ -1,12 +1,12 @@
 """Events of the log as columns: what is plainly valid is read by a kernel, all records in a call.
 
 A record that the kernel leaves out may be bad, or only unusual (no event_id, an id that is not
-ASCII, a reset): ``EventCodec.decode`` decides, and is what the kernel is tested against.
+ASCII, a text, a reset): ``EventCodec.decode`` decides, and is what the kernel is tested against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -14,27 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels.event_wire import (
-    ANY,
-    DISLIKE,
-    QUANTITY,
-    STARS,
-    STARS_NEEDED,
     Admitted,
     read_events,
 )
 from rankstream.server.config import Limits
-from rankstream.server.profiles.interaction import EVENT, MAX_WEIGHT, SATURATION
+from rankstream.server.profiles.interaction import EVENT, MAX_WEIGHT
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.stream.consumer import Chunk
-from rankstream.server.stream.event_columns import Decoded, EventColumns
-
-_CURVES = {
-    "dislike": DISLIKE,
-    "rate": STARS_NEEDED,
-    "review": STARS,
-    "cart": QUANTITY,
-    "purchase": QUANTITY,
-}
+from rankstream.server.stream.codec import SEARCH
+from rankstream.server.stream.event_columns import EventColumns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,33 +38,27 @@ class PlainEvents:
     unread: list[int]
     misplaced: NDArray[np.bool_]
 
-    def cut_out(self, chunk: Chunk, refused: Mapping[int, str], places: range) -> Decoded:
-        """The part of a read that is one chunk's."""
-        part = slice(places.start, places.stop)
-        users, rows = self.columns.users[part], self.columns.rows[part]
-        bad = [i for i in places if i in refused]
-        if bad:
-            kept = [i - places.start for i in places if i not in refused]
-            users, rows = [users[i] for i in kept], rows[kept]
-        why = [(chunk.records[i - places.start], refused[i]) for i in bad]
-        misplaced = int(self.misplaced[part].sum())
-        return Decoded([chunk], EventColumns(users, rows), why, misplaced)
-
 
 class PlainReader:
     """Reads records by the rules of one topic."""
 
     def __init__(self, fold: FoldSettings, limits: Limits, n_partitions: int) -> None:
-        names = [name.encode() for name in fold.type_ids]
+        # A search has a text, which no kernel reads.
+        types = {name: number for name, number in fold.type_ids.items() if name != SEARCH}
+        names, curves = [name.encode() for name in types], [fold.curve_of[name] for name in types]
         self._admitted = Admitted(
             np.frombuffer(b"".join(names), np.uint8),
             _ends(names),
-            np.array(list(fold.type_ids.values()), np.int64),
-            np.array([_CURVES.get(name, ANY) for name in fold.type_ids], np.int64),
+            np.array(list(types.values()), np.int64),
+            np.array([curve.kind for curve in curves], np.int64),
+            np.array([(curve.a, curve.b) for curve in curves], np.float64),
+            np.array([curve.needed for curve in curves], np.uint8),
             limits.max_id_bytes,
             limits.max_record_bytes,
+            limits.max_attributes,
+            limits.max_attribute_chars,
+            limits.max_attribute_texts,
             MAX_WEIGHT,
-            SATURATION,
             fold.allowed_skew_ms,
             n_partitions,
         )

@@ -7,6 +7,7 @@ acknowledgements come back to the event loop as one wake-up a request.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from dataclasses import dataclass, field
 import kafka
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
-from rankstream.server.errors import InvalidArgument, Overloaded, RankstreamError, Unavailable
+from rankstream.server.errors import InvalidArgument, RankstreamError, Unavailable
+from rankstream.server.stream.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +88,7 @@ class Publisher:
         self._linger_ms = linger_ms
         self._timeout_s = timeout_s
         self._max_record_bytes = max_record_bytes
-        self._max_queued_bytes = max_queued_bytes
-        self._queued_bytes = 0
+        self._room = Room(max_queued_bytes)
         self._producer: kafka.KafkaProducer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
 
@@ -95,30 +96,35 @@ class Publisher:
         """Begins to connect; nobody waits for it."""
         self._thread.submit(self._try_connect)
 
-    async def publish(self, topic: str, records: Sequence[Outgoing]) -> list[Outcome]:
+    async def publish(
+        self, topic: str, records: Sequence[Outgoing], *, patient: bool = False
+    ) -> list[Outcome]:
         """Writes records and waits until the log has them.
+
+        Args:
+            topic: which.
+            records: what; they are sent in their order, and calls in theirs.
+            patient: for imports: where too many bytes wait, wait for room too.
 
         Returns:
             One outcome a record, in order; one that fails does not fail the others.
 
         Raises:
-            Overloaded: too many bytes wait for the broker already.
+            Overloaded: too many bytes wait for the broker already; with ``patient``, they still
+                do after the publish timeout.
             Unavailable: the broker did not answer within the publish timeout.
         """
         if not records:
             return []
         size = sum(len(r.key) + len(r.value or b"") for r in records)
-        if self._queued_bytes + size > self._max_queued_bytes:
-            msg = f"{self._max_queued_bytes} bytes wait for the broker already"
-            raise Overloaded(msg, retry_after_s=0.5)
+        if patient:
+            await self._room.wait(size, self._timeout_s)
+        else:
+            self._room.take(size)
         loop = asyncio.get_running_loop()
         outcomes: list[Outcome | None] = [None] * len(records)
-
-        def release() -> None:
-            self._queued_bytes -= size
-
+        release = functools.partial(self._room.give_back, size)
         pending = _Pending(loop, outcomes, loop.create_future(), release, left=len(records))
-        self._queued_bytes += size
         loop.run_in_executor(self._thread, self._send_all, topic, records, pending)
         try:
             return await asyncio.wait_for(pending.answered, self._timeout_s)

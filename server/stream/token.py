@@ -14,7 +14,7 @@ from rankstream.server.types import Lane, Position
 
 _MAGIC = b"R1"
 _ENTRY = struct.Struct("<B16sIq")
-_LANES: tuple[Lane, ...] = ("events", "items")
+_LANES: tuple[Lane, ...] = ("events", "items", "users")
 _MAX_ENTRIES = 4096
 
 

@@ -3,6 +3,7 @@
 - ``<prefix>events``, N partitions, key = user_id: the broker's clock as timestamp; kept for ever
   unless a retention is given.
 - ``<prefix>items``, 1 partition, key = item_id: compacted; deletes are kept for seven days.
+- ``<prefix>users``, partitioned like ``events``, key = user_id: both of these.
 - ``<prefix>dead-letters``, 1 partition: records that could not be applied.
 
 kafka-python's constructors and calls block; each is given a time limit here, and a broker that
@@ -47,7 +48,8 @@ class TopicSettings:
 
     Attributes:
         prefix: put before each name.
-        events_partitions: partitions of ``events``; users map to partitions by this count.
+        events_partitions: partitions of ``events`` and ``users``; users map to partitions by this
+            count.
         events_retention_ms: how long ``events`` keeps a record, ms; -1 keeps all.
         replication_factor: replicas of each topic.
     """
@@ -68,6 +70,11 @@ class TopicSettings:
         return f"{self.prefix}items"
 
     @property
+    def users(self) -> str:
+        """Name of the topic of users."""
+        return f"{self.prefix}users"
+
+    @property
     def dead_letters(self) -> str:
         """Name of the topic of dead letters."""
         return f"{self.prefix}dead-letters"
@@ -83,6 +90,11 @@ class TopicSettings:
                 self.events_partitions, append_time | deleted, {"retention.ms": retention}
             ),
             self.items: Wanted(1, compacted, {"delete.retention.ms": tombstones}),
+            self.users: Wanted(
+                self.events_partitions,
+                append_time | compacted,
+                {"delete.retention.ms": tombstones},
+            ),
             self.dead_letters: Wanted(1, {}, {}),
         }
 

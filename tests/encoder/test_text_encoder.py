@@ -95,3 +95,13 @@ def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(folders, t
 
     assert tokens.ids == [[0], [folders.VOCABULARY.index("toy")]]
     assert tokens.lengths.tolist() == [1, 1]
+
+
+def test_what_the_model_reads_is_named(make, folders):
+    short, cut = make(honest).tokenize(["a", "a " * 100])
+
+    names = [folders.VOCABULARY[token] for token in short.token_ids]
+    assert short.tokens == names
+    assert "a" in names
+    assert (short.truncated, cut.truncated) == (False, True)
+    assert len(cut.token_ids) == len(cut.tokens) == 64

@@ -20,9 +20,10 @@ from rankstream.server.profiles.interaction import event_key
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import ProfileStore
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.codec import DecodedEvent
+from rankstream.server.stream.event_columns import DecodedEvent
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Head, Position, RankTask, item_key
@@ -114,11 +115,11 @@ class SmallServer:
         self.encoder = MadeUpEncoder()
         self.indexer = ItemIndexer(self.store, self.segments, self.layout, self.encoder.encode)
         self.popularity = Popularity(weight=0.3, half_life_s=86_400.0 * 7, bucket_s=86_400)
-        self.folder_of_events = EventFolder(self.fold, self.popularity)
+        self.folder_of_events = EventFolder(self.fold, self.popularity, Keeping(1000, int))
         weights = np.zeros(1 + max(self.fold.type_ids.values()))
         for name, number in self.fold.type_ids.items():
             weights[number] = TYPE_WEIGHTS.get(name, 1.0)
-        self.pooling = Pooling(HALF_LIFE_MS, weights)
+        self.pooling = Pooling.uniform(HALF_LIFE_MS, weights)
         self.profiles = ProfileStore(self.fold)
         self.engine = self.new_engine()
         self._offsets = itertools.count(1)

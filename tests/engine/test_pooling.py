@@ -4,7 +4,7 @@ import numpy as np
 
 from rankstream.server.profiles.pooling import Pooling
 
-POOLING = Pooling(half_life_ms=100.0, type_weights=np.array([0.0, 1.0, 3.0]))
+POOLING = Pooling.uniform(half_life_ms=100.0, type_weights=np.array([0.0, 1.0, 3.0]))
 
 
 def weights(histories):

@@ -484,8 +484,15 @@ BASES = {
         items=[TestVectors.item(1, 2, 3, 4), catalog_pb2.Item(item_id="f", tags=["a"], price=1)]
     ),
     "catalog/GetItem": catalog_pb2.GetItemRequest(item_id="toy"),
+    "catalog/PatchItem": catalog_pb2.PatchItemRequest(
+        item=TestVectors.item(1, 2, 3, 4),
+        update_mask={"paths": ["price", "vectors.image", "attributes.x"]},
+        if_version=1,
+    ),
+    "catalog/DeleteItems": catalog_pb2.DeleteItemsRequest(item_ids=["gone", "never"]),
     "profiles/GetProfile": profiles_pb2.GetProfileRequest(user_id="known", max_interactions=3),
     "encoder/Embed": embed("a text", "another"),
+    "encoder/Tokenize": encoder_pb2.TokenizeRequest(texts=["a text", "another"]),
 }
 FINE = {
     grpc.StatusCode.OK,

@@ -4,13 +4,23 @@ import numpy as np
 import pytest
 
 from rankstream.kernels import KeyTable, pool, rank_candidates
+from rankstream.kernels.arrays import freeze
 from rankstream.kernels.cells import IN_HISTORY
-from rankstream.kernels.encode import Ranked, Texts, Why, encode_items, numbered
-from rankstream.kernels.query import Past, Space, Weighing, make_queries
+from rankstream.kernels.encode import Ranked, Why, encode_items
+from rankstream.kernels.query import (
+    Past,
+    Space,
+    Weighing,
+    make_queries,
+    no_extras,
+    nothing_added,
+)
 from rankstream.kernels.rank import pick_candidates
 from rankstream.kernels.retained import Rules
+from rankstream.kernels.texts import Texts, numbered
 from rankstream.proto.v1 import ranking_pb2
 
+LABELS = ["red shoes", "", "ü" * 99]
 NAMES = ["a", "ü" * 70, "", *(f"item-{n:06d}" for n in range(300))]
 KINDS = {1: "click", 2: "view", 5: "kind" * 40}
 LAYOUT = 1
@@ -49,7 +59,7 @@ class Answers:
         self.why = Why(np.cumsum([0, *explained]), np.array([3, 1]), interactions, contributions)
         self.past = Past(
             np.array([0, 4, past]),
-            random.integers(0, len(NAMES), past).astype(np.int32),
+            random.integers(-1 - len(LABELS), len(NAMES), past).astype(np.int32),
             random.standard_normal(past),
             random.choice([0, 1, 2, 5, 9, 60_000], past).astype(np.uint16),
             random.integers(0, 2**50, past),
@@ -57,7 +67,9 @@ class Answers:
         )
 
     def encoded(self):
-        return encode_items(self.ranked, texts(NAMES), self.why, self.past, numbered(KINDS))
+        return encode_items(
+            self.ranked, texts(NAMES), self.why, self.past, numbered(KINDS), texts(LABELS)
+        )
 
     def expected(self, b):
         ranked, first = self.ranked, self.ranked.indptr[b]
@@ -80,8 +92,10 @@ class Answers:
         for j, t in enumerate(self.why.interactions[pair][: self.why.limits[b]]):
             if t >= 0:
                 at = past.indptr[b] + t
+                row = past.rows[at]
                 yield ranking_pb2.Reason(
-                    item_id=NAMES[past.rows[at]],
+                    item_id=NAMES[row] if row >= 0 else "",
+                    text=LABELS[-2 - row] if row < -1 else "",
                     type=KINDS.get(int(past.types[at]), ""),
                     event_time_ms=past.event_times_ms[at],
                     contribution=self.why.contributions[pair, j],
@@ -147,8 +161,10 @@ def profile(records, *, layout=LAYOUT, settled=0):
 def queries_of(*profiles, table, space):
     words = np.concatenate([*profiles, np.empty(0, np.int64)])
     sizes = np.array([8 * len(p) for p in profiles] + [0] * len(profiles))
-    weighing = Weighing(100.0, np.array([0.0, 1.0, 3.0]))
-    return make_queries(words, sizes, LAYOUT, RULES, table, weighing, space)
+    weighing = Weighing(np.full(3, 100.0), np.array([0.0, 1.0, 3.0]), np.empty(0, np.int64))
+    freeze(weighing[:3])
+    extras, added = no_extras(space.items.shape[1]), nothing_added(len(profiles))
+    return make_queries(words, sizes, LAYOUT, RULES, table, weighing, space, extras, added)
 
 
 def a_table_and_a_space():

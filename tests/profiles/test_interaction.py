@@ -9,9 +9,27 @@ from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.interaction import (
     check_event_time,
     event_key,
-    signed_weight,
+    text_event_key,
 )
-from rankstream.server.types import item_key
+from rankstream.server.profiles.interaction import signed_weight as weight_by_curve
+from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.types import item_key, normal_text, text_key
+
+CURVES = FoldSettings(custom_types=("wishlist",)).curve_of
+
+
+def signed_weight(name, value=None, weight=None):
+    """By the curve that a type has by default."""
+    return weight_by_curve(CURVES[name], value, weight)
+
+
+def test_a_text_has_keys_of_its_own():
+    digest = hashlib.blake2b("blue é".encode(), digest_size=8, person=b"text").digest()
+
+    assert text_key("blue é") == int.from_bytes(digest, "little")
+    assert text_event_key("e1") == event_key("e1\0text")
+    assert normal_text(" blue\t\u2003 shoes\n") == "blue shoes"
+    assert normal_text(" \n ") == ""
 
 
 def test_an_event_key_is_a_personalised_blake2b():

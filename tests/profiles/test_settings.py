@@ -88,6 +88,7 @@ def test_a_setting_out_of_range_is_refused_by_name(change):
         {"custom_types": ("wishlist",)},
         {"bucket_ms": 3_600_000},
         {"allowed_skew_ms": 0},
+        {"curves": ("view:centred(30,30)",)},
     ],
 )
 def test_whatever_changes_the_fold_changes_its_version(change):
@@ -96,7 +97,7 @@ def test_whatever_changes_the_fold_changes_its_version(change):
 
 def test_every_setting_is_in_the_version_but_the_layout():
     covered = {"history_cap", "seen_cap", "history_types", "seen_types", "counted_types"}
-    covered |= {"custom_types", "bucket_ms", "allowed_skew_ms"}
+    covered |= {"custom_types", "bucket_ms", "allowed_skew_ms", "curves"}
 
     assert {f.name for f in dataclasses.fields(FoldSettings)} == covered | {"recent_cap"}
     assert fold_version(FoldSettings(recent_cap=7)) == fold_version(FoldSettings())

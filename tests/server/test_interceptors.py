@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2
 
 from rankstream.server import errors
 from rankstream.server.interceptors import StatusInterceptor, deadline_of, status_of
+from rankstream.server.services.streams import ordered
 
 ALL = [e for _, e in inspect.getmembers(errors, inspect.isclass) if e.__module__ == errors.__name__]
 
@@ -164,14 +166,172 @@ def test_a_cancelled_handler_stays_cancelled():
     assert call.trailing is None
 
 
-def test_streams_and_unknown_methods_pass_untouched():
-    async def scenario(found):
+def test_an_unknown_method_passes():
+    async def scenario():
         async def continuation(details):
-            return found
+            return None
 
         return await StatusInterceptor().intercept_service(continuation, DETAILS)
 
-    stream = grpc.unary_stream_rpc_method_handler(lambda request, context: iter(()))
+    assert asyncio.run(scenario()) is None
 
-    assert asyncio.run(scenario(None)) is None
-    assert asyncio.run(scenario(stream)) is stream
+
+class Doubling:
+    """A service of streams over numbers: doubles each, and fails at 13."""
+
+    def __init__(self):
+        self.closed = asyncio.Event()
+
+    def handlers(self):
+        codec = {"request_deserializer": read_number, "response_serializer": lambda n: b"%d" % n}
+        return {
+            "Many": grpc.unary_stream_rpc_method_handler(self.many, **codec),
+            "Sum": grpc.stream_unary_rpc_method_handler(self.sum, **codec),
+            "Both": grpc.stream_stream_rpc_method_handler(self.both, **codec),
+            "Surviving": grpc.stream_stream_rpc_method_handler(self.surviving, **codec),
+            "ByItself": grpc.unary_stream_rpc_method_handler(self.by_itself, **codec),
+        }
+
+    async def many(self, count, context):
+        for n in range(count):
+            yield doubled(n)
+
+    async def sum(self, numbers, context):
+        return sum([doubled(n) async for n in numbers])
+
+    async def both(self, numbers, context):
+        try:
+            async for n in numbers:
+                yield doubled(n)
+        finally:
+            self.closed.set()
+
+    def surviving(self, numbers, context):
+        return ordered(numbers, self.double, most=4, refuse=lambda error: -1)
+
+    async def double(self, number):
+        return doubled(number)
+
+    async def by_itself(self, count, context):
+        for n in range(count):
+            await context.write(n)
+
+
+def read_number(data):
+    if not data.isdigit():
+        raise DecodeError("no number")  # noqa: EM101 - as protobuf does
+    return int(data)
+
+
+def doubled(number):
+    if number == 13:
+        msg = "thirteen"
+        raise errors.Overloaded(msg, retry_after_s=2.0)
+    return 2 * number
+
+
+def over_a_server(scenario):
+    """Runs it with a service behind the interceptor and a channel to it."""
+
+    async def run():
+        server, service = grpc.aio.server(interceptors=[StatusInterceptor()]), Doubling()
+        handlers = grpc.method_handlers_generic_handler("s", service.handlers())
+        server.add_generic_rpc_handlers((handlers,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await asyncio.wait_for(scenario(service, channel), 20)
+        await server.stop(0)
+
+    asyncio.run(run())
+
+
+async def answers_of(call):
+    """The answers up to the end, and the error that ended them."""
+    found = []
+    try:
+        async for answer in call:
+            found.append(int(answer))
+    except grpc.aio.AioRpcError as error:
+        return found, error
+    return found, None
+
+
+NUMBERS = [b"1", b"2", b"13", b"4"]
+
+
+def test_a_streams_error_comes_behind_its_answers_with_its_details():
+    async def scenario(service, channel):
+        many, failed = await answers_of(channel.unary_stream("/s/Many")(b"20"))
+        assert many == list(range(0, 26, 2))
+        assert failed.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(failed.trailing_metadata())["grpc-retry-pushback-ms"] == "2000"
+
+        both, failed = await answers_of(channel.stream_stream("/s/Both")(iter(NUMBERS)))
+        assert (both, failed.details()) == ([2, 4], "thirteen")
+
+        with pytest.raises(grpc.aio.AioRpcError, match="thirteen"):
+            await channel.stream_unary("/s/Sum")(iter(NUMBERS))
+
+    over_a_server(scenario)
+
+
+def test_streams_that_are_right_pass():
+    async def scenario(service, channel):
+        assert await answers_of(channel.unary_stream("/s/Many")(b"3")) == ([0, 2, 4], None)
+        assert await answers_of(channel.unary_stream("/s/ByItself")(b"3")) == ([0, 1, 2], None)
+        assert int(await channel.stream_unary("/s/Sum")(iter(NUMBERS[:2]))) == 6
+        both = channel.stream_stream("/s/Both")(iter(NUMBERS[:2]))
+        assert await answers_of(both) == ([2, 4], None)
+
+    over_a_server(scenario)
+
+
+def test_a_message_that_is_none_has_a_typed_status(caplog):
+    async def scenario(service, channel):
+        calls = [
+            channel.unary_stream("/s/Many")(b"x"),
+            channel.unary_stream("/s/ByItself")(b"x"),
+            channel.stream_stream("/s/Both")(iter([b"1", b"x", b"2"])),
+        ]
+        for call in calls:
+            _, failed = await answers_of(call)
+            assert failed.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert failed.details().startswith("request: not this method's message")
+        with pytest.raises(grpc.aio.AioRpcError, match="not this method's message"):
+            await channel.stream_unary("/s/Sum")(iter([b"x"]))
+
+    over_a_server(scenario)
+    assert not caplog.records
+
+
+def test_a_stream_that_refuses_survives_what_is_no_message():
+    async def scenario(service, channel):
+        given = iter([b"1", b"x", b"13", b"4"])
+        call = channel.stream_stream("/s/Surviving")(given)
+        assert await answers_of(call) == ([2, -1, -1, 8], None)
+
+    over_a_server(scenario)
+
+
+def test_a_caller_that_goes_closes_the_generator(caplog):
+    async def scenario(service, channel):
+        call = channel.stream_stream("/s/Both")()
+        await call.write(b"1")
+        assert await call.read() == b"2"
+        call.cancel()
+        await service.closed.wait()
+
+    over_a_server(scenario)
+    assert not caplog.records
+
+
+def test_a_caller_that_reads_nothing_and_goes_closes_the_generator(caplog):
+    async def scenario(service, channel):
+        call = channel.stream_stream("/s/Both")(iter([b"1" * 4000] * 10_000))
+        assert await call.read()
+        call.cancel()
+        await service.closed.wait()
+
+    over_a_server(scenario)
+    assert not caplog.records

@@ -1,6 +1,7 @@
 """Servicers over real state and a log in memory: each entry has its own fate."""
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from rankstream.proto.v1 import (
     profiles_pb2,
     ranking_pb2,
 )
+from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
 from rankstream.server.config import Limits
 from rankstream.server.encoder.base import Encoded
@@ -26,11 +28,12 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.profiles.interaction import event_key
 from rankstream.server.services.catalog import CatalogService
 from rankstream.server.services.encoder import EncoderService, encode_batch
+from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
-from rankstream.server.stream.codec import EventCodec
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.publisher import Written
 from rankstream.server.stream.token import pack_token, unpack_token
 from rankstream.server.types import Position, item_key
@@ -55,7 +58,7 @@ class Log:
         self.written = []
         self.refused = set()
 
-    async def publish(self, topic, records):
+    async def publish(self, topic, records, *, patient=False):
         outcomes = []
         for record in records:
             if record.key in self.refused:
@@ -76,28 +79,51 @@ class Call:
         return self.left
 
 
+class Counted:
+    """A made-up encoder, as an embedder calls it."""
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def encode_counted(self, texts):
+        count = len(texts)
+        vectors = self.encoder.encode(texts)
+        return Encoded(vectors, np.ones(count, np.int64), np.zeros(count, bool))
+
+
 class Services:
     """All servicers of one worker."""
 
     def __init__(self, server):
         self.server, self.log = server, Log()
         self.bell, self._rung = os.pipe()
-        self.names = Names("1", "w", "space", {"events": "e", "items": "i"}, server.fold.type_names)
+        self.names = Names(
+            "1", "w", "space", {"events": "e", "items": "i", "users": "u"}, server.fold.type_names
+        )
         freshness = Freshness(server.store, self.bell, LIMITS.default_wait_ms / 1000)
         self.ranker = Batcher(server.engine.rank, max_batch=8, max_queued=64, name="engine")
-        self.events = EventsService(self.log, freshness, "e", server.fold, LIMITS)
+        intake = EventIntake(self.log, "e", server.fold, LIMITS)
+        self.events = EventsService(intake, freshness, server.store)
         self.catalog = CatalogService(
             self.log, freshness, server.store, server.engine, server.layout, TEMPLATE, "i", LIMITS
         )
+        self.embedder = Batcher(
+            functools.partial(encode_batch, Counted(server.encoder)),
+            max_batch=8,
+            max_queued=64,
+            name="encoder",
+        )
+        form = RequestForm(LIMITS, server.layout, server.fold)
         self.ranking = RankingService(
-            self.ranker, freshness, server.page, server.layout, self.names, LIMITS
+            self.ranker, self.embedder, freshness, server.page, form, self.names
         )
         self.profiles = ProfilesService(
-            server.store, server.profiles, freshness, server.page, self.names, LIMITS
+            self.log, server.store, server.profiles, freshness, server.page, self.names, LIMITS
         )
 
     def close(self):
         self.ranker.close()
+        self.embedder.close()
         os.close(self.bell)
         os.close(self._rung)
 
@@ -158,7 +184,7 @@ def test_what_is_written_is_what_the_fold_reads(services):
     )
 
     codec = EventCodec(services.server.fold, LIMITS, "e", 1)
-    found = codec.decode(services.log.written[0][1].value, 1000, 0, 0)
+    (found,) = codec.decode(services.log.written[0][1].value, 1000, 0, 0)
     assert found.user == b"ann"
     assert found.event_key == event_key(response.results[0].event_id)
 
@@ -209,7 +235,7 @@ def test_items_are_written_with_their_id_as_key(services):
         ("events.RecordEvents", events_pb2.RecordEventsRequest(events=[event()] * 5), "events"),
         ("catalog.UpsertItems", catalog_pb2.UpsertItemsRequest(items=[item("a")] * 5), "items"),
         ("ranking.BatchRank", ranking_pb2.BatchRankRequest(requests=[{}] * 5), "requests"),
-        ("ranking.Rank", ranking_pb2.RankRequest(), "user_id"),
+        ("ranking.Rank", ranking_pb2.RankRequest(), "subject"),
         ("catalog.GetItem", catalog_pb2.GetItemRequest(), "item_id"),
         ("profiles.GetProfile", profiles_pb2.GetProfileRequest(), "user_id"),
     ],
@@ -343,7 +369,7 @@ def test_each_text_is_embedded_or_has_its_own_error(services):
     batcher = Batcher(
         lambda batch: encode_batch(encoder, batch), max_batch=8, max_queued=8, name="encoder"
     )
-    service = EncoderService(batcher, 2, services.names, LIMITS)
+    service = EncoderService(batcher, batcher, 2, services.names, LIMITS)
 
     response = ask(service.Embed, encoder_pb2.EmbedRequest(texts=["ab", "x" * 51, "abcdef"]))
     with pytest.raises(InvalidArgument, match="texts: 4 texts, the limit is 3"):

@@ -6,9 +6,11 @@ from google.protobuf.json_format import ParseDict
 
 from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements, slot_of
+from rankstream.server.asked_wire import RequestForm
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.token import pack_token
 from rankstream.server.types import (
     Head,
@@ -37,6 +39,9 @@ LIMITS = Limits(
     max_reasons=6,
     max_wait_ms=1000,
 )
+LAYOUT = make_layout(4, Scoring())
+FORM = RequestForm(LIMITS, LAYOUT, FoldSettings())
+WIDE = RequestForm(Limits(), LAYOUT, FoldSettings())
 WHOLE = {"wholeCatalogue": {}}
 NAMES = Names("1.2", "worker-0/1", "space", {"events": "e", "items": "i"}, {3: "click"})
 
@@ -81,7 +86,7 @@ REFUSED = [
 @pytest.mark.parametrize(("sent", "field", "problem"), REFUSED, ids=[r[1] for r in REFUSED])
 def test_each_limit_names_its_field(sent, field, problem):
     with pytest.raises(InvalidArgument) as refused:
-        rank_task_from_pb(sent, LIMITS, "requests[3].")
+        rank_task_from_pb(sent, FORM, "requests[3].")
 
     assert refused.value.field == "requests[3]." + field
     assert problem in refused.value.problem
@@ -96,7 +101,7 @@ def test_what_is_exactly_at_a_limit_is_taken():
             excludeItemIds=["a", "b"],
             explain={"items": 5, "reasons": 6},
         ),
-        LIMITS,
+        FORM,
         "",
     )
 
@@ -118,12 +123,12 @@ def test_what_is_exactly_at_a_limit_is_taken():
     ],
 )
 def test_k_has_a_default_and_never_exceeds_the_candidates(sent, k):
-    assert rank_task_from_pb(sent, Limits(), "").k == k
+    assert rank_task_from_pb(sent, WIDE, "").k == k
 
 
 def test_repeated_candidates_count_once_in_their_first_order():
-    by_id = rank_task_from_pb(request(**ids("b", "a", "b", "c", "a")), Limits(), "")
-    by_key = rank_task_from_pb(request(**keys(9, 2**64 - 1, 9, 5)), Limits(), "")
+    by_id = rank_task_from_pb(request(**ids("b", "a", "b", "c", "a")), WIDE, "")
+    by_key = rank_task_from_pb(request(**keys(9, 2**64 - 1, 9, 5)), WIDE, "")
 
     assert ids_in(by_id) == ["b", "a", "c"]
     assert by_id.candidates.keys.tolist() == [item_key(n) for n in "bac"]
@@ -131,14 +136,14 @@ def test_repeated_candidates_count_once_in_their_first_order():
 
 
 def test_an_id_and_its_key_ask_for_the_same_item():
-    by_id = rank_task_from_pb(request(**ids("a")), Limits(), "")
-    by_key = rank_task_from_pb(request(**keys(item_key("a"))), Limits(), "")
+    by_id = rank_task_from_pb(request(**ids("a")), WIDE, "")
+    by_key = rank_task_from_pb(request(**keys(item_key("a"))), WIDE, "")
 
     np.testing.assert_array_equal(by_id.candidates.keys, by_key.candidates)
 
 
 def test_the_whole_catalogue_has_no_candidates():
-    task = rank_task_from_pb(request(**WHOLE, excludeSeen=True), Limits(), "")
+    task = rank_task_from_pb(request(**WHOLE, excludeSeen=True), WIDE, "")
 
     assert task.candidates is None
     assert task.exclude_seen
@@ -146,7 +151,7 @@ def test_the_whole_catalogue_has_no_candidates():
 
 
 def test_no_reasons_are_asked_of_no_item():
-    task = rank_task_from_pb(request(**WHOLE, explain={"reasons": 0, "items": 4}), LIMITS, "")
+    task = rank_task_from_pb(request(**WHOLE, explain={"reasons": 0, "items": 4}), FORM, "")
 
     assert (task.explained, task.reasons) == (0, 0)
 
@@ -204,7 +209,7 @@ def respond(found, task):
 
 
 def test_a_response_holds_the_whole_answer():
-    task = rank_task_from_pb(request(**WHOLE), Limits(), "")
+    task = rank_task_from_pb(request(**WHOLE), WIDE, "")
 
     response = respond(answer(fallback="unknown_user"), task)
 
@@ -229,8 +234,8 @@ def test_an_encoded_field_is_what_protobuf_reads(size):
 
 
 def test_missing_candidates_are_named_as_they_were_asked_for():
-    by_id = rank_task_from_pb(request(**ids("a", "b", "c")), Limits(), "")
-    by_key = rank_task_from_pb(request(**keys(5, 6, 7)), Limits(), "")
+    by_id = rank_task_from_pb(request(**ids("a", "b", "c")), WIDE, "")
+    by_key = rank_task_from_pb(request(**keys(5, 6, 7)), WIDE, "")
 
     ids_response = respond(answer(missing=[0, 2]), by_id)
     keys_response = respond(answer(missing=[0, 2]), by_key)

@@ -15,6 +15,7 @@ from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.profiles.interaction import RESET_TYPE, event_key
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.stored import ProfileStore, chunk_key
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder, warm_up_fold
 from rankstream.server.stream.event_columns import DecodedEvent
@@ -30,7 +31,7 @@ class State:
     def __init__(self, folder):
         self.store = Store(folder, map_size_gib=1, write=True)
         self.popularity = Popularity(weight=1.0, half_life_s=1.0, bucket_s=1)
-        self.folder = EventFolder(FOLD, self.popularity)
+        self.folder = EventFolder(FOLD, self.popularity, Keeping(1000, int))
         self.profiles = ProfileStore(FOLD)
         self.offset = 0
 

@@ -17,13 +17,9 @@ from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.profiles.interaction import RESET_TYPE, event_key
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.stream.codec import (
-    BadRecord,
-    EventCodec,
-    check_id,
-    check_size,
-    validate_event,
-)
+from rankstream.server.stream.checks import BadRecord, check_id, check_size
+from rankstream.server.stream.codec import validate_event
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.item_codec import decode_item, validate_item
 from rankstream.server.types import item_key
 
@@ -45,6 +41,12 @@ def event(**fields):
 
 
 def decode(codec, message, partition=2, offset=7, at=NOW):
+    """The one interaction of an event."""
+    (found,) = decode_all(codec, message, partition, offset, at)
+    return found
+
+
+def decode_all(codec, message, partition=2, offset=7, at=NOW):
     value = message.SerializeToString() if message is not None else None
     return codec.decode(value, at, partition, offset)
 
@@ -133,8 +135,8 @@ def test_any_bytes_are_an_event_or_refused(value):
         found = codec.decode(value, NOW, 0, 0)
     except (RankstreamError, DecodeError):
         return
-    assert found.user
-    assert abs(np.float32(found.weight)) <= 4000
+    assert found[0].user
+    assert abs(np.float32(found[0].weight)) <= 4000
 
 
 @given(
@@ -154,7 +156,7 @@ def test_what_grpc_accepts_is_never_a_dead_letter(user, item, kind, value, weigh
     except (InvalidArgument, UnicodeEncodeError):
         return
 
-    found = EventCodec(FOLD, LIMITS, "events", 4).decode(message.SerializeToString(), NOW, 0, 0)
+    found, *_ = EventCodec(FOLD, LIMITS, "events", 4).decode(message.SerializeToString(), NOW, 0, 0)
 
     assert found.user == user.encode()
     assert np.isfinite(np.float32(found.weight))

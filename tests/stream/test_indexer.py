@@ -12,7 +12,7 @@ from rankstream.server.config import Limits, Scoring
 from rankstream.server.encoder.text import ItemTemplate, text_hash
 from rankstream.server.errors import StateRefused
 from rankstream.server.store import Store
-from rankstream.server.stream.codec import BadRecord
+from rankstream.server.stream.checks import BadRecord
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn, read_checksums
 from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Head, Position, item_key

@@ -15,14 +15,16 @@ from rankstream.server.config import Limits, Scoring
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.codec import EventCodec
+from rankstream.server.stream.compacted_lane import CompactedLane
 from rankstream.server.stream.consumer import Chunk
 from rankstream.server.stream.dead_letter import Ticket
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.events_lane import EventsLane
 from rankstream.server.stream.indexer import ItemIndexer
-from rankstream.server.stream.items_lane import ItemFormat, ItemsLane
+from rankstream.server.stream.item_folder import ItemFolder, ItemFormat
 from rankstream.server.types import Position, item_key
 
 EVENTS_ID, ITEMS_ID = b"events-topic-id.", b"items-topic-id.."
@@ -38,6 +40,7 @@ class Record:
     value: bytes | None
     key: bytes | None = b"key"
     timestamp: int = 1000
+    headers: tuple = ()
 
 
 @dataclass
@@ -132,7 +135,9 @@ class EventsCase:
         self.log, self.page = log, page
         self.letters = letters or Letters()
         self.batches = []
-        self.folder = EventFolder(FOLD, Popularity(weight=1.0, half_life_s=1.0, bucket_s=1))
+        self.folder = EventFolder(
+            FOLD, Popularity(weight=1.0, half_life_s=1.0, bucket_s=1), Keeping(1000, int)
+        )
         self.lane = EventsLane(
             log.open,
             dict.fromkeys(log.partitions, 0),
@@ -305,13 +310,15 @@ class ItemsCase:
         self.store = Store(folder / "state", map_size_gib=1, write=True)
         self.segments = SegmentWriter(folder, 1, LAYOUT.stride, 64, 64)
         self.encoded, self.positions, self.full = [], [], 0
-        self.lane = ItemsLane(
+        form = ItemFormat(Limits(), LAYOUT, ItemTemplate.parse("{title}"))
+        indexer = ItemIndexer(self.store, self.segments, LAYOUT, self.encode)
+        self.lane = CompactedLane(
+            "items",
             log.open,
-            0,
+            {0: 0},
             topic_id=ITEMS_ID,
             topic="items",
-            form=ItemFormat(Limits(), LAYOUT, ItemTemplate.parse("{title}")),
-            indexer=ItemIndexer(self.store, self.segments, LAYOUT, self.encode),
+            folder=ItemFolder(form, indexer),
             letters=self.letters,
             put=self.put,
             page=page,

@@ -51,16 +51,20 @@ def test_a_new_state_starts_at_the_beginning_of_new_topics(place, running, store
     found = find_log(*place, store)
 
     assert found.incarnation == running[0].incarnations[-1]
-    events, items = (found.incarnation.topic_id(name) for name in (topics.events, topics.items))
+    names = topics.events, topics.items, topics.users
+    events, items, users = (found.incarnation.topic_id(name) for name in names)
     assert {name: d.topic_id for name, d in found.described.items()} == {
         topics.events: events,
         topics.items: items,
+        topics.users: users,
     }
-    assert (found.events, found.items) == ({0: 0, 1: 0}, 0)
+    assert (found.events, found.items, found.users) == ({0: 0, 1: 0}, {0: 0}, {0: 0, 1: 0})
     assert stored(store) == [
         Position("events", events, 0, 0),
         Position("events", events, 1, 0),
         Position("items", items, 0, 0),
+        Position("users", users, 0, 0),
+        Position("users", users, 1, 0),
     ]
 
 
@@ -76,7 +80,7 @@ def test_a_state_goes_on_where_it_was(place, store):
 
     found = find_log(*place, store)
 
-    assert (found.events, found.items) == ({0: 0, 1: 3}, 0)
+    assert (found.events, found.items) == ({0: 0, 1: 3}, {0: 0})
     with store.write() as txn:
         txn.advance([Position("events", first.described[topics.events].topic_id, 1, 4)])
     with pytest.raises(OffsetOutsideLog, match="/1 ends at offset 3"):
@@ -98,7 +102,7 @@ def test_what_came_before_the_log_is_skipped_where_that_is_accepted(place, store
 
     found = find_log(replace(kafka, accept_partial_history=True), topics, folder, store)
 
-    assert (found.events, found.items) == ({0: 0, 1: 9}, 0)
+    assert (found.events, found.items) == ({0: 0, 1: 9}, {0: 0})
     events = first.described[topics.events].topic_id
     assert Position("events", events, 1, 9) in stored(store)
 

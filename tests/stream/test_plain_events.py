@@ -15,8 +15,8 @@ from rankstream.proto.v1 import events_pb2
 from rankstream.server.config import Limits
 from rankstream.server.errors import RankstreamError
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.stream.codec import EventCodec
 from rankstream.server.stream.consumer import Chunk
+from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.event_columns import EventColumns
 
 LIMITS = Limits(max_id_bytes=16, max_record_bytes=120)
@@ -32,6 +32,7 @@ class Record:
     value: bytes | None
     timestamp: int = NOW
     key: bytes | None = None
+    headers: tuple = ()
 
 
 def wire(**fields):
@@ -58,10 +59,12 @@ def assert_read_as_one_by_one(values, partition=0):
     """What ``decode_chunks`` makes of a chunk is what ``decode`` makes of each record."""
     codec = EventCodec(FOLD, LIMITS, "events", 4)
     chunk = chunk_of(values, partition)
-    good, refused = [], []
+    good, refused, owned = [], [], []
     for record in chunk.records:
         try:
-            good.append(codec.decode(record.value, record.timestamp, partition, record.offset))
+            where = record.timestamp, partition, record.offset
+            good += (found := codec.decode(record.value, *where, record.headers))
+            owned.append(found[0].user)
         except (RankstreamError, DecodeError) as error:
             refused.append((record, str(error)))
     expected = EventColumns.of(good)
@@ -72,7 +75,8 @@ def assert_read_as_one_by_one(values, partition=0):
     assert decoded.refused == refused
     assert decoded.events.users == expected.users
     assert decoded.events.rows.tobytes() == expected.rows.tobytes()
-    owners = [(murmur2(user) & 0x7FFFFFFF) % 4 for user in expected.users]
+    assert decoded.events.texts == expected.texts
+    owners = [(murmur2(user) & 0x7FFFFFFF) % 4 for user in owned]
     assert decoded.misplaced == sum(owner != partition for owner in owners)
     return decoded
 

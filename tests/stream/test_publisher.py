@@ -133,3 +133,19 @@ async def give_up(publisher):
         await publisher.publish("topic", [Outgoing(b"a", b"v")] * 1000)
     finally:
         publisher.caller_gave_up.set()
+
+
+def test_a_patient_caller_waits_for_room_and_keeps_its_order(embedded_broker, topic):
+    async def scenario():
+        publisher = publisher_of(embedded_broker.bootstrap, max_queued_bytes=40)
+        writes = [
+            publisher.publish(topic, [Outgoing(b"ann", b"%d" % n)] * 2, patient=True)
+            for n in range(30)
+        ]
+        written = await asyncio.gather(*writes)
+        publisher.close()
+        return [w.offset for outcomes in written for w in outcomes]
+
+    offsets = asyncio.run(scenario())
+
+    assert offsets == list(range(offsets[0], offsets[0] + 60))

@@ -57,9 +57,10 @@ def test_topics_are_created_with_their_partitions_and_ids_of_their_own(broker, s
     assert {name: t.partitions for name, t in topics.items()} == {
         settings.events: 3,
         settings.items: 1,
+        settings.users: 3,
         settings.dead_letters: 1,
     }
-    assert len({t.topic_id for t in topics.values()}) == 3
+    assert len({t.topic_id for t in topics.values()}) == 4
     assert all(len(t.topic_id) == 16 for t in topics.values())
 
 
@@ -71,6 +72,11 @@ def test_topics_have_the_settings_that_the_design_needs(broker, settings):
             "retention.ms": "-1",
         },
         settings.items: {"cleanup.policy": "compact", "delete.retention.ms": "604800000"},
+        settings.users: {
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": "compact",
+            "delete.retention.ms": "604800000",
+        },
     }
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in expected]
     with connected_admin(broker.bootstrap, 10) as admin:

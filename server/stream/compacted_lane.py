@@ -1,0 +1,187 @@
+"""A lane over a compacted topic: poll, read, hand over. A thread of its own.
+
+Items and users take it, each with a consumer, positions and commits of its own, so that a bulk
+import being encoded never delays an event; on Linux the thread (and the encoder threads it starts)
+is also niced.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
+from rankstream.server.errors import Unavailable
+from rankstream.server.store import Txn
+from rankstream.server.stream.consumer import Chunk, LogConsumer, Record
+from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters
+from rankstream.server.types import Lane, Position
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 250
+_MAX_RECORDS = 512
+_NICENESS = 10
+_RETRY_S = 0.5
+
+R = TypeVar("R")
+
+
+class Commit(Protocol):
+    """The writer's work, which the lane waits for."""
+
+    def apply(self, txn: Txn) -> None:
+        """Writes the effects and the position."""
+
+    def committed(self) -> None:
+        """The state has it."""
+
+    def wait(self) -> None:
+        """Until ``committed``."""
+
+
+class Folder(Protocol[R]):
+    """What a lane does with records."""
+
+    def read(self, chunk: Chunk) -> tuple[R, list[tuple[Record, str]]]:
+        """What is good of a chunk, and each record that is not, with the reason."""
+
+    def commit(self, good: R, position: Position) -> Commit:
+        """The writer's work.
+
+        Raises:
+            OSError: the disk refuses; nothing has changed.
+        """
+
+
+class CompactedLane(Generic[R]):
+    """Reads all partitions of a compacted topic.
+
+    Args:
+        lane: which one it is.
+        open_consumer: makes a consumer at given positions; called again when one has stalled.
+        positions: where to begin, by partition.
+        topic_id: the topic's 16 bytes.
+        topic: its name, for dead letters.
+        folder: reads records and makes commits of them.
+        letters: takes bad records.
+        put: hands work to the writer.
+        page: where the highwater is shown.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        open_consumer: Callable[[Mapping[int, int]], LogConsumer],
+        positions: Mapping[int, int],
+        *,
+        topic_id: bytes,
+        topic: str,
+        folder: Folder[R],
+        letters: DeadLetters,
+        put: Callable[[Commit], None],
+        page: Announcements,
+    ) -> None:
+        self._lane = lane
+        self._open = open_consumer
+        self._next = dict(positions)
+        self._topic_id = topic_id
+        self._topic = topic
+        self._folder = folder
+        self._letters = letters
+        self._put = put
+        self._page = page
+        self._busy: set[int] = set()
+        self._stopping = threading.Event()
+        self._reopen = threading.Event()
+
+    def positions(self) -> dict[int, int]:
+        """Handed to the writer up to here, by partition."""
+        return dict(self._next)
+
+    def waiting(self) -> set[int]:
+        """The partition whose records are being encoded or dead-lettered."""
+        return set(self._busy)
+
+    def reopen(self) -> None:
+        """Asks for a new consumer at the positions reached; for a watchdog."""
+        self._reopen.set()
+
+    def stop(self) -> None:
+        """Ends ``run`` after the batch in flight."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Polls until ``stop``."""
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        while not self._stopping.is_set():
+            try:
+                consumer = self._open(self._next)
+            except Unavailable as error:
+                log.warning("%s", error)
+                self._stopping.wait(_RETRY_S)
+                continue
+            self._reopen.clear()
+            try:
+                while not (self._stopping.is_set() or self._reopen.is_set()):
+                    self._step(consumer)
+            except Unavailable as error:
+                log.warning("opening a new consumer: %s", error)
+            finally:
+                consumer.close()
+
+    def _step(self, consumer: LogConsumer) -> None:
+        chunks = consumer.poll(_POLL_MS, _MAX_RECORDS)
+        for partition in self._next:
+            self._show(consumer, partition, RUNNING)
+        # All of them at once: those that wait for their turn are no stall.
+        self._busy = {chunk.partition for chunk in chunks}
+        for chunk in chunks:
+            self._page.fetched()
+            self._take(chunk, consumer)
+        self._busy = set()
+
+    def _take(self, chunk: Chunk, consumer: LogConsumer) -> None:
+        good, refused = self._folder.read(chunk)
+        if refused and not self._deliver(chunk.partition, refused, consumer):
+            return
+        position = Position(self._lane, self._topic_id, chunk.partition, chunk.next_offset)
+        commit = self._commit(good, position)
+        if commit is not None:
+            self._put(commit)
+            commit.wait()
+            self._next[chunk.partition] = chunk.next_offset
+
+    def _deliver(
+        self, partition: int, refused: list[tuple[Record, str]], consumer: LogConsumer
+    ) -> bool:
+        """Waits until the dead letters are safe; False when stopped before."""
+        letters = [
+            DeadLetter(self._topic, partition, record.offset, record.key, record.value, why)
+            for record, why in refused
+        ]
+        for letter in letters:
+            log.warning("dead letter %s: %s", letter.origin, letter.error)
+        ticket = self._letters.submit(letters)
+        while not ticket.done():
+            self._show(consumer, partition, PAUSED)
+            if self._stopping.wait(0.01):
+                return False
+        self._page.add_dead_letters(len(letters))
+        return True
+
+    def _commit(self, good: R, position: Position) -> Commit | None:
+        while not self._stopping.is_set():
+            try:
+                return self._folder.commit(good, position)
+            except OSError as error:
+                log.error("the disk refuses, trying again: %s", error)
+                self._stopping.wait(_RETRY_S)
+        return None
+
+    def _show(self, consumer: LogConsumer, partition: int, state: int) -> None:
+        slot = slot_of(self._lane, partition)
+        self._page.set_partition(slot, consumer.highwater(partition), state)

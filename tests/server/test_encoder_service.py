@@ -1,0 +1,171 @@
+"""EmbedStream and Tokenize: in order, each request and each text with its own fate."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from google.rpc import code_pb2
+
+from rankstream.proto.v1 import encoder_pb2
+from rankstream.server.batcher import Batcher
+from rankstream.server.config import Limits
+from rankstream.server.encoder.base import Encoded, EncoderError, TokenizedText
+from rankstream.server.errors import InvalidArgument
+from rankstream.server.services.encoder import EncoderService, encode_batch, tokenize_batch
+from rankstream.server.wire import Names
+
+LIMITS = Limits(max_texts=3, max_text_chars=50, max_stream_texts=4)
+NAMES = Names("1", "w", "space", {}, {})
+
+
+class LengthEncoder:
+    """Vectors and tokens of the texts' lengths; a text "bad" fails its batch."""
+
+    def __init__(self):
+        self.threads = set()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def encode_counted(self, texts):
+        self.gate.wait(10)
+        if "bad" in texts:
+            msg = "the encoder failed"
+            raise EncoderError(msg)
+        lengths = np.array([len(t) for t in texts])
+        vectors = np.repeat(lengths[:, None], 2, axis=1).astype(np.float32)
+        return Encoded(vectors, lengths.astype(np.int32), lengths > 5)
+
+    def tokenize(self, texts):
+        self.threads.add(threading.current_thread().name)
+        return [TokenizedText(list(map(ord, t[:5])), list(t[:5]), len(t) > 5) for t in texts]
+
+
+class Call:
+    def __init__(self, left=None):
+        self.left = left
+
+    def time_remaining(self):
+        return self.left
+
+
+class Stream:
+    def __init__(self, *requests):
+        self.left = iter(requests)
+        self.read = 0
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        try:
+            given = next(self.left)
+        except StopIteration:
+            raise StopAsyncIteration from None
+        self.read += 1
+        if isinstance(given, Exception):
+            raise given
+        return encoder_pb2.EmbedRequest(texts=given)
+
+
+@pytest.fixture
+def encoder():
+    return LengthEncoder()
+
+
+@pytest.fixture
+def service(encoder):
+    batchers = [
+        Batcher(lambda b: encode_batch(encoder, b), max_batch=2, max_queued=9, name="encoder"),
+        Batcher(lambda b: tokenize_batch(encoder, b), max_batch=2, max_queued=9, name="tokenizer"),
+    ]
+    yield EncoderService(*batchers, 2, NAMES, LIMITS)
+    encoder.gate.set()
+    for batcher in batchers:
+        batcher.close()
+
+
+def embedded(service, *requests, left=None):
+    async def scenario():
+        found = [r async for r in service.EmbedStream(Stream(*requests), Call(left))]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return found
+
+    return asyncio.run(scenario())
+
+
+def rows_of(response):
+    vector = response.embeddings
+    return np.frombuffer(vector.data, "<f4").reshape(vector.shape)[:, 0].tolist()
+
+
+def codes(entries):
+    return [entry.status.code for entry in entries]
+
+
+def test_responses_come_in_the_order_of_the_requests(service):
+    found = embedded(service, *(["x" * n, "y" * (n + 1)] for n in range(40)))
+
+    assert [rows_of(r) for r in found] == [[n, n + 1] for n in range(40)]
+    assert {r.served_by.space_fingerprint for r in found} == {"space"}
+
+
+def test_a_bad_text_fails_alone_and_a_bad_request_fails_whole(service):
+    first, second, third, fourth, fifth, sixth = embedded(
+        service, ["a", "x" * 51], ["a"] * 4, ["bad"], InvalidArgument("request", "odd"), [], ["ab"]
+    )
+
+    invalid = code_pb2.INVALID_ARGUMENT
+    assert codes(first.results) == [code_pb2.OK, invalid]
+    assert rows_of(first) == [1, 0]
+    # No more results than texts may be.
+    assert codes(second.results) == [invalid] * 3
+    assert second.results[0].status.message == "texts: 4 texts, the limit is 3"
+    assert rows_of(second) == [0, 0, 0]
+    assert codes(third.results) == [code_pb2.INTERNAL]
+    assert codes(fourth.results) == [invalid]
+    assert list(fifth.embeddings.shape) == [0, 2]
+    assert (codes(sixth.results), rows_of(sixth)) == ([code_pb2.OK], [2])
+
+
+def test_a_stream_whose_time_is_over_says_so_in_each_response(service):
+    found = embedded(service, ["a", "b"], ["c"], left=0.0)
+
+    assert [codes(r.results) for r in found] == [[code_pb2.DEADLINE_EXCEEDED] * 2, [4]]
+
+
+def test_no_more_requests_are_read_than_are_in_flight(service, encoder):
+    encoder.gate.clear()
+    requests = Stream(*[["a", "b"]] * 20)
+
+    async def scenario():
+        stream = service.EmbedStream(requests, Call())
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0.01)
+        read = requests.read
+        encoder.gate.set()
+        await first
+        await stream.aclose()
+        return read, asyncio.all_tasks() == {asyncio.current_task()}
+
+    assert asyncio.run(scenario()) == (2, True)
+
+
+def tokenized(service, *texts):
+    return asyncio.run(service.Tokenize(encoder_pb2.TokenizeRequest(texts=texts), Call()))
+
+
+def test_each_text_has_its_tokens_or_its_own_error(service, encoder):
+    first, second, third = tokenized(service, "ab", "x" * 51, "abcdef").texts
+
+    assert (list(first.token_ids), list(first.tokens)) == ([97, 98], ["a", "b"])
+    assert not first.truncated
+    assert second.status.message == "texts[1]: 51 characters, the limit is 50"
+    assert third.truncated
+    assert all(name.startswith("tokenizer") for name in encoder.threads)
+
+
+def test_too_many_texts_are_refused(service):
+    with pytest.raises(InvalidArgument, match="texts: 4 texts, the limit is 3"):
+        tokenized(service, *"abcd")
+    assert len(tokenized(service).texts) == 0
