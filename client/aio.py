@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -18,14 +18,14 @@ from rankstream.client.calls.events import EventCalls
 from rankstream.client.calls.profiles import ProfileCalls
 from rankstream.client.calls.ranking import RankingCalls
 from rankstream.client.calls.shapes import Pause, Plan, Together, Unary
-from rankstream.client.calls.streams import Conversation, Listing, Source, Upload
+from rankstream.client.calls.streams import Conversation, Listing, Upload
 from rankstream.client.connections import Connections, open_async
 from rankstream.client.endings import Ending
-from rankstream.client.errors import RankstreamError, error_from_rpc, invalid
+from rankstream.client.errors import RankstreamError, error_from_rpc
 from rankstream.client.host import Host
+from rankstream.client.sending import AsyncSending
 
 R = TypeVar("R")
-V = TypeVar("V")
 
 
 class AsyncHost(Host):
@@ -157,7 +157,7 @@ class AsyncHost(Host):
                 call.cancel()
 
     async def _converse(self, talk: Conversation[R]) -> AsyncIterator[R]:
-        sending = _Sending(talk)
+        sending = AsyncSending(talk)
         call = self._open(talk.path, sending.messages(), talk.timeout_s)
         ending = Ending(call)
         try:
@@ -192,7 +192,8 @@ class AsyncClient(
 ):
     """``Client`` for asyncio: the same methods, awaited; streams are asynchronous iterators.
 
-    Make it in the event loop that uses it. Streams take iterables and asynchronous ones.
+    Make it in the event loop that uses it. Streams take iterables and asynchronous ones; one that
+    waits for something has to be asynchronous, or all else waits, too.
 
     Args:
         target: host:port of the serving API.
@@ -202,58 +203,6 @@ class AsyncClient(
         connections: how many connections to open; at least twice the server's workers is good.
         max_batch_rank_entries: entries of one BatchRank call where the Admin service does not say.
     """
-
-
-class _Sending:
-    """The messages of a stream, made as there is room for them.
-
-    Attributes:
-        finished: all of them were handed over.
-        failure: what the source of the values raised; it ended the messages.
-    """
-
-    def __init__(self, talk: Conversation[Any]) -> None:
-        if not isinstance(talk.source, Iterable | AsyncIterable):
-            raise invalid(
-                field="source", problem="is no iterable; expected one, asynchronous or not"
-            )
-        self._talk = talk
-        self._room = asyncio.Semaphore(talk.window) if talk.window else None
-        self.finished = False
-        self.failure: Exception | None = None
-
-    async def messages(self) -> AsyncIterator[Message]:
-        """The messages; ends early where the source raises."""
-        try:
-            async for value in _each(self._talk.source):
-                message = self._talk.send(value)
-                if message is None:
-                    continue
-                if self._room is not None:
-                    await self._room.acquire()
-                yield message
-            last = self._talk.flush()
-            # Before the last message: its answer may come before this goes on.
-            self.finished = True
-            if last is not None:
-                yield last
-        except Exception as problem:  # noqa: BLE001 - raised again where the answers are read
-            self.failure = problem
-
-    def make_room(self) -> None:
-        """One request was answered."""
-        if self._room is not None:
-            self._room.release()
-
-
-async def _each(source: Source[V]) -> AsyncIterator[V]:
-    """The values of an iterable of either kind."""
-    if isinstance(source, AsyncIterable):
-        async for value in source:
-            yield value
-    else:
-        for value in source:
-            yield value
 
 
 async def _one(call: Any) -> AsyncIterator[Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -20,8 +19,9 @@ from rankstream.client.calls.ranking import RankingCalls
 from rankstream.client.calls.shapes import Pause, Plan, Together, Unary
 from rankstream.client.calls.streams import Conversation, Listing, Upload
 from rankstream.client.connections import Connections, open_blocking
-from rankstream.client.errors import RankstreamError, error_from_rpc, invalid
+from rankstream.client.errors import RankstreamError, error_from_rpc
 from rankstream.client.host import Host
+from rankstream.client.sending import Sending
 
 R = TypeVar("R")
 
@@ -168,7 +168,7 @@ class BlockingHost(Host):
                 call.cancel()
 
     def _converse(self, talk: Conversation[R]) -> Iterator[R]:
-        sending = _Sending(talk)
+        sending = Sending(talk)
         call = self._open(talk.path, iter(sending), talk.timeout_s, talk.one_answer)
         try:
             for answer in [call.result()] if talk.one_answer else call:
@@ -220,57 +220,3 @@ class Client(
         connections: how many connections to open; at least twice the server's workers is good.
         max_batch_rank_entries: entries of one BatchRank call where the Admin service does not say.
     """
-
-
-class _Sending:
-    """The messages of a stream, made on a thread of gRPC's as there is room for them.
-
-    Attributes:
-        finished: all of them were handed over.
-        failure: what the source of the values raised; it ended the messages.
-    """
-
-    def __init__(self, talk: Conversation[Any]) -> None:
-        if not isinstance(talk.source, Iterable):
-            raise invalid(
-                field="source",
-                problem="is no iterable; expected one (AsyncClient takes async ones)",
-            )
-        self._talk = talk
-        self._values = talk.source
-        self._room = threading.Semaphore(talk.window) if talk.window else None
-        self._ended = False
-        self.finished = False
-        self.failure: Exception | None = None
-
-    def __iter__(self) -> Iterator[Message]:
-        try:
-            yield from self._messages()
-        except Exception as problem:  # noqa: BLE001 - raised again where the answers are read
-            self.failure = problem
-
-    def _messages(self) -> Iterator[Message]:
-        for value in self._values:
-            message = self._talk.send(value)
-            if message is None:
-                continue
-            if self._room is not None:
-                self._room.acquire()
-            if self._ended:
-                return
-            yield message
-        last = self._talk.flush()
-        # Before the last message: its answer may come before this goes on.
-        self.finished = True
-        if last is not None:
-            yield last
-
-    def make_room(self) -> None:
-        """One request was answered."""
-        if self._room is not None:
-            self._room.release()
-
-    def close(self) -> None:
-        """Ends the messages."""
-        self._ended = True
-        self.make_room()

@@ -75,15 +75,22 @@ class RecordReader(Generic[R]):
         self._format = format or format_of(path)
         self._stops = on_error == "stop"
         self._stored: io.BufferedReader | None = None
+        self._bytes_at_end = 0
         self.size_bytes = _size_bytes(path)
         self.skipped = 0
         self.first_skipped: list[BadRecord] = []
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the stored file that were read so far, for a progress bar."""
-        reading = self._stored is not None and self.size_bytes is not None
-        return self._stored.tell() if reading and self._stored else 0
+        """Bytes of the stored file that were read so far, for a progress bar on any thread."""
+        stored = self._stored
+        if stored is None or self.size_bytes is None:
+            return self._bytes_at_end
+        try:
+            return stored.tell()
+        except ValueError:
+            # The thread that reads has just closed it.
+            return self.size_bytes
 
     def __iter__(self) -> Iterator[R]:
         with _opened(self._path) as self._stored:
@@ -93,6 +100,7 @@ class RecordReader(Generic[R]):
                     self._refuse(number, parsed)
                 else:
                     yield cast(R, parsed)
+        self._bytes_at_end = self.size_bytes or 0
         self._stored = None
 
     def _refuse(self, number: int, problem: InvalidArgument) -> None:

@@ -43,12 +43,24 @@ class BlockInfo:
 
 @dataclass(frozen=True, slots=True)
 class EventTypeInfo:
-    """What an event of this type does."""
+    """What an event of this type does.
+
+    Attributes:
+        pooling_weight: of an interaction of the type; negative repels.
+        in_history: it becomes an interaction.
+        counts_for_popularity: it makes its item more popular.
+        half_life_s: seconds in which it loses half its weight.
+        pooled_at_most: so many of a profile's newest of the type are pooled.
+        curve: how its value makes a weight, as "quantity(3)".
+    """
 
     name: str
     pooling_weight: float
     in_history: bool
     counts_for_popularity: bool
+    half_life_s: float
+    pooled_at_most: int
+    curve: str
 
 
 @dataclass(frozen=True, slots=True)

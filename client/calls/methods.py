@@ -87,6 +87,8 @@ def _shown(
     made: Callable[..., Any], describe: Callable[..., Any], returns: str
 ) -> Callable[..., Any]:
     """``made`` with the name, docstring and signature of ``describe``, but what it returns."""
+    if made is describe:
+        return made
     update_wrapper(made, describe)
     signature = inspect.signature(describe)
     inner = str(signature.return_annotation).partition("[")[2].removesuffix("]")

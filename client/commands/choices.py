@@ -43,7 +43,7 @@ def filter_of(texts: Sequence[str]) -> Filter | None:
 
 def subject_options(command: F) -> F:
     """Adds what a query says of its subject, and how it weighs."""
-    for option in (
+    options = (
         click.option("--query", default="", help="What is wanted, in words."),
         click.option("--query-weight", type=float, help="How much the words count. Default: 1."),
         click.option(
@@ -60,7 +60,8 @@ def subject_options(command: F) -> F:
             help="Weight of an event type, as view=0.",
         ),
         click.option("--as-of-ms", type=int, help="Answer as of this time, ms since the epoch."),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for option in reversed(options):
         command = option(command)
     return command
 

@@ -235,3 +235,37 @@ def test_progress_ends_at_the_size(tmp_path):
     read = [reader.bytes_read for _ in reader]
 
     assert read[-1] == reader.size_bytes
+
+
+def test_how_much_is_read_is_known_until_the_end(tmp_path):
+    path = write(tmp_path, "events.csv", HEADER + "u,click,i,\n" * 3)
+    reader = read_events(path)
+
+    assert reader.bytes_read == 0
+    records = iter(reader)
+    next(records)
+    assert 0 < reader.bytes_read <= reader.size_bytes
+    assert len(list(records)) == 2
+    assert reader.bytes_read == reader.size_bytes
+
+
+def test_an_event_is_with_an_item_or_a_text(tmp_path):
+    rows = "user_id,type,item_id,text,position\nu,search,,red shoes,\nu,impression,i,,3\n"
+    path = write(tmp_path, "events.csv", rows + "u,click,,,\n")
+
+    reader = read_events(path, on_error="skip")
+
+    assert list(reader) == [
+        Event("u", "search", text="red shoes"),
+        Event("u", "impression", "i", position=3),
+    ]
+    assert "item_id: is absent; expected one of item_id, text" in str(reader.first_skipped[0])
+
+
+def test_attributes_of_json_lines(tmp_path):
+    line = '{"item_id": "i", "attributes": {"stock": 3, "new": true, "sizes": ["M", "L"]}}\n'
+    bad = '{"item_id": "i", "attributes": {"stock": null}}\n{"item_id": "i", "attributes": 3}\n'
+    reader = read_items(write(tmp_path, "items.jsonl", line + bad), on_error="skip")
+
+    assert list(reader) == [Item("i", attributes={"stock": 3.0, "new": True, "sizes": ("M", "L")})]
+    assert [error.field for error in reader.first_skipped] == ["attributes.'stock'", "attributes"]

@@ -89,6 +89,25 @@ def test_a_method_is_documented_and_awaited(name):
     assert not inspect.iscoroutinefunction(blocking)
 
 
+def test_a_description_is_told_apart_from_what_does_it():
+    """Seen through the class that describes it, a method is the description itself."""
+    from rankstream.client.calls.ranking import RankingCalls
+
+    assert inspect.signature(RankingCalls.rank).return_annotation == "Answer[Ranking]"
+    assert inspect.signature(Client.rank).return_annotation == "Ranking"
+    assert "Ranks candidates" in inspect.getdoc(RankingCalls.rank)
+
+
+def test_help_shows_signatures_and_docstrings():
+    import pydoc
+
+    for kind in (Client, AsyncClient):
+        text = pydoc.render_doc(kind.rank, renderer=pydoc.plaintext)
+        assert "rank(self, user_id: 'str' = ''" in text
+        assert "Ranks candidates, or retrieves" in text
+        assert "list_items(self, *, limit" in pydoc.render_doc(kind, renderer=pydoc.plaintext)
+
+
 def test_every_rpc_of_the_protocol_has_a_method():
     """Each path is written once in the package, and nowhere a path that does not exist."""
     folder = Path(rankstream.client.__file__).parent
