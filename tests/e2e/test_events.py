@@ -1,6 +1,8 @@
 """Events over a real server and its broker: streams, imports, texts, JSON, curves."""
 
+import re
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -252,3 +254,21 @@ def test_many_large_events_come_through_in_order(server):
 
     assert [ack.event_id for ack in acks] == [f"w{n}" for n in range(5_000)]
     assert outcomes(acks) == [ACCEPTED] * 5_000
+
+
+def test_the_examples_of_the_page_run(server, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+    for example in examples:
+        example = example.replace("127.0.0.1:9092", server.bootstrap())
+        exec(
+            compile(example.replace("127.0.0.1:50051", server.target), "docs/events.md", "exec"), {}
+        )
+
+    assert len(examples) == 2
+    assert capsys.readouterr().out.split() == [
+        "i1", "ACCEPTED", "i2", "ACCEPTED", "i3", "ACCEPTED", "i1", "DUPLICATE", "True", "3"
+    ]  # fmt: skip
+    bought = wait_for(lambda: profile(server, "ann").interactions, "the purchase")
+    assert (bought[0].type, bought[0].weight) == ("purchase", pytest.approx(1.6))
