@@ -1,6 +1,7 @@
 """Events over a real server and its broker: streams, imports, texts, JSON, curves."""
 
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -121,6 +122,24 @@ def test_a_stream_of_bytes_that_are_no_event_goes_on(server):
     acks = [events_pb2.EventAck.FromString(answer) for answer in answers]
     assert outcomes(acks) == [ACCEPTED, REJECTED, ACCEPTED]
     assert acks[1].status.code == code_pb2.INVALID_ARGUMENT
+
+
+def test_callers_that_go_leave_nothing_behind(server):
+    gone = threading.Event()
+
+    def unfinished():
+        yield event("leaves", "toy")
+        gone.wait(30)
+
+    for _ in range(5):
+        call = server.events.StreamEvents(unfinished(), timeout=30)
+        assert next(call).outcome == ACCEPTED
+        call.cancel()
+    gone.set()
+
+    assert outcomes(stream(server, event("stays", "toy"))) == [ACCEPTED]
+    assert "Traceback" not in server.log
+    assert "never retrieved" not in server.log
 
 
 def test_an_import_is_counted_and_its_token_covers_it(server):
