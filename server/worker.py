@@ -61,6 +61,7 @@ from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import StatusInterceptor
 from rankstream.server.past_bias import PastBias
 from rankstream.server.paths import Paths
+from rankstream.server.profiles.history import gather_histories
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.admin import AdminService
 from rankstream.server.services.catalog import CatalogService
@@ -123,6 +124,8 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
         return
     parts = make_parts(settings, paths, encoder, inherited)
     await loop.run_in_executor(None, _warm_engine, parts.engine)
+    # What reads profiles beside the engine: GetProfile, StreamEvents.
+    await loop.run_in_executor(None, gather_histories, parts.profiles.fold, [b""], [b""])
     parts.freshness.listen(loop)
     parts.publisher.connect_soon()
     # What is loaded by now lives as long as the process: the collector need not walk it again.
