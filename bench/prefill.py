@@ -46,6 +46,7 @@ from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Position, item_key
 
 _WRITERS = (
+    "facts.py",
     "store.py",
     "catalog/blocks.py",
     "catalog/popularity.py",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,11 @@ from rankstream.kernels.query import Past, Space, make_queries
 from rankstream.kernels.rank import Best, pick_candidates
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
+from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.errors import CorruptState, RankstreamError
+from rankstream.server.facts import AttributeValue
+from rankstream.server.filters import Test
 from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.stored import ProfileStore, StoredValues
@@ -38,6 +41,8 @@ from rankstream.server.store import Store, View, item_id_of
 from rankstream.server.types import RankAnswer, RankTask, StageTimes
 
 Rows = NDArray[np.int32]
+_Group: TypeAlias = Test | Literal["given", "all"]
+"""What candidates a task has: those given, all, or those of all that pass a test."""
 
 _QUICK_CANDIDATES = 1024
 _NO_ROWS = np.empty(0, np.int32)
@@ -57,6 +62,7 @@ class Engine:
     Args:
         store: the state.
         catalogue: this worker's view of the rows; nobody else touches it.
+        masks: what filters pass of it.
         profiles: reads histories.
         pooling: how much an interaction counts.
         page: says when the bias is new.
@@ -67,6 +73,7 @@ class Engine:
         self,
         store: Store,
         catalogue: Catalogue,
+        masks: Masks,
         profiles: ProfileStore,
         pooling: Pooling,
         page: Announcements,
@@ -74,6 +81,7 @@ class Engine:
     ) -> None:
         self._store = store
         self._catalogue = catalogue
+        self._masks = masks
         self._profiles = profiles
         self._pooling = pooling
         self._page = page
@@ -198,23 +206,51 @@ class Engine:
     def _find(
         self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
     ) -> Found:
-        """The best of the whole catalogue, or of the candidates given, for each task."""
-        whole = [b for b, task in enumerate(tasks) if task.candidates is None]
-        if not whole:
-            return self._rank_given(tasks, queries, excluded)
-        if len(whole) == len(tasks):
-            return self._retrieve(tasks, queries, excluded)
-        given = [b for b, task in enumerate(tasks) if task.candidates is not None]
+        """The best of the catalogue or of the candidates given; what is alike is found at once."""
+        groups: dict[_Group, list[int]] = {}
+        for b, task in enumerate(tasks):
+            groups.setdefault(self._group_of(task), []).append(b)
+        if len(groups) == 1:
+            return self._find_alike(next(iter(groups)), tasks, queries, excluded)
         parts = [
-            find([tasks[b] for b in chosen], queries[chosen], [excluded[b] for b in chosen])
-            for find, chosen in ((self._retrieve, whole), (self._rank_given, given))
+            self._find_alike(
+                group, [tasks[b] for b in chosen], queries[chosen], [excluded[b] for b in chosen]
+            )
+            for group, chosen in groups.items()
         ]
-        return _merged(parts, whole + given)
+        return _merged(parts, [b for chosen in groups.values() for b in chosen])
+
+    def _find_alike(
+        self,
+        group: _Group,
+        tasks: list[RankTask],
+        queries: NDArray[np.float32],
+        excluded: list[Rows],
+    ) -> Found:
+        if group == "given":
+            return self._rank_given(tasks, queries, excluded)
+        allowed = self._catalogue.alive if group == "all" else self._masks.mask(group)
+        return self._retrieve(tasks, queries, excluded, allowed)
+
+    def _group_of(self, task: RankTask) -> _Group:
+        if task.candidates is not None:
+            return "given"
+        if task.filter is None:
+            return "all"
+        return task.filter.resolve(self._user_attributes(task))
+
+    def _user_attributes(self, task: RankTask) -> Mapping[str, AttributeValue]:
+        """What is known of a task's user, for filters that ask."""
+        return {}
 
     def _retrieve(
-        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+        self,
+        tasks: list[RankTask],
+        queries: NDArray[np.float32],
+        excluded: list[Rows],
+        allowed: NDArray[np.uint8],
     ) -> Found:
-        """The best of the whole catalogue."""
+        """The best of the rows that are allowed, a bitmask."""
         catalogue, ks = self._catalogue, np.array([t.k for t in tasks], np.int64)
         missing: list[list[int]] = [[] for _ in tasks]
         if not ks.any() or catalogue.head.rows == 0:
@@ -224,7 +260,7 @@ class Engine:
             catalogue.rows,
             int(ks.max()),
             bias=catalogue.bias,
-            allowed=catalogue.alive,
+            allowed=allowed,
             excluded=ragged(excluded),
         )
         ends = np.minimum(found.counts, ks)

@@ -15,6 +15,8 @@ from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.filter_wire import filter_from_pb
+from rankstream.server.filters import Filter
 from rankstream.server.stream.codec import check_id
 from rankstream.server.stream.token import unpack_token
 from rankstream.server.types import (
@@ -73,6 +75,7 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: s
         exclude_seen=request.exclude_seen,
         explained=explained,
         reasons=reasons,
+        filter=_filter_from_pb(request, limits, field + "filter"),
     )
 
 
@@ -189,7 +192,7 @@ def vector_to_pb(values: NDArray[np.float32]) -> common_pb2.Vector:
 def _candidates_from_pb(
     request: ranking_pb2.RankRequest, field: str, limits: Limits
 ) -> ItemIds | NDArray[np.uint64] | None:
-    """The candidates without repeats; None: the whole catalogue."""
+    """The candidates without repeats; None: the whole catalogue, or what a filter passes of it."""
     kind = request.WhichOneof("candidates")
     if kind == "item_ids":
         return _checked_ids(request.item_ids, field + "item_ids.item_ids", limits)
@@ -198,9 +201,15 @@ def _candidates_from_pb(
         _check_count(len(keys), field + "item_keys.item_keys", limits)
         return kernels.distinct_keys(np.array(keys, np.uint64))
     if kind is None:
-        problem = "not set: give item_ids, item_keys or whole_catalogue"
+        problem = "not set: give item_ids, item_keys or whole_catalogue, or a filter"
         raise InvalidArgument(field + "candidates", problem)
     return None
+
+
+def _filter_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: str) -> Filter | None:
+    if request.WhichOneof("candidates") != "filter":
+        return None
+    return filter_from_pb(request.filter, limits, field)
 
 
 def _checked_ids(message: ranking_pb2.ItemIds, field: str, limits: Limits) -> ItemIds:

@@ -41,6 +41,7 @@ from rankstream.proto.v1 import (
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch, Batcher
 from rankstream.server.catalog.blocks import Layout, make_layout
+from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Listen, Settings
@@ -140,7 +141,8 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
     page = Announcements(paths.page)
     profiles = ProfileStore(fold)
     catalogue = Catalogue(paths.segments, layout)
-    engine = Engine(store, catalogue, profiles, pooling_of(settings, fold), page, fold.type_names)
+    masks, pooling = Masks(catalogue, limits), pooling_of(settings, fold)
+    engine = Engine(store, catalogue, masks, profiles, pooling, page, fold.type_names)
     return Parts(
         settings=settings,
         names=Names(
