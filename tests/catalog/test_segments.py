@@ -42,9 +42,8 @@ def rows_from(start, count):
 
 def facts_of(number):
     """None to three."""
-    return np.array([(5, number), (7, number), (7, 1 << 63)][: number % 4], np.uint64).reshape(
-        -1, 2
-    )
+    facts = [(5, number), (7, number), (7, 1 << 63)]
+    return np.array(facts[: number % 4], np.uint64).reshape(-1, 2)
 
 
 def facts_in(segments, rows):
