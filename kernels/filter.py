@@ -27,17 +27,16 @@ _BLOCK: Final = 512
 _GATHER: Final = np.uint64(0x0102040810204080)
 """Times eight bytes of 0 or 1, the first the lowest: their bits, in this order, in the highest."""
 
-_FACT_WORK: Final = 4
 _SPANS_WORK: Final = 4
-"""What a fact costs in the multiply-adds that ``split`` knows, and how many spans cost one more."""
+"""A fact costs one of the multiply-adds that ``split`` counts; so many spans cost one more."""
 
 
 @compiled
-def _count_facts(facts: UInt64, begin: int, end: int, column: np.uint64) -> int:
-    """How many of ``facts[begin:end]`` are of a column."""
+def _count_facts(columns: UInt64, column: np.uint64) -> int:
+    """How many facts are of a column: a loop that compiles to vectors."""
     count = 0
-    for i in range(begin, end):
-        count += facts[i, 0] == column
+    for i in range(columns.shape[0]):
+        count += columns[i] == column
     return count
 
 
@@ -77,10 +76,11 @@ def _is_run(rows: Int32) -> bool:
 
 
 @compiled
-def _pack(hits: UInt64, first: int, mask: UInt8) -> None:
-    """Sets the bits of a run whose first row is ``first``: eight hits are one byte."""
-    for i in range(min(hits.shape[0], mask.shape[0] - first // 8)):
-        mask[first // 8 + i] |= np.uint8((hits[i] * _GATHER) >> np.uint64(56))
+def _pack(eights: UInt64, rows: Int32, mask: UInt8) -> None:
+    """Sets the bits of a run: eight hits are one byte. Touches no byte that another part may."""
+    first = rows[0] >> 3
+    for i in range((rows.shape[0] + 7) // 8):
+        mask[first + i] |= np.uint8((eights[i] * _GATHER) >> np.uint64(56))
 
 
 @compiled
@@ -113,7 +113,7 @@ def _mark_part(
         some = rows[at : min(at + _BLOCK, stop)]
         _test(values[at : at + some.shape[0]], lows, widths, hits)
         if _is_run(some):
-            _pack(eights, some[0], mask)
+            _pack(eights, some, mask)
         else:
             _scatter(hits, eights, some, mask)
 
@@ -159,7 +159,7 @@ def read_column(
     end = int(ends[stop - 1]) if stop else 0
     if not 0 <= begin <= end <= len(facts):
         refuse("ends", f"go from {begin} to {end}", f"rising ends inside 0:{len(facts)}")
-    count = _count_facts(facts, begin, end, np.uint64(column))
+    count = _count_facts(facts[begin:end, 0], np.uint64(column))
     rows, values = np.empty(count, np.int32), np.empty(count, np.uint64)
     _copy_facts(ends, facts, first, np.uint64(column), rows, values)
     return rows, values
@@ -190,7 +190,7 @@ def mark_rows(rows: Int32, values: UInt64, lows: UInt64, highs: UInt64, count: i
     some = lows <= highs
     lows, widths = frozen(lows[some]), frozen((highs - lows)[some])
     mask = np.zeros((count + 7) // 8, np.uint8)
-    parts = split(rows.size * (_FACT_WORK + lows.size // _SPANS_WORK))
+    parts = split(rows.size * (1 + lows.size // _SPANS_WORK))
     if parts == 1:
         _mark_serial(rows, values, lows, widths, mask)
     else:

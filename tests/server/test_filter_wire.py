@@ -1,11 +1,16 @@
 """Filters of requests: what they become, and every refusal with the path of its field."""
 
-import pytest
-from google.protobuf.json_format import ParseDict
+import re
+from pathlib import Path
 
-from rankstream.proto.v1 import ranking_pb2
+import pytest
+from google.protobuf import text_format
+from google.protobuf.json_format import Parse, ParseDict
+
+from rankstream.proto.v1 import catalog_pb2, ranking_pb2
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.facts import item_facts
 from rankstream.server.filter_wire import filter_from_pb
 from rankstream.server.filters import (
     AllOf,
@@ -17,6 +22,7 @@ from rankstream.server.filters import (
     equals,
     exists,
 )
+from rankstream.server.stream.item_codec import validate_item
 
 LIMITS = Limits(
     max_id_bytes=8,
@@ -142,3 +148,43 @@ def test_at_the_limits_it_is_taken():
     deepest = group("all", group("any", condition("123456", equals={"text": "é" * 4})))
     assert read(**deepest).test == AllOf((AnyOf((equals("123456", "éééé"),)),))
     assert len(read(**group("all", *[group("all")] * 4)).test.tests) == 4
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "filters.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```\n", DOCUMENT, re.DOTALL)
+
+
+def test_the_examples_of_the_documentation_are_filters():
+    requests = [Parse(text, ranking_pb2.RankRequest()) for text in blocks("json")]
+    requests += [text_format.Parse(text, ranking_pb2.RankRequest()) for text in blocks("protobuf")]
+
+    found = [filter_from_pb(request.filter, Limits(), "filter") for request in requests]
+
+    assert [f.user_attributes for f in found] == [set(), {"budget", "age"}, set()]
+    assert found[2].test == equals("brand", "acme", "best")
+
+
+def test_the_item_of_the_documentation_is_one():
+    (example,) = blocks("python")
+    names = {"catalog_pb2": catalog_pb2}
+
+    exec(example, names)
+
+    facts = validate_item(names["item"], Limits(), ()).facts
+    attributes = {"year": 1979.0, "subtitled": True, "cast": ("hurt", "weaver")}
+    assert facts.tolist() == item_facts("film", "", ["horror"], 9.5, attributes).tolist()
+
+
+def test_the_documentation_has_the_limits_as_they_are():
+    rows = re.findall(r"^\| `(max_\w+)` \| (\d+) \|", DOCUMENT, re.MULTILINE)
+    limits = Limits()
+
+    assert len(rows) == 8
+    assert {name: int(value) for name, value in rows} == {n: getattr(limits, n) for n, _ in rows}
+    assert "`max_columns`, `max_column_bytes` | 128, 512 MiB" in DOCUMENT
+    assert "`max_masks`, `max_mask_bytes` | 256, 64 MiB" in DOCUMENT
+    assert (limits.max_columns, limits.max_column_bytes) == (128, 512 << 20)
+    assert (limits.max_masks, limits.max_mask_bytes) == (256, 64 << 20)
