@@ -50,6 +50,7 @@ class Admitted(NamedTuple):
         max_id: bytes of an id at most.
         max_record: bytes of a record at most.
         max_attributes: attributes of an event at most.
+        max_name: bytes of an attribute's name at most.
         max_text: characters of an attribute's text at most.
         max_texts: texts of an attribute at most.
         max_weight: magnitude of a weight at most.
@@ -63,6 +64,7 @@ class Admitted(NamedTuple):
     max_id: int
     max_record: int
     max_attributes: int
+    max_name: int
     max_text: int
     max_texts: int
     max_weight: float
@@ -184,7 +186,7 @@ def _are_plain_attributes(text: UInt8, at: int, stop: int, admitted: Admitted) -
             if tag >> np.uint64(3) == _ATTRIBUTES:
                 count += 1
                 if count > admitted.max_attributes or not is_plain_attribute(
-                    text, start, at, admitted.max_id, admitted.max_text, admitted.max_texts
+                    text, start, at, admitted.max_name, admitted.max_text, admitted.max_texts
                 ):
                     return False
     return True

@@ -125,6 +125,21 @@ class Limits:
     max_id_bytes: int = option(256, "bytes of a user_id, item_id or event_id")
     max_text_chars: int = option(100_000, "characters of one text")
     max_tags: int = option(64, "tags of an item")
+    max_attributes: int = option(64, "attributes of an item, a user or an event")
+    max_attribute_name_bytes: int = option(64, "bytes of an attribute's name")
+    max_attribute_bytes: int = option(1_024, "bytes of one text of an attribute")
+    max_attribute_texts: int = option(64, "texts in the set that an attribute is")
+    # Above what the segments have room for on average, a full generation may refuse.
+    max_facts: int = option(
+        256, "values of an item that filters test: its category, brand, tags, price, attributes"
+    )
+    max_filter_depth: int = option(8, "filters inside one another, a condition being the last")
+    max_filters: int = option(64, "conditions and groups of one filter")
+    max_filter_values: int = option(256, "values in all the one_of of one filter")
+    max_columns: int = option(128, "columns that a worker keeps at hand for filters")
+    max_column_bytes: int = option(512 << 20, "bytes of these columns, but for the one in use")
+    max_masks: int = option(256, "answers to filters that a worker remembers")
+    max_mask_bytes: int = option(64 << 20, "bytes of these answers")
     max_candidates: int = option(10_000, "candidates of one RankRequest")
     max_k: int = option(1_000, "items returned by one RankRequest")
     max_exclusions: int = option(10_000, "excluded items of one RankRequest")
@@ -142,9 +157,6 @@ class Limits:
         4_096, "events that one StreamEvents remembers, to tell duplicates"
     )
     max_import_failures: int = option(100, "failures that one ImportEventsResponse lists")
-    max_attributes: int = option(64, "attributes of a user, an event or an item")
-    max_attribute_texts: int = option(64, "texts of one attribute that is a set")
-    max_attribute_chars: int = option(1_024, "characters of one text of an attribute")
     max_interests: int = option(16, "interests of one user")
     max_identities: int = option(16, "identities of one user")
     max_session_events: int = option(255, "events of one session")

@@ -42,6 +42,7 @@ from rankstream.server.announce import Announcements
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batch, Batcher
 from rankstream.server.catalog.blocks import Layout, make_layout
+from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Listen, Settings
@@ -77,6 +78,7 @@ from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
 from rankstream.server.store import Store
 from rankstream.server.stream.publisher import Publisher
+from rankstream.server.stream.user_codec import user_attributes
 from rankstream.server.types import RankTask
 from rankstream.server.wire import Names
 
@@ -155,7 +157,11 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
     page = Announcements(paths.page)
     profiles = ProfileStore(fold)
     catalogue = Catalogue(paths.segments, layout)
-    engine = Engine(store, catalogue, profiles, pooling_of(settings, fold), page, fold.type_names)
+    attributes_of = functools.partial(user_attributes, limits=limits)
+    masks, pooling = Masks(catalogue, limits), pooling_of(settings, fold)
+    engine = Engine(
+        store, catalogue, masks, profiles, pooling, page, fold.type_names, attributes_of
+    )
     return Parts(
         settings=settings,
         names=Names(

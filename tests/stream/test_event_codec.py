@@ -13,7 +13,8 @@ from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.profiles.interaction import MOVED, TEXT, event_key, text_event_key
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.stream.codec import BadRecord, validate_event
+from rankstream.server.stream.checks import BadRecord
+from rankstream.server.stream.codec import validate_event
 from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.types import item_key, text_key
 
