@@ -84,6 +84,8 @@ def check_name(name: str, limits: Limits, field: str) -> None:
 def _checked_text(text: str, limits: Limits, field: str) -> str:
     if len(text.encode()) > limits.max_attribute_bytes:
         raise InvalidArgument(field, f"longer than {limits.max_attribute_bytes} bytes")
+    if "\0" in text:
+        raise InvalidArgument(field, "holds a NUL character")
     return text
 
 

@@ -18,7 +18,14 @@ from rankstream.server.stream.codec import validate_event
 from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.types import item_key, text_key
 
-LIMITS = Limits(max_id_bytes=16, max_event_text_chars=20, max_event_attributes=2, max_tags=2)
+LIMITS = Limits(
+    max_id_bytes=16,
+    max_event_text_chars=20,
+    max_attributes=2,
+    max_attribute_name_bytes=16,
+    max_attribute_bytes=20,
+    max_attribute_texts=2,
+)
 FOLD = FoldSettings(history_cap=3, seen_cap=2)
 NOW = 1_000_000
 JSON = [("content-type", b"application/json")]
@@ -98,12 +105,12 @@ BAD = [
     ("attributes: 3, the limit is 2", event(attributes={n: value(flag=True)["a"] for n in "abc"})),
     ("attributes['']: empty", event(attributes={"": value(flag=True)["a"]})),
     ("attributes['a']: not set", event(attributes={"a": common_pb2.AttributeValue()})),
-    ("attributes['a']: is nan", event(attributes=value(number=math.nan))),
-    ("attributes['a']: 21 characters", event(attributes=value(text="a" * 21))),
-    ("attributes['a']: holds a NUL", event(attributes=value(text="\0"))),
-    ("attributes['a']: 3 texts, the limit is 2",
+    ("attributes['a']: nan, expected a finite", event(attributes=value(number=math.nan))),
+    ("attributes['a'].text: longer than 20", event(attributes=value(text="a" * 21))),
+    ("attributes['a'].text: holds a NUL", event(attributes=value(text="\0"))),
+    ("attributes['a'].texts: 3, the limit is 2",
      event(attributes=value(texts=common_pb2.Texts(values="abc")))),
-    ("attributes['a']: 21 characters",
+    ("attributes['a'].texts.values[0]: longer than 20",
      event(attributes=value(texts=common_pb2.Texts(values=["a" * 21])))),
     ("moved: only $merge has it", event(moved=events_pb2.MovedInteractions())),
 ]  # fmt: skip

@@ -25,8 +25,10 @@ LIMITS = Limits(
     max_id_bytes=16,
     max_record_bytes=200,
     max_event_text_chars=20,
-    max_event_attributes=2,
-    max_tags=2,
+    max_attributes=2,
+    max_attribute_name_bytes=16,
+    max_attribute_bytes=20,
+    max_attribute_texts=2,
 )
 FOLD = FoldSettings(
     custom_types=("gift", "click on a picture", "read", "watch", "again"),
