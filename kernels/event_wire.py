@@ -13,15 +13,10 @@ from rankstream.kernels.arrays import Float32, Float64, Int64, UInt8
 from rankstream.kernels.attribute_wire import is_plain_attribute
 from rankstream.kernels.blake2b import hash_into, person_words
 from rankstream.kernels.compilation import compiled
+from rankstream.kernels.curves import weigh_value
 from rankstream.kernels.murmur2 import partition_of
 from rankstream.kernels.spans import is_same, read_word
 from rankstream.kernels.varint import is_ascii, read_span, read_varint
-
-CONSTANT: Final = 0
-CENTRED: Final = 1
-LINEAR: Final = 2
-QUANTITY: Final = 3
-"""Curves of a type's weight; ``server/profiles/curves.py`` defines them."""
 
 MAX_POSITION: Final = 0x3FFF
 """A position takes 14 bits of a record's ``ext``; a greater one counts as this."""
@@ -227,9 +222,8 @@ def _read_event(
         return False
     if admitted.types[kind, _NEEDED] and not found[_VALUE]:
         return False
-    factor = _weigh(
-        admitted.types[kind, _CURVE], admitted.parameters, kind, found[_VALUE] != 0, value
-    )
+    curve, given = admitted.types[kind, _CURVE], found[_VALUE] != 0
+    factor = weigh_value(curve, admitted.parameters, kind, given, value)
     weights[i] = np.float32(carried * factor + 0.0)
     ext = min(position, MAX_POSITION)
     event[0], event[3], event[4] = at, admitted.types[kind, _TYPE_ID] << 32 | ext << 48, broker_ms
@@ -269,18 +263,3 @@ def _read_double(text: UInt8, at: int) -> float:
     word = np.empty(1, np.uint64)
     word[0] = read_word(text, at, at + 8)
     return float(word.view(np.float64)[0])
-
-
-@compiled
-def _weigh(curve: int, parameters: Float64, kind: int, given: bool, value: float) -> float:
-    """A type's curve: the same operations, in the same order, as where it is defined."""
-    a, b = float(parameters[kind, 0]), float(parameters[kind, 1])
-    if curve == CONSTANT:
-        return a
-    if not given:
-        return 1.0
-    if curve == CENTRED:
-        return min(max((value - a) / b, -1.0), 1.0)
-    if curve == LINEAR:
-        return min(max(a * value, -b), b)
-    return (1.0 + a) * (value / (a + abs(value)))

@@ -151,7 +151,7 @@ class Limits:
     max_events: int = option(5_000, "events of one RecordEventsRequest")
     max_event_text_chars: int = option(2_000, "characters of an event's text")
     max_stream_events: int = option(
-        2_048, "events in flight on one StreamEvents or ImportEvents; each 4 KiB counts as one"
+        1_024, "events in flight on one StreamEvents or ImportEvents; each 4 KiB counts as one"
     )
     max_stream_remembered: int = option(
         4_096, "events that one StreamEvents remembers, to tell duplicates"

@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from rankstream.kernels.event_wire import CENTRED, CONSTANT, LINEAR, QUANTITY
+from rankstream.kernels.curves import CENTRED, CONSTANT, LINEAR, QUANTITY
 from rankstream.server.errors import InvalidArgument
 
 LARGEST = 1000.0

@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from rankstream.kernels.cells import COUNTED, IN_HISTORY, IN_SEEN
-from rankstream.kernels.event_wire import CONSTANT
+from rankstream.kernels.curves import CONSTANT
 from rankstream.kernels.retained import Rules
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.curves import DEFAULT_CURVES, Curve, parse_curve

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankstream.kernels.event_wire import _weigh
+from rankstream.kernels.curves import weigh_value
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.curves import Curve, curve_entries, parse_curve
 from rankstream.server.profiles.settings import FoldSettings, fold_version
@@ -46,7 +46,7 @@ curves = st.builds(
 def test_the_kernel_has_the_same_curves(curve, value):
     parameters = np.array([(7.0, 7.0), (curve.a, curve.b)])
 
-    found = _weigh(curve.kind, parameters, 1, value is not None, value or 0.0)
+    found = weigh_value(curve.kind, parameters, 1, value is not None, value or 0.0)
 
     assert np.float64(found).tobytes() == np.float64(curve.weigh(value)).tobytes()
     assert math.isfinite(found)

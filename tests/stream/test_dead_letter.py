@@ -137,3 +137,13 @@ def test_closing_does_not_wait_for_what_cannot_be_delivered():
     letters.close()
 
     assert not ticket.done()
+
+
+def test_a_letter_says_what_its_value_is_where_the_record_did(embedded_broker, topic, letters):
+    json = DeadLetter("events", 2, 7, b"key", b"{", "wrong", b"application/json")
+
+    assert safe(letters.submit([json, letter(8)]))
+
+    first, second = read(embedded_broker, topic, 2)
+    assert dict(first.headers)["content-type"] == b"application/json"
+    assert "content-type" not in dict(second.headers)
