@@ -22,6 +22,8 @@ _PAUSE_S = 0.1
 ENTRY_STATUS = bytes([ranking_pb2.BatchRankEntry.STATUS_FIELD_NUMBER << 3 | 2])
 """How an entry begins that has a status; one that is well has none."""
 _LARGEST = 64 << 20
+_HIDDEN = "Internal error from Core"
+"""What grpc.aio says instead of a stream's status, where the stream ended during a write."""
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 """The names of status codes by their numbers."""
 
@@ -155,15 +157,15 @@ class _OpenStream:
             while (answer := await self._call.read()) is not grpc.aio.EOF:
                 if self._waiting and not (answered := self._waiting.popleft()).done():
                     answered.set_result(answer)
-        except grpc.RpcError as error:
-            self._end(error.code().name)
-        else:
-            self._end((await self._call.code()).name)
+        except grpc.RpcError:
+            pass
+        self._end((await self._call.code()).name, await self._call.details() or "")
 
-    def _end(self, code: str) -> None:
+    def _end(self, code: str, details: str) -> None:
         self.ended = True
         # A stream that ended well has still left these without an answer.
-        failure = grpc.StatusCode.UNAVAILABLE.name if code == grpc.StatusCode.OK.name else code
+        hidden = code == grpc.StatusCode.OK.name or details == _HIDDEN
+        failure = grpc.StatusCode.UNAVAILABLE.name if hidden else code
         for answered in self._waiting:
             if not answered.done():
                 answered.set_exception(CallFailed(failure))

@@ -46,6 +46,7 @@ from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Position, item_key
 
 _WRITERS = (
+    "facts.py",
     "store.py",
     "catalog/blocks.py",
     "catalog/popularity.py",
@@ -75,7 +76,7 @@ def prepare(cache: Path, sizes: Sizes = Sizes()) -> Path:  # noqa: B008 - a froz
     """Makes the state unless it is there; returns its data folder, which nobody may change."""
     place = cache / f"state-{sizes.items}-items-{sizes.users}-users"
     mark = place / "prefilled.json"
-    wanted = {"written_by": _digest_of_writers(), "seed": SEED}
+    wanted = {"written_by": digest_of_writers(), "seed": SEED}
     if mark.exists() and json.loads(mark.read_text()) == wanted:
         return place
     shutil.rmtree(place, ignore_errors=True)
@@ -93,7 +94,7 @@ def copy(state: Path, target: Path) -> Path:
     return target
 
 
-def _digest_of_writers() -> str:
+def digest_of_writers() -> str:
     """Changes with the code that lays state out, so that no run starts from an older layout."""
     server = Path(server_package.__file__).parent
     digest = hashlib.blake2b(fold_version(fold_settings(Settings())).encode(), digest_size=16)

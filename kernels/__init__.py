@@ -12,6 +12,7 @@ from rankstream.kernels.errors import (
     KernelError,
 )
 from rankstream.kernels.explain import Reasons, block_parts, contributions
+from rankstream.kernels.filter import mark_rows, read_column
 from rankstream.kernels.item_ids import BadItemId, ItemIds, distinct_keys, read_item_ids
 from rankstream.kernels.key_table import KeyTable
 from rankstream.kernels.pool import MAX_WEIGHT, Pooled, pool
@@ -36,9 +37,11 @@ __all__ = [
     "contributions",
     "distinct_keys",
     "hash_spans",
+    "mark_rows",
     "pack_allowed",
     "pool",
     "rank_candidates",
+    "read_column",
     "read_item_ids",
     "require_omp",
     "score_rows",

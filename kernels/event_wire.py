@@ -15,7 +15,7 @@ from rankstream.kernels.blake2b import hash_into, person_words
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.murmur2 import partition_of
 from rankstream.kernels.spans import is_same, read_word
-from rankstream.kernels.varint import is_ascii, read_varint
+from rankstream.kernels.varint import is_ascii, read_span, read_varint
 
 CONSTANT: Final = 0
 CENTRED: Final = 1
@@ -33,6 +33,8 @@ _FIELDS: Final = 15
 _KINDS = np.array([-1, 2, 0, 2, 2, 2, 2, 2, 1, 1, 2, 0, -1, 2, 2], np.int64)
 """The wire type of each field of an event, by number; -1: no field that is read."""
 
+_NAME_END, _TYPE_ID, _CURVE, _NEEDED = 0, 1, 2, 3
+
 _EVENT_PERSON: Final = person_words(b"event")
 _ITEM_PERSON: Final = person_words(b"item")
 
@@ -42,14 +44,13 @@ class Admitted(NamedTuple):
 
     Attributes:
         names: uint8[.], the admitted types end to end.
-        ends: int64[K]; type i is named ``names[ends[i - 1]:ends[i]]``.
-        type_ids: int64[K].
-        curves: int64[K], how each makes a weight of a value.
+        types: int64[K, 4]: where each one's name ends, its id, its curve, and 1 where it must have
+            a value. Columns of one array: each array of a tuple is counted whenever it is passed.
         parameters: float64[K, 2], of the curves.
-        needed: uint8[K]: 1 where the type must have a value.
         max_id: bytes of an id at most.
         max_record: bytes of a record at most.
         max_attributes: attributes of an event at most.
+        max_name: bytes of an attribute's name at most.
         max_text: characters of an attribute's text at most.
         max_texts: texts of an attribute at most.
         max_weight: magnitude of a weight at most.
@@ -58,14 +59,12 @@ class Admitted(NamedTuple):
     """
 
     names: UInt8
-    ends: Int64
-    type_ids: Int64
-    curves: Int64
+    types: Int64
     parameters: Float64
-    needed: UInt8
     max_id: int
     max_record: int
     max_attributes: int
+    max_name: int
     max_text: int
     max_texts: int
     max_weight: float
@@ -108,10 +107,12 @@ def read_events(text: UInt8, ends: Int64, origins: Int64, admitted: Admitted) ->
     start = 0
     for i in range(count):
         small = ends[i] - start <= admitted.max_record
-        if small and _read_fields(text, start, ends[i], spans, found, admitted):
+        if small and _read_fields(text, start, ends[i], spans, found):
             good[i] = _read_event(
                 text, spans, found, origins[0, i], admitted, events[i], weights, i
             )
+        if good[i] and found[_ATTRIBUTES]:
+            good[i] = _are_plain_attributes(text, start, ends[i], admitted)
         if good[i]:
             users[i, 0], users[i, 1] = spans[_USER, 0], spans[_USER, 1]
             ids[0, i], ids[1, i] = spans[_ID, 0], spans[_ID, 1]
@@ -130,16 +131,13 @@ def read_events(text: UInt8, ends: Int64, origins: Int64, admitted: Admitted) ->
 
 
 @compiled
-def _read_fields(
-    text: UInt8, at: int, stop: int, spans: Int64, found: UInt8, admitted: Admitted
-) -> bool:
+def _read_fields(text: UInt8, at: int, stop: int, spans: Int64, found: UInt8) -> bool:
     """Finds the fields of a message: a span each, or a number's bits in the first place.
 
     Returns:
         Whether the message is well-formed, with no field twice, or of another wire type than the
-        schema says, no groups, and no attribute that is not plain.
+        schema says, and no groups.
     """
-    attributes = 0
     found[:] = 0
     while at < stop:
         before = at
@@ -162,24 +160,35 @@ def _read_fields(
             return False
         if at < 0 or length > stop - at:
             return False
-        if number == _ATTRIBUTES:
-            attributes += 1
-            end = at + int(length)
-            if (
-                kind != _LENGTH
-                or attributes > admitted.max_attributes
-                or not is_plain_attribute(
-                    text, at, end, admitted.max_id, admitted.max_text, admitted.max_texts
-                )
-            ):
-                return False
-        elif number < _FIELDS and _KINDS[number] >= 0:
-            if _KINDS[number] != kind or found[number]:
+        if number < _FIELDS and _KINDS[number] >= 0:
+            if _KINDS[number] != kind or (found[number] and number != _ATTRIBUTES):
                 return False
             found[number] = 1
             spans[number, 0] = np.int64(value) if kind == _VARINT else at
             spans[number, 1] = at + length
         at += int(length)
+    return True
+
+
+@compiled
+def _are_plain_attributes(text: UInt8, at: int, stop: int, admitted: Admitted) -> bool:
+    """Whether all attributes of a well-formed message are plainly valid, and not too many."""
+    count = 0
+    while at < stop:
+        tag, at = read_varint(text, at, stop)
+        kind = np.int64(tag & np.uint64(7))
+        if kind == _VARINT:
+            _, at = read_varint(text, at, stop)
+        elif kind != _LENGTH:
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            start, at = read_span(text, at, stop)
+            if tag >> np.uint64(3) == _ATTRIBUTES:
+                count += 1
+                if count > admitted.max_attributes or not is_plain_attribute(
+                    text, start, at, admitted.max_name, admitted.max_text, admitted.max_texts
+                ):
+                    return False
     return True
 
 
@@ -216,12 +225,14 @@ def _read_event(
     carried = _read_double(text, spans[_WEIGHT, 0]) if found[_WEIGHT] else 1.0
     if not (abs(carried) <= admitted.max_weight and np.isfinite(value)):
         return False
-    if admitted.needed[kind] and not found[_VALUE]:
+    if admitted.types[kind, _NEEDED] and not found[_VALUE]:
         return False
-    factor = _weigh(admitted.curves[kind], admitted.parameters[kind], found[_VALUE] != 0, value)
+    factor = _weigh(
+        admitted.types[kind, _CURVE], admitted.parameters, kind, found[_VALUE] != 0, value
+    )
     weights[i] = np.float32(carried * factor + 0.0)
     ext = min(position, MAX_POSITION)
-    event[0], event[3], event[4] = at, admitted.type_ids[kind] << 32 | ext << 48, broker_ms
+    event[0], event[3], event[4] = at, admitted.types[kind, _TYPE_ID] << 32 | ext << 48, broker_ms
     return True
 
 
@@ -242,8 +253,8 @@ def _is_note(text: UInt8, spans: Int64, found: UInt8, field: int, most: int) -> 
 def _find_type(text: UInt8, start: int, stop: int, admitted: Admitted) -> int:
     """The place of a type among the admitted ones, or -1."""
     first = 0
-    for kind in range(admitted.ends.shape[0]):
-        last = admitted.ends[kind]
+    for kind in range(admitted.types.shape[0]):
+        last = admitted.types[kind, _NAME_END]
         if last - first == stop - start and is_same(
             text, start, admitted.names, first, stop - start
         ):
@@ -261,9 +272,9 @@ def _read_double(text: UInt8, at: int) -> float:
 
 
 @compiled
-def _weigh(curve: int, parameters: Float64, given: bool, value: float) -> float:
+def _weigh(curve: int, parameters: Float64, kind: int, given: bool, value: float) -> float:
     """A type's curve: the same operations, in the same order, as where it is defined."""
-    a, b = float(parameters[0]), float(parameters[1])
+    a, b = float(parameters[kind, 0]), float(parameters[kind, 1])
     if curve == CONSTANT:
         return a
     if not given:

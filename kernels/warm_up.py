@@ -8,6 +8,7 @@ from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
 from rankstream.kernels.device import always_split, require_omp, thread_count
 from rankstream.kernels.explain import block_parts, contributions
+from rankstream.kernels.filter import mark_rows, read_column
 from rankstream.kernels.item_ids import ItemIds, distinct_keys, read_item_ids
 from rankstream.kernels.key_table import KeyTable
 from rankstream.kernels.pool import pool
@@ -38,9 +39,11 @@ def warm_up(dimensions: int, n_blocks: int = 1) -> None:
         KernelConfigurationError: kernels run on another layer than OpenMP.
     """
     _find_items()
+    _filter_rows()
     items = np.zeros((1, dimensions), np.float32)
     _answer(items, max(1, min(n_blocks, dimensions)))
     with always_split():
+        _filter_rows()
         _answer(items, max(1, min(n_blocks, dimensions)))
     if thread_count() > 1:
         require_omp()
@@ -54,6 +57,14 @@ def _find_items() -> None:
     table.insert(hash_spans(ids.text, ids.starts, ids.stops, b"item"), np.zeros(1, np.int32))
     table.lookup(distinct_keys(ids.keys))
     table.find(ids, ids.text, ids.stops)
+
+
+def _filter_rows() -> None:
+    """Reads the column of one fact, and tests it."""
+    facts = np.zeros((1, 2), np.uint64)
+    freeze((facts,))
+    rows, values = read_column(np.ones(1, np.int64), facts, 0, 1, 0)
+    mark_rows(rows, values, values, values, 1)
 
 
 def _answer(items: Float32, n_blocks: int) -> None:

@@ -15,7 +15,7 @@ from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.session_wire import session_from_pb
-from rankstream.server.stream.checks import check_attributes
+from rankstream.server.stream.attributes import attributes_from_pb
 from rankstream.server.stream.item_codec import read_vector
 from rankstream.server.types import Asked, PoolingChange, Query, normal_text
 
@@ -44,7 +44,7 @@ def asked_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: st
     Raises:
         InvalidArgument: names the field.
     """
-    check_attributes(request.context, form.limits, field + "context")
+    attributes_from_pb(request.context, form.limits, field + "context")
     subject = request.WhichOneof("subject")
     plain = subject == "user_id" and not (
         request.HasField("query")

@@ -8,9 +8,9 @@ it: its own, or the event loop's while that one is idle (``batcher.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,12 @@ from rankstream.kernels.rank import Best, pick_candidates
 from rankstream.kernels.texts import Texts, numbered, text_at
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
+from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.errors import CorruptState, NotFound, RankstreamError
 from rankstream.server.explanation import Cause, ExplainAnswer, explain_scores
+from rankstream.server.facts import AttributeValue
+from rankstream.server.filters import Filter, Test
 from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.stored import ProfileStore
@@ -46,6 +49,9 @@ from rankstream.server.subjects import (
 from rankstream.server.types import ExplainTask, Position, RankAnswer, RankTask, StageTimes
 
 Rows = NDArray[np.int32]
+_Group: TypeAlias = tuple[Test | Literal["given", "all"], bool]
+"""What candidates a task has: those given, all, or those of all that pass a test; and whether
+popularity is part of the scores."""
 
 _QUICK_CANDIDATES = 1024
 _NO_ROWS = np.empty(0, np.int32)
@@ -86,26 +92,32 @@ class Engine:
     Args:
         store: the state.
         catalogue: this worker's view of the rows; nobody else touches it.
+        masks: what filters pass of it.
         profiles: reads histories.
         pooling: how much an interaction counts.
         page: says when the bias is new.
         type_names: event types by number, as answers call them.
+        attributes_of: what a user's record says of them, for filters that ask.
     """
 
     def __init__(
         self,
         store: Store,
         catalogue: Catalogue,
+        masks: Masks,
         profiles: ProfileStore,
         pooling: Pooling,
         page: Announcements,
         type_names: Mapping[int, str],
+        attributes_of: Callable[[bytes], Mapping[str, AttributeValue]],
     ) -> None:
         self._store = store
         self._catalogue = catalogue
+        self._masks = masks
         self._profiles = profiles
         self._pooling = pooling
         self._page = page
+        self._attributes_of = attributes_of
         self._type_names = numbered({**type_names, **TYPE_NAMES})
         self._subjects = Subjects(profiles, pooling, catalogue.layout)
         self._shown: tuple[int, Items] | None = None
@@ -116,28 +128,29 @@ class Engine:
         if len(tasks) == 1 and isinstance(tasks[0], RankTask) and self.is_quick(tasks[0]):
             answer = self._rank_alone(tasks[0], batch.queue_us[0])
             return [answer or self._rank([tasks[0]], batch.queue_us)[0]]
-        rankings = [
-            (t, queued)
-            for t, queued in zip(tasks, batch.queue_us, strict=True)
-            if isinstance(t, RankTask)
-        ]
-        ranked = iter(self._rank([t for t, _ in rankings], [q for _, q in rankings]))
-        return [
-            next(ranked) if isinstance(t, RankTask) else self._explain(t.ranking, queued)
-            for t, queued in zip(tasks, batch.queue_us, strict=True)
-        ]
+        answers: dict[int, Answer | RankstreamError] = {}
+        groups: dict[int, list[int]] = {}
+        for i, task in enumerate(tasks):
+            if isinstance(task, ExplainTask):
+                answers[i] = self._explain(task.ranking, batch.queue_us[i])
+            else:
+                groups.setdefault(id(_past_bias(task)), []).append(i)
+        for chosen in groups.values():
+            some = [task for i in chosen if isinstance(task := tasks[i], RankTask)]
+            found = self._rank(some, [batch.queue_us[i] for i in chosen])
+            answers.update(zip(chosen, found, strict=True))
+        return [answers[i] for i in range(len(tasks))]
 
     def _rank(
         self, tasks: list[RankTask], queue_us: Sequence[int]
     ) -> list[RankAnswer | RankstreamError]:
-        if not tasks:
-            return []
         clock = _Clock()
         read = self._read(tasks)
         clock.lap("gather")
         subject = self._subjects.make(read.gathered, tasks, self._catalogue.table, self._space)
         clock.lap("pool")
-        found = self._find(tasks, subject.pooled.queries, read.excluded)
+        people = read.gathered.people
+        found = self._find(tasks, people, subject.pooled.queries, read.excluded)
         clock.lap("score")
         items = self._present(tasks, found.best, subject, read.gathered.extras)
         clock.lap("present")
@@ -293,36 +306,72 @@ class Engine:
         return self._shown[1]
 
     def _find(
-        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+        self,
+        tasks: list[RankTask],
+        people: Sequence[Person],
+        queries: NDArray[np.float32],
+        excluded: list[Rows],
     ) -> Found:
-        """The best of the whole catalogue, or of the candidates given, for each task."""
-        groups: dict[Hashable, list[int]] = {}
-        for b, task in enumerate(tasks):
-            groups.setdefault(_group_of(task), []).append(b)
-        parts = []
-        for chosen in groups.values():
-            some = [tasks[b] for b in chosen]
-            find = self._retrieve if some[0].candidates is None else self._rank_given
-            parts.append(find(some, queries[chosen], [excluded[b] for b in chosen]))
-        if len(parts) == 1:
-            return parts[0]
+        """The best of the catalogue or of the candidates given; what is alike is found at once."""
+        groups: dict[_Group, list[int]] = {}
+        for b, (task, person) in enumerate(zip(tasks, people, strict=True)):
+            groups.setdefault(self._group_of(task, person), []).append(b)
+        if len(groups) == 1:
+            return self._find_alike(next(iter(groups)), tasks, queries, excluded)
+        parts = [
+            self._find_alike(
+                group, [tasks[b] for b in chosen], queries[chosen], [excluded[b] for b in chosen]
+            )
+            for group, chosen in groups.items()
+        ]
         return _merged(parts, [b for chosen in groups.values() for b in chosen])
 
-    def _retrieve(
-        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+    def _find_alike(
+        self,
+        group: _Group,
+        tasks: list[RankTask],
+        queries: NDArray[np.float32],
+        excluded: list[Rows],
     ) -> Found:
-        """The best of the whole catalogue."""
+        wanted, bias = group[0], self._bias(tasks)
+        if wanted == "given":
+            return self._rank_given(tasks, queries, excluded, bias)
+        allowed = self._catalogue.alive if wanted == "all" else self._masks.mask(wanted)
+        return self._retrieve(tasks, queries, excluded, allowed, bias)
+
+    def _group_of(self, task: RankTask, person: Person) -> _Group:
+        with_bias = task.asked is None or task.asked.with_bias
+        if task.candidates is not None:
+            return "given", with_bias
+        if task.filter is None:
+            return "all", with_bias
+        return task.filter.resolve(self._user_attributes(task.filter, person)), with_bias
+
+    def _user_attributes(self, asked: Filter, person: Person) -> Mapping[str, AttributeValue]:
+        """What is known of a task's user, for filters that ask."""
+        if person.record is None or not asked.user_attributes:
+            return {}
+        return self._attributes_of(person.record.payload)
+
+    def _retrieve(
+        self,
+        tasks: list[RankTask],
+        queries: NDArray[np.float32],
+        excluded: list[Rows],
+        allowed: NDArray[np.uint8],
+        bias: NDArray[np.float32],
+    ) -> Found:
+        """The best of the rows that are allowed, a bitmask."""
         catalogue, ks = self._catalogue, np.array([t.k for t in tasks], np.int64)
         missing: list[list[int]] = [[] for _ in tasks]
         if not ks.any() or catalogue.head.rows == 0:
             return Found(_nothing(len(tasks)), missing)
-        bias = self._bias(tasks)
         found = kernels.top_k(
             queries,
             catalogue.rows,
             int(ks.max()),
             bias=bias if len(bias) else None,
-            allowed=catalogue.alive,
+            allowed=allowed,
             excluded=ragged(excluded),
         )
         ends = np.minimum(found.counts, ks)
@@ -331,7 +380,11 @@ class Engine:
         return Found(Best(indptr, found.rows[kept], found.scores[kept]), missing)
 
     def _rank_given(
-        self, tasks: list[RankTask], queries: NDArray[np.float32], excluded: list[Rows]
+        self,
+        tasks: list[RankTask],
+        queries: NDArray[np.float32],
+        excluded: list[Rows],
+        bias: NDArray[np.float32],
     ) -> Found:
         """The given candidates in order."""
         catalogue = self._catalogue
@@ -342,13 +395,20 @@ class Engine:
                 rows[np.isin(rows, out)] = -1
         ks = np.array([t.k for t in tasks], np.int64)
         indptr, rows = ragged(candidates)
-        best = pick_candidates(queries, catalogue.rows, indptr, rows, ks, self._bias(tasks))
+        best = pick_candidates(queries, catalogue.rows, indptr, rows, ks, bias)
         return Found(best, missing)
 
     def _bias(self, tasks: list[RankTask]) -> NDArray[np.float32]:
         """The bias of a group of tasks."""
         asked = tasks[0].asked
-        return self._catalogue.bias if asked is None or asked.with_bias else NO_BIAS
+        if asked is not None and not asked.with_bias:
+            return NO_BIAS
+        past = _past_bias(tasks[0])
+        if past is None:
+            return self._catalogue.bias
+        # Rows that came since were not popular then.
+        rows = self._catalogue.head.rows
+        return np.concatenate([past[:rows], np.zeros(max(0, rows - len(past)), np.float32)])
 
     def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64] | None) -> NDArray[np.int32]:
         """The row of each candidate, or -1."""
@@ -369,17 +429,16 @@ class Engine:
             items.space,
             subject.block_weights,
             extras,
-            items.bias,
+            self._catalogue.bias if _past_bias(tasks[0]) is None else self._bias(tasks),
             _wanted(tasks),
             items.ids,
             items.kinds,
         )
 
 
-def _group_of(task: RankTask) -> Hashable:
-    """Tasks that are found in one call have one of these."""
-    with_bias = task.asked is None or task.asked.with_bias
-    return task.candidates is None, with_bias
+def _past_bias(task: RankTask) -> NDArray[np.float32] | None:
+    """The popularity that a task brings."""
+    return task.asked.bias if task.asked is not None else None
 
 
 def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:

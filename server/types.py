@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels import ItemIds
+from rankstream.server.filters import Filter
 
 UserId = NewType("UserId", str)
 ItemId = NewType("ItemId", str)
@@ -157,6 +158,7 @@ class Asked:
         pooling: how interactions count.
         as_of_ms: what is later does not count.
         with_bias: whether popularity is part of the score.
+        bias: popularity as it was, ``float32 [rows]``; None: as it is.
         encoded: vectors ``float32 [D]`` of the texts in ``texts``, once they are encoded.
     """
 
@@ -168,6 +170,7 @@ class Asked:
     pooling: PoolingChange | None = None
     as_of_ms: int | None = None
     with_bias: bool = True
+    bias: NDArray[np.float32] | None = None
     encoded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def texts(self) -> list[str]:
@@ -183,12 +186,14 @@ class RankTask:
     Attributes:
         user: the user_id's bytes; empty where the subject is another.
         candidates: what to rank, without repeats: ids as the request gave them, or item keys
-            ``uint64 [C]``; None: the whole catalogue.
+            ``uint64 [C]``; None: the whole catalogue, or what ``filter`` passes of it.
         k: how many to return; 0: none.
         excluded: item keys ``uint64 [n]`` that must not be returned.
         exclude_seen: leave out what the user has acted on.
         explained: how many of the best items carry reasons.
         reasons: how many reasons each of them carries.
+        filter: which items of the catalogue may be answered, where no candidates are given; None:
+            all.
         asked: what it asks for beyond that; None: nothing.
     """
 
@@ -199,6 +204,7 @@ class RankTask:
     exclude_seen: bool
     explained: int
     reasons: int
+    filter: Filter | None = None
     asked: Asked | None = None
 
     @property

@@ -17,6 +17,8 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.explanation import ExplainAnswer
+from rankstream.server.filter_wire import filter_from_pb
+from rankstream.server.filters import Filter
 from rankstream.server.stream.checks import check_id
 from rankstream.server.stream.token import unpack_token
 from rankstream.server.subjects import TYPE_NAMES
@@ -80,6 +82,7 @@ def rank_task_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field
         exclude_seen=request.exclude_seen,
         explained=explained,
         reasons=reasons,
+        filter=_filter_from_pb(request, form.limits, field + "filter"),
         asked=asked,
     )
 
@@ -286,7 +289,7 @@ def vector_to_pb(values: NDArray[np.float32]) -> common_pb2.Vector:
 def _candidates_from_pb(
     request: ranking_pb2.RankRequest, field: str, limits: Limits
 ) -> ItemIds | NDArray[np.uint64] | None:
-    """The candidates without repeats; None: the whole catalogue."""
+    """The candidates without repeats; None: the whole catalogue, or what a filter passes of it."""
     kind = request.WhichOneof("candidates")
     if kind == "item_ids":
         return _checked_ids(request.item_ids, field + "item_ids.item_ids", limits)
@@ -295,9 +298,15 @@ def _candidates_from_pb(
         _check_count(len(keys), field + "item_keys.item_keys", limits)
         return kernels.distinct_keys(np.array(keys, np.uint64))
     if kind is None:
-        problem = "not set: give item_ids, item_keys or whole_catalogue"
+        problem = "not set: give item_ids, item_keys or whole_catalogue, or a filter"
         raise InvalidArgument(field + "candidates", problem)
     return None
+
+
+def _filter_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: str) -> Filter | None:
+    if request.WhichOneof("candidates") != "filter":
+        return None
+    return filter_from_pb(request.filter, limits, field)
 
 
 def _checked_ids(message: ranking_pb2.ItemIds, field: str, limits: Limits) -> ItemIds:

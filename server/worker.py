@@ -42,6 +42,7 @@ from rankstream.server.announce import Announcements
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batch, Batcher
 from rankstream.server.catalog.blocks import Layout, make_layout
+from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Listen, Settings
@@ -59,7 +60,9 @@ from rankstream.server.engine import Answer, Engine, Task
 from rankstream.server.errors import RankstreamError
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import StatusInterceptor
+from rankstream.server.past_bias import PastBias
 from rankstream.server.paths import Paths
+from rankstream.server.profiles.history import gather_histories
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.admin import AdminService
 from rankstream.server.services.catalog import CatalogService
@@ -75,6 +78,7 @@ from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
 from rankstream.server.store import Store
 from rankstream.server.stream.publisher import Publisher
+from rankstream.server.stream.user_codec import user_attributes
 from rankstream.server.types import RankTask
 from rankstream.server.wire import Names
 
@@ -100,6 +104,7 @@ class Parts:
     ranker: Batcher[Task, Answer]
     embedder: Batcher[str, Embedded]
     tokenizer: Batcher[str, TokenizedText]
+    past_bias: PastBias
     publisher: Publisher
     freshness: Freshness
 
@@ -121,6 +126,8 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
         return
     parts = make_parts(settings, paths, encoder, inherited)
     await loop.run_in_executor(None, _warm_engine, parts.engine)
+    # What reads profiles beside the engine: GetProfile, StreamEvents.
+    await loop.run_in_executor(None, gather_histories, parts.profiles.fold, [b""], [b""])
     parts.freshness.listen(loop)
     parts.publisher.connect_soon()
     # What is loaded by now lives as long as the process: the collector need not walk it again.
@@ -135,6 +142,7 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     parts.ranker.close()
     parts.embedder.close()
     parts.tokenizer.close()
+    parts.past_bias.close()
     parts.publisher.close()
     parts.store.close()
 
@@ -149,7 +157,11 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
     page = Announcements(paths.page)
     profiles = ProfileStore(fold)
     catalogue = Catalogue(paths.segments, layout)
-    engine = Engine(store, catalogue, profiles, pooling_of(settings, fold), page, fold.type_names)
+    attributes_of = functools.partial(user_attributes, limits=limits)
+    masks, pooling = Masks(catalogue, limits), pooling_of(settings, fold)
+    engine = Engine(
+        store, catalogue, masks, profiles, pooling, page, fold.type_names, attributes_of
+    )
     return Parts(
         settings=settings,
         names=Names(
@@ -184,6 +196,7 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             max_queued=limits.max_queued,
             name="tokenizer",
         ),
+        past_bias=PastBias(store, Catalogue(paths.segments, layout), settings),
         publisher=Publisher(
             settings.kafka.bootstrap_servers,
             linger_ms=settings.kafka.linger_ms,
@@ -251,6 +264,7 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
         RankingService(
             parts.ranker,
             parts.embedder,
+            parts.past_bias,
             parts.freshness,
             parts.page,
             RequestForm(limits, parts.layout, fold),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,13 +136,22 @@ class Popularity:
         self._older = np.full(1024, -np.inf)
         self._newest = np.zeros((1024, 2), np.int32)
 
-    def load(self, view: View) -> None:
-        """Reads every counter once, at start."""
+    def load(self, view: View, before: int | None = None) -> None:
+        """Reads every counter once.
+
+        Args:
+            view: where they are.
+            before: only buckets before this one count; None: all.
+        """
         stored = list(view.items_from("counters", b""))
         keys = np.frombuffer(b"".join(k for k, _ in stored), np.uint64)
         newest = np.frombuffer(b"".join(v for _, v in stored), np.int32).reshape(-1, 2)
         rest = {bytes(k): bytes(v) for k, v in view.items_from("counters_older", b"")}
-        older, offsets = _joined([rest.get(k, b"") for k, _ in stored])
+        if before is not None:
+            whole = [rest.get(k, b"") + bytes(v) for k, v in stored]
+            newest, older, offsets = _split(*_joined(whole), before)
+        else:
+            older, offsets = _joined([rest.get(k, b"") for k, _ in stored])
         self.update(Touched(keys, newest, np.arange(len(keys)), older, offsets))
 
     def update(self, touched: Touched) -> None:
@@ -208,3 +218,17 @@ def _joined(blobs: list[bytes] | list[memoryview | bytes]) -> tuple[Pairs, NDArr
     offsets = np.zeros(len(blobs) + 1, np.int64)
     np.cumsum([len(b) // _PAIR_BYTES for b in blobs], out=offsets[1:])
     return np.frombuffer(b"".join(blobs), np.int32).reshape(-1, 2).copy(), offsets
+
+
+def _split(pairs: Pairs, offsets: NDArray[np.int64], before: int) -> tuple[Pairs, Pairs, Any]:
+    """Whole counters without the buckets from ``before`` on: newest, older, and their offsets."""
+    kept = pairs[:, 0] < before
+    ends = np.concatenate([[0], np.cumsum(kept)])[offsets]
+    pairs = pairs[kept]
+    newest = np.zeros((len(offsets) - 1, 2), np.int32)
+    some = np.flatnonzero(np.diff(ends))
+    last = ends[some + 1] - 1
+    newest[some] = pairs[last]
+    left = np.ones(len(pairs), bool)
+    left[last] = False
+    return newest, pairs[left], np.concatenate([[0], np.cumsum(left)])[ends]

@@ -1,9 +1,10 @@
 """The catalogue on disk: append-only files, two a generation, mapped by every worker.
 
-``rows.f32`` holds the rows (float32, little-endian, ``stride`` apart). ``names.bin`` says whose
-they are, in three parts: the item keys (uint64 a row), where each row's item_id ends (int64 a row),
-and the item_ids themselves (UTF-8, one after the other). Three parts of one file, because each
-file more is a sync more.
+``rows.f32`` holds the rows (float32, little-endian, ``stride`` apart). ``about.bin`` says whose
+they are and what filters test of them, in five parts: the item keys (uint64 a row), where each
+row's item_id ends (int64 a row), where its facts end (likewise), the facts (``facts.py``: two
+uint64 each, room for ``FACTS_A_ROW`` a row), and the item_ids (UTF-8, one after the other). Five
+parts of one file, because each file more is a sync more.
 
 Both are sparse files of their greatest size, given disk in steps, so that a mapping made once stays
 valid and the rows are one contiguous matrix however many there are. A row is written, synced and
@@ -25,7 +26,10 @@ from numpy.typing import NDArray
 from rankstream.server.errors import CorruptState, StateRefused
 
 _STEP_BYTES = 4 << 20
-_ROWS, _NAMES = "rows.f32", "names.bin"
+_ROWS, _ABOUT = "rows.f32", "about.bin"
+FACTS_A_ROW = 256
+"""How many facts there is room for, on average. Part of the files' layout."""
+_FACT_BYTES = 16
 
 
 class Segments:
@@ -37,16 +41,21 @@ class Segments:
         id_ends: ``int64 [max_rows]``: row r's item_id is ``ids[id_ends[r - 1] : id_ends[r]]``, that
             of row 0 begins at 0.
         ids: ``uint8 [bytes]``, UTF-8.
+        fact_ends: ``int64 [max_rows]``: row r's facts are ``facts[fact_ends[r - 1] :
+            fact_ends[r]]``, those of row 0 begin at 0.
+        facts: ``uint64 [FACTS_A_ROW * max_rows, 2]``: column and value.
     """
 
     def __init__(self, folder: Path, generation: int, stride: int) -> None:
         place = generation_folder(folder, generation)
         self.stride = stride
         self.rows: NDArray[np.float32] = _map(place / _ROWS).view(np.float32).reshape(-1, stride)
-        names, room = _map(place / _NAMES), 8 * len(self.rows)
-        self.keys: NDArray[np.uint64] = names[:room].view(np.uint64)
-        self.id_ends: NDArray[np.int64] = names[room : 2 * room].view(np.int64)
-        self.ids: NDArray[np.uint8] = names[2 * room :]
+        about, at = _map(place / _ABOUT), _Places(len(self.rows))
+        self.keys: NDArray[np.uint64] = about[: at.id_ends].view(np.uint64)
+        self.id_ends: NDArray[np.int64] = about[at.id_ends : at.fact_ends].view(np.int64)
+        self.fact_ends: NDArray[np.int64] = about[at.fact_ends : at.facts].view(np.int64)
+        self.facts: NDArray[np.uint64] = about[at.facts : at.ids].view(np.uint64).reshape(-1, 2)
+        self.ids: NDArray[np.uint8] = about[at.ids :]
 
     @property
     def capacity(self) -> int:
@@ -56,6 +65,24 @@ class Segments:
     def ids_end(self, rows: int) -> int:
         """Where the item_ids of the first ``rows`` rows end."""
         return int(self.id_ends[rows - 1]) if rows else 0
+
+    def facts_end(self, rows: int) -> int:
+        """Where the facts of the first ``rows`` rows end."""
+        return int(self.fact_ends[rows - 1]) if rows else 0
+
+    def facts_of(self, row: int) -> NDArray[np.uint64]:
+        """One row's facts, ``uint64 [n, 2]``."""
+        return self.facts[self.facts_end(row) : self.facts_end(row + 1)]
+
+
+class _Places:
+    """Where the parts of ``about.bin`` begin; the first, the keys, at 0."""
+
+    def __init__(self, rows: int) -> None:
+        self.id_ends = 8 * rows
+        self.fact_ends = 16 * rows
+        self.facts = 24 * rows
+        self.ids = (24 + FACTS_A_ROW * _FACT_BYTES) * rows
 
 
 class SegmentWriter:
@@ -77,7 +104,8 @@ class SegmentWriter:
         self._rows = _File(place / _ROWS, max_rows * stride * 4)
         # As many as rows.f32 has room for, should it be there already.
         room = self._rows.size // (stride * 4)
-        self._names = _File(place / _NAMES, room * (16 + max_id_bytes))
+        self._at = _Places(room)
+        self._about = _File(place / _ABOUT, self._at.ids + room * max_id_bytes)
         _sync_folders(place, folder)
         self.segments = Segments(folder, generation, stride)
 
@@ -87,6 +115,7 @@ class SegmentWriter:
         rows: NDArray[np.float32],
         keys: NDArray[np.uint64],
         ids: Sequence[str],
+        facts: Sequence[NDArray[np.uint64]],
     ) -> tuple[int, int]:
         """Writes rows ``first, first + 1, ...`` and waits until they are on disk.
 
@@ -95,6 +124,7 @@ class SegmentWriter:
             rows: ``float32 [n, stride]``, finite.
             keys: ``uint64 [n]``.
             ids: the n item_ids.
+            facts: of each row, ``uint64 [f, 2]``.
 
         Returns:
             ``(n, crc32c)`` for the commit.
@@ -104,25 +134,34 @@ class SegmentWriter:
             OSError: the disk is.
         """
         names = [name.encode() for name in ids]
-        begin = self.segments.ids_end(first)
+        begin, begin_facts = self.segments.ids_end(first), self.segments.facts_end(first)
         ends = begin + np.cumsum([len(name) for name in names], dtype=np.int64)
-        self._check_room(first + len(rows), begin + sum(map(len, names)))
-        parts = (rows.tobytes(), keys.tobytes(), ends.tobytes(), b"".join(names))
-        room = 8 * self.segments.capacity
-        self._rows.write(parts[0], first * rows.itemsize * self.segments.stride)
-        self._names.write(parts[1], first * 8)
-        self._names.write(parts[2], room + first * 8)
-        self._names.write(parts[3], 2 * room + begin)
+        fact_ends = begin_facts + np.cumsum([len(f) for f in facts], dtype=np.int64)
+        self._check_room(
+            first + len(rows), begin + sum(map(len, names)), begin_facts + sum(map(len, facts))
+        )
+        at = self._at
+        parts = (
+            (keys.tobytes(), 8 * first),
+            (ends.tobytes(), at.id_ends + 8 * first),
+            (fact_ends.tobytes(), at.fact_ends + 8 * first),
+            (b"".join(f.tobytes() for f in facts), at.facts + _FACT_BYTES * begin_facts),
+            (b"".join(names), at.ids + begin),
+        )
+        matrix = rows.tobytes()
+        self._rows.write(matrix, first * rows.itemsize * self.segments.stride)
+        for data, place in parts:
+            self._about.write(data, place)
         self._rows.sync()
-        self._names.sync()
-        return len(rows), _checksum(*parts)
+        self._about.sync()
+        return len(rows), _checksum(matrix, *(data for data, _ in parts))
 
     def close(self) -> None:
         """Closes the files; the mapping lives as long as its arrays."""
         self._rows.close()
-        self._names.close()
+        self._about.close()
 
-    def _check_room(self, rows: int, id_bytes: int) -> None:
+    def _check_room(self, rows: int, id_bytes: int, facts: int) -> None:
         if rows > self.segments.capacity:
             msg = (
                 f"{rows} rows do not fit into a generation of {self.segments.capacity}: "
@@ -136,6 +175,13 @@ class SegmentWriter:
                 "an empty data folder"
             )
             raise StateRefused(msg)
+        if facts > len(self.segments.facts):
+            msg = (
+                f"{facts} facts do not fit into a generation with room for "
+                f"{len(self.segments.facts)}: start with a larger --max-rows and an empty data "
+                "folder"
+            )
+            raise StateRefused(msg)
 
 
 def check_rows(segments: Segments, first: int, count: int, checksum: int) -> None:
@@ -147,9 +193,11 @@ def check_rows(segments: Segments, first: int, count: int, checksum: int) -> Non
     upto = first + count
     fits = upto <= segments.capacity
     if fits:
-        arrays = (a[first:upto] for a in (segments.rows, segments.keys, segments.id_ends))
+        by_row = (segments.rows, segments.keys, segments.id_ends, segments.fact_ends)
+        facts = segments.facts[segments.facts_end(first) : segments.facts_end(upto)]
         ids = segments.ids[segments.ids_end(first) : segments.ids_end(upto)]
-        fits = _checksum(*(a.data.cast("B") for a in arrays), ids.data) == checksum
+        arrays = (*(a[first:upto] for a in by_row), facts, ids)
+        fits = _checksum(*(a.reshape(-1).view(np.uint8).data for a in arrays)) == checksum
     if not fits:
         msg = (
             f"rows {first} to {upto - 1} of the catalogue differ from their checksum: "

@@ -71,6 +71,18 @@ class Catalogue:
         return self.ids[start : self.id_ends[row]].tobytes().decode()
 
     @property
+    def fact_ends(self) -> NDArray[np.int64]:
+        """``int64 [N]``: where in ``facts`` each row's facts end, and the next row's begin."""
+        if self._segments is None:
+            return np.zeros(0, np.int64)
+        return self._segments.fact_ends[: self.head.rows]
+
+    @property
+    def facts(self) -> NDArray[np.uint64]:
+        """The facts of all rows, one after the other: ``uint64 [T, 2]``, mapped whole."""
+        return self._segments.facts if self._segments is not None else np.zeros((0, 2), np.uint64)
+
+    @property
     def alive(self) -> NDArray[np.uint8]:
         """Live rows as a bitmask, little bit order: ``uint8 [ceil(N / 8)]``."""
         return self._alive[: -(-self.head.rows // 8)]

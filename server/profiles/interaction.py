@@ -112,7 +112,7 @@ def signed_weight(curve: Curve, value: float | None = None, weight: float | None
         problem = f"is {value}; expected a finite number"
         _refuse("value", problem)
     if value is None and curve.needed:
-        problem = "is missing; expected what the type counts: the stars of a rate"
+        problem = "is missing; expected what a rate counts, by default 1 to 5 stars"
         _refuse("value", problem)
     return carried * curve.weigh(value) + 0.0
 

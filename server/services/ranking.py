@@ -17,6 +17,7 @@ from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
 from rankstream.server.explanation import ExplainAnswer
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
+from rankstream.server.past_bias import PastBias
 from rankstream.server.services.encoder import Embedded
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.types import Position, RankAnswer, RankTask
@@ -43,6 +44,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         self,
         batcher: Batcher[Task, Answer],
         embedder: Batcher[str, Embedded],
+        past_bias: PastBias,
         freshness: Freshness,
         page: Announcements,
         form: RequestForm,
@@ -50,6 +52,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     ) -> None:
         self._batcher = batcher
         self._embedder = embedder
+        self._past_bias = past_bias
         self._freshness = freshness
         self._page = page
         self._topics = names.topics
@@ -121,7 +124,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         task = rank_task_from_pb(request, self._form, "")
         after = read_after_from_pb(request.read_after, self._limits)
         stale = await self._freshness.wait(after, deadline)
-        if task.asked is not None and task.asked.texts():
+        if task.asked is not None:
             (ready,) = await self._encoded([task], deadline)
             if isinstance(ready, BaseException):
                 raise ready
@@ -130,10 +133,17 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         assert isinstance(answer, RankAnswer)
         return self._encode(answer, task, request.request_id, stale, started)
 
+    async def _with_past_bias(self, task: RankTask) -> RankTask:
+        if task.asked is None or task.asked.as_of_ms is None:
+            return task
+        bias = await self._past_bias.at(task.asked.as_of_ms)
+        return dataclasses.replace(task, asked=dataclasses.replace(task.asked, bias=bias))
+
     async def _encoded(
         self, tasks: Sequence[RankTask], deadline: float
     ) -> list[RankTask | BaseException]:
-        """Tasks with the vectors of their texts, or why a text has none."""
+        """Tasks with the vectors of their texts and the popularity of their time."""
+        tasks = [await self._with_past_bias(task) for task in tasks]
         texts = list({text for t in tasks if t.asked is not None for text in t.asked.texts()})
         if not texts:
             return list(tasks)

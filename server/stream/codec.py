@@ -13,7 +13,8 @@ from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.interaction import signed_weight
 from rankstream.server.profiles.settings import FoldSettings
-from rankstream.server.stream.checks import check_attributes, check_id, check_text
+from rankstream.server.stream.attributes import attributes_from_pb
+from rankstream.server.stream.checks import check_id, check_text
 from rankstream.server.types import normal_text
 
 RESET = "$reset"
@@ -64,7 +65,7 @@ def validate_interaction(
     text = _check_target(event, limits, field)
     for name in ("event_id", "session_id", "platform"):
         _check_note(getattr(event, name), field + name, limits.max_id_bytes)
-    check_attributes(event.attributes, limits, field + "attributes")
+    attributes_from_pb(event.attributes, limits, field + "attributes")
     if event.HasField("moved"):
         raise InvalidArgument(field + "moved", f"only {MERGE} has it, which MergeProfiles writes")
     value = event.value if event.HasField("value") else None

@@ -138,7 +138,9 @@ class ItemIndexer:
         if fresh:
             keys = np.array([upserts[i].key for i in fresh], np.uint64)
             ids = [put[upserts[i].key].item_id for i in fresh]
-            appended = (head.rows, *self._segments.append(head.rows, rows[fresh], keys, ids))
+            facts = [item.facts for i in fresh if (item := upserts[i].item) is not None]
+            added = self._segments.append(head.rows, rows[fresh], keys, ids, facts)
+            appended = (head.rows, *added)
         return ItemCommit(put, [r.key for r in gone], np.array(dead, np.int32), appended, position)
 
     def _rows(
@@ -183,11 +185,10 @@ class ItemIndexer:
         put: dict[int, ItemRecord] = {}
         dead: list[int] = []
         fresh: list[int] = []
-        known = self._segments.segments.rows
         for i, record in enumerate(upserts):
             old, name = stored[record.key], record.item.item_id if record.item is not None else ""
             made = ItemRecord(-1, hashes[i], record.timestamp_ms, name, record.payload)
-            if old is not None and np.array_equal(known[old.row], rows[i]):
+            if old is not None and self._is_row(old.row, rows[i], record.item):
                 put[record.key] = replace(made, row=old.row)
                 continue
             if old is not None:
@@ -195,6 +196,12 @@ class ItemIndexer:
             put[record.key] = replace(made, row=first + len(fresh))
             fresh.append(i)
         return put, dead, fresh
+
+    def _is_row(self, row: int, made: NDArray[np.float32], item: DecodedItem | None) -> bool:
+        """Whether a row that is on disk is what an item comes to."""
+        known = self._segments.segments
+        same = np.array_equal(known.rows[row], made)
+        return same and item is not None and np.array_equal(known.facts_of(row), item.facts)
 
 
 def read_checksums(view: View) -> list[tuple[int, int, int]]:

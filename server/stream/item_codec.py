@@ -17,6 +17,8 @@ from rankstream.server.catalog.blocks import Block, attribute_features
 from rankstream.server.config import Limits
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.facts import FIELDS, item_facts
+from rankstream.server.stream.attributes import attributes_from_pb
 from rankstream.server.stream.checks import BadRecord, check_id, check_size
 from rankstream.server.types import item_key
 
@@ -31,6 +33,7 @@ class DecodedItem:
         text: what the encoder reads.
         features: what ``hash_attributes`` reads.
         vectors: block name -> ``float32 [dimensions]``.
+        facts: what filters test, ``uint64 [n, 2]``.
     """
 
     item_id: str
@@ -38,6 +41,20 @@ class DecodedItem:
     text: str
     features: list[str]
     vectors: dict[str, NDArray[np.float32]]
+    facts: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedItem:
+    """What the check of an item has read of it.
+
+    Attributes:
+        vectors: block name -> ``float32 [dimensions]``.
+        facts: what filters test, ``uint64 [n, 2]``.
+    """
+
+    vectors: dict[str, NDArray[np.float32]]
+    facts: NDArray[np.uint64]
 
 
 def decode_item(
@@ -63,11 +80,16 @@ def decode_item(
     if key is not None and key != item.item_id.encode():
         msg = f"item_id: {item.item_id!r} differs from the record's key {key!r}"
         raise BadRecord(msg)
-    vectors = validate_item(item, limits, blocks)
-    price = item.price if item.HasField("price") else None
-    features = attribute_features(item.category, item.brand, item.tags, price)
-    text = item_text(item, template)
-    return DecodedItem(item.item_id, item_key(item.item_id), text, features, vectors)
+    checked = validate_item(item, limits, blocks)
+    features = attribute_features(item.category, item.brand, item.tags, _price_of(item))
+    return DecodedItem(
+        item.item_id,
+        item_key(item.item_id),
+        item_text(item, template),
+        features,
+        checked.vectors,
+        checked.facts,
+    )
 
 
 def item_text(item: catalog_pb2.Item, template: ItemTemplate) -> str:
@@ -77,7 +99,7 @@ def item_text(item: catalog_pb2.Item, template: ItemTemplate) -> str:
 
 def validate_item(
     item: catalog_pb2.Item, limits: Limits, blocks: tuple[Block, ...], field: str = ""
-) -> dict[str, NDArray[np.float32]]:
+) -> CheckedItem:
     """Checks an item.
 
     Args:
@@ -85,9 +107,6 @@ def validate_item(
         limits: lengths.
         blocks: the caller-supplied blocks that were declared at start.
         field: where the item stands in a request, as ``items[3].``.
-
-    Returns:
-        Its vectors by block.
 
     Raises:
         InvalidArgument: names the field.
@@ -114,7 +133,26 @@ def validate_item(
             names = ", ".join(declared) or "none"
             raise InvalidArgument(where, f"no such block was declared at start; there are: {names}")
         vectors[name] = read_vector(vector, declared[name].dimensions, where)
-    return vectors
+    return CheckedItem(vectors, _checked_facts(item, limits, field))
+
+
+def _checked_facts(item: catalog_pb2.Item, limits: Limits, field: str) -> NDArray[np.uint64]:
+    attributes = attributes_from_pb(item.attributes, limits, field + "attributes")
+    for name in FIELDS:
+        if name in attributes:
+            where = f"{field}attributes[{name!r}]"
+            problem = f"reserved for the item's field {name}, expected another name"
+            raise InvalidArgument(where, problem)
+    facts = item_facts(item.category, item.brand, item.tags, _price_of(item), attributes)
+    if len(facts) > limits.max_facts:
+        problem = f"{len(facts)} values with the item's other fields, "
+        problem += f"the limit is {limits.max_facts}"
+        raise InvalidArgument(field + "attributes", problem)
+    return facts
+
+
+def _price_of(item: catalog_pb2.Item) -> float | None:
+    return item.price if item.HasField("price") else None
 
 
 def read_vector(vector: common_pb2.Vector, dimensions: int, field: str) -> NDArray[np.float32]:

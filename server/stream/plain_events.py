@@ -46,17 +46,16 @@ class PlainReader:
         # A search has a text, which no kernel reads.
         types = {name: number for name, number in fold.type_ids.items() if name != SEARCH}
         names, curves = [name.encode() for name in types], [fold.curve_of[name] for name in types]
+        kinds, needed = [c.kind for c in curves], [c.needed for c in curves]
         self._admitted = Admitted(
             np.frombuffer(b"".join(names), np.uint8),
-            _ends(names),
-            np.array(list(types.values()), np.int64),
-            np.array([curve.kind for curve in curves], np.int64),
+            np.array([_ends(names), [*types.values()], kinds, needed], np.int64).T.copy(),
             np.array([(curve.a, curve.b) for curve in curves], np.float64),
-            np.array([curve.needed for curve in curves], np.uint8),
             limits.max_id_bytes,
             limits.max_record_bytes,
             limits.max_attributes,
-            limits.max_attribute_chars,
+            limits.max_attribute_name_bytes,
+            limits.max_attribute_bytes,
             limits.max_attribute_texts,
             MAX_WEIGHT,
             fold.allowed_skew_ms,

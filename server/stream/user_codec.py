@@ -12,9 +12,11 @@ from google.protobuf.message import DecodeError
 from rankstream.proto.v1 import profiles_pb2
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.facts import AttributeValue
 from rankstream.server.profiles.texts import Keeping
 from rankstream.server.profiles.users import UserCommit, UserRecord
-from rankstream.server.stream.checks import BadRecord, check_attributes, check_id, check_size
+from rankstream.server.stream.attributes import attributes_from_pb
+from rankstream.server.stream.checks import BadRecord, check_id, check_size
 from rankstream.server.stream.consumer import Chunk, Record
 from rankstream.server.types import Position, normal_text, text_key
 
@@ -92,7 +94,7 @@ def validate_user(user: profiles_pb2.User, limits: Limits, field: str = "") -> d
         InvalidArgument: names the field.
     """
     check_id(user.user_id, field + "user_id", limits.max_id_bytes)
-    check_attributes(user.attributes, limits, field + "attributes")
+    attributes_from_pb(user.attributes, limits, field + "attributes")
     _check_count(len(user.identities), limits.max_identities, field + "identities")
     for i, name in enumerate(user.identities):
         check_id(name, f"{field}identities[{i}]", limits.max_id_bytes)
@@ -114,3 +116,9 @@ def validate_user(user: profiles_pb2.User, limits: Limits, field: str = "") -> d
 def _check_count(count: int, limit: int, field: str) -> None:
     if count > limit:
         raise InvalidArgument(field, f"{count}, the limit is {limit}")
+
+
+def user_attributes(payload: bytes, limits: Limits) -> dict[str, AttributeValue]:
+    """What a stored user's record says of them."""
+    user = profiles_pb2.User.FromString(payload)
+    return attributes_from_pb(user.attributes, limits, "attributes")

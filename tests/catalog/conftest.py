@@ -1,4 +1,4 @@
-"""Makes the small server importable by name."""
+"""Makes the small server and the filters' oracle importable by name."""
 
 import importlib.util
 import sys
@@ -9,6 +9,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 _FILES = {
     "small_server": TESTS / "engine" / "small_server.py",
+    "filter_oracle": TESTS / "catalog" / "filter_oracle.py",
 }
 
 for name, path in _FILES.items():

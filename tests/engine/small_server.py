@@ -1,5 +1,6 @@
 """State, catalogue and engine of one process over a folder: real parts, a made-up encoder."""
 
+import functools
 import hashlib
 import itertools
 
@@ -10,6 +11,7 @@ from rankstream.proto.v1 import catalog_pb2, common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
 from rankstream.server.catalog.blocks import make_layout
+from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.catalog.segments import SegmentWriter
 from rankstream.server.catalog.view import Catalogue, bias_path
@@ -26,6 +28,7 @@ from rankstream.server.stream.apply import EventFolder
 from rankstream.server.stream.event_columns import DecodedEvent
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_codec import decode_item
+from rankstream.server.stream.user_codec import user_attributes
 from rankstream.server.types import Head, Position, RankTask, item_key
 
 TEMPLATE = ItemTemplate.parse("{title} | {category} | {tags}")
@@ -53,9 +56,11 @@ class MadeUpEncoder:
         return np.random.default_rng(seed).standard_normal(self.dimension)
 
 
-def item(item_id, title="", *, category="", tags=(), price=None, image=None):
-    """An item as protobuf."""
-    made = catalog_pb2.Item(item_id=item_id, title=title, category=category, tags=tags, price=price)
+def item(item_id, title="", *, price=None, image=None, attributes=None, **fields):
+    """An item as protobuf; attributes as Python values, a set of texts as a list."""
+    made = catalog_pb2.Item(item_id=item_id, title=title, price=price, **fields)
+    for name, value in (attributes or {}).items():
+        made.attributes[name].CopyFrom(attribute(value))
     if image is not None:
         values = np.array(image, "<f4")
         made.vectors["image"].CopyFrom(
@@ -64,6 +69,17 @@ def item(item_id, title="", *, category="", tags=(), price=None, image=None):
             )
         )
     return made
+
+
+def attribute(value):
+    """A value as protobuf."""
+    if isinstance(value, bool):
+        return common_pb2.AttributeValue(flag=value)
+    if isinstance(value, (int, float)):
+        return common_pb2.AttributeValue(number=value)
+    if isinstance(value, str):
+        return common_pb2.AttributeValue(text=value)
+    return common_pb2.AttributeValue(texts=common_pb2.Texts(values=value))
 
 
 def task(user="nobody", **given):
@@ -79,6 +95,7 @@ def task(user="nobody", **given):
         "exclude_seen": False,
         "explained": 0,
         "reasons": 0,
+        "filter": None,
     }
     return RankTask(user=user.encode(), **{**defaults, **given})
 
@@ -131,8 +148,10 @@ class SmallServer:
 
     def new_engine(self):
         """The engine of another worker over the same state."""
-        parts = self.store, self.new_catalogue(), self.profiles, self.pooling, self.page
-        return Engine(*parts, self.fold.type_names)
+        catalogue = self.new_catalogue()
+        parts = self.store, catalogue, Masks(catalogue, Limits()), self.profiles
+        attributes_of = functools.partial(user_attributes, limits=Limits())
+        return Engine(*parts, self.pooling, self.page, self.fold.type_names, attributes_of)
 
     def put(self, *items, delete=()):
         """One commit of the items lane: upserts, then deletions."""

@@ -88,6 +88,22 @@ def embed(*texts):
     return encoder_pb2.EmbedRequest(texts=texts)
 
 
+def condition(column="brand", **test):
+    return ranking_pb2.Filter(condition=ranking_pb2.Condition(column=column, **test))
+
+
+def any_of(*filters):
+    return ranking_pb2.Filter(any=ranking_pb2.Filters(filters=filters))
+
+
+def nested(depth):
+    made = condition(exists=True)
+    for _ in range(depth - 1):
+        made = ranking_pb2.Filter(all=ranking_pb2.Filters(filters=[made]))
+    return made
+
+
+TEXT = common_pb2.AttributeValue(text="x")
 REFUSED = {
     "10: k beyond the limit": (whole(k=1001), "k", "1001, the limit is 1000"),
     "10: the greatest k": (whole(k=2**32 - 1), "k", "the limit is 1000"),
@@ -118,6 +134,28 @@ REFUSED = {
         ask(item_keys=ranking_pb2.ItemKeys(item_keys=range(10_001))),
         "item_keys.item_keys",
         "the limit is 10000",
+    ),
+    "3: a filter of nothing": (ask(filter=ranking_pb2.Filter()), "filter", "not set"),
+    "3: a filter nested deeply": (ask(filter=nested(9)), "filter" + ".all.filters[0]" * 8, "deep"),
+    "7: NaN in a filter": (
+        ask(filter=condition(range=ranking_pb2.Range(min=float("nan")))),
+        "filter.condition.range.min",
+        "nan, expected a finite number",
+    ),
+    "16: a filter without a column": (
+        ask(filter=condition(column="", exists=True)),
+        "filter.condition.column",
+        "empty",
+    ),
+    "20: too many filters": (
+        ask(filter=any_of(*[condition(exists=True)] * 64)),
+        "filter",
+        "more than 64 filters",
+    ),
+    "20: too many values": (
+        ask(filter=condition(one_of=ranking_pb2.AttributeValues(values=[TEXT] * 257))),
+        "filter",
+        "more than 256 values",
     ),
     "20: too many exclusions": (
         whole(exclude_item_ids=map(str, range(10_001))),
@@ -275,6 +313,43 @@ class TestVectors:
         answer = rank(server, user, ["picture"], token)
 
         assert blocks_of(answer, answer.items[0])["image"] == pytest.approx(expected, abs=1e-6)
+
+
+BAD_ATTRIBUTES = {
+    "a name of a field": ("price", common_pb2.AttributeValue(number=1), "reserved"),
+    "no value": ("a", common_pb2.AttributeValue(), "not set"),
+    "NaN": ("a", common_pb2.AttributeValue(number=float("nan")), "finite"),
+    "a long text": ("a", common_pb2.AttributeValue(text="x" * 257), "longer than 256 bytes"),
+    "a long name": ("a" * 65, TEXT, "longer than 64 bytes"),
+    "many texts": (
+        "a",
+        common_pb2.AttributeValue(texts=common_pb2.Texts(values=map(str, range(65)))),
+        "65, the limit is 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_ATTRIBUTES)
+def test_7_20_a_wrong_attribute_names_its_place(server, what):
+    name, value, words = BAD_ATTRIBUTES[what]
+    items = [
+        catalog_pb2.Item(item_id="beside", title="beside it"),
+        catalog_pb2.Item(item_id="wrong", attributes={name: value}),
+    ]
+
+    results = server.catalog.UpsertItems(
+        catalog_pb2.UpsertItemsRequest(items=items), timeout=10
+    ).results
+
+    assert [r.status.code for r in results] == [0, INVALID.value[0]]
+    assert results[1].status.message.startswith(f"items[1].attributes['{name}']")
+    assert words in results[1].status.message
+
+
+def test_18_a_filter_that_nothing_passes_is_an_empty_answer(server):
+    request = ask(filter=condition(column="no such column", exists=True))
+
+    assert not server.ranking.Rank(request, timeout=10).items
 
 
 def test_14_a_long_text_is_refused_and_a_longish_one_flagged(server):

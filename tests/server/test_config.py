@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from rankstream.server.config import (
@@ -128,3 +129,37 @@ def test_a_type_weight_that_does_not_read_is_refused(given):
 def test_listed_names_are_trimmed():
     assert names_in(" a,, b ,") == ("a", "b")
     assert names_in("") == ()
+
+
+def test_types_fade_at_a_share_of_the_half_life_and_settings_say_otherwise():
+    fold = FoldSettings(custom_types=("gift",), history_cap=80)
+    given = {"half_life_s": 100.0, "half_lives": "view:7d, gift: 1.5h", "type_caps": "click:9"}
+
+    pooling = pooling_of(from_mapping(given), fold)
+
+    lives = {name: pooling.half_lives_ms[number] for name, number in fold.type_ids.items()}
+    assert lives["view"] == 7 * 86_400_000
+    assert lives["gift"] == 5_400_000
+    assert lives["rate"] == 100_000
+    assert lives["purchase"] > lives["rate"] > lives["click"] > lives["search"]
+    caps = {name: int(pooling.caps[number]) for name, number in fold.type_ids.items()}
+    assert (caps["click"], caps["search"], caps["view"], caps["gift"]) == (9, 20, 80, 80)
+    assert pooling.half_lives_ms.dtype == np.float64
+    assert pooling.caps.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("setting", "given"),
+    [("half_lives", g) for g in ("view", "view:7", "view:d", "view:7y", "view:0d", "view:-1d",
+     "view:infd", "view:nand", "nothing:7d")]
+    + [("type_caps", g) for g in ("view", "view:", "view:-1", "view:1.5", "view:x", "nothing:1")],
+)  # fmt: skip
+def test_a_half_life_or_cap_that_does_not_read_is_refused(setting, given):
+    with pytest.raises(InvalidArgument, match=f"^{setting}: "):
+        pooling_of(from_mapping({setting: given}), FoldSettings())
+
+
+def test_curves_reach_the_fold():
+    fold = fold_settings(from_mapping({"curves": "view:linear(1, 2),rate:stars(10)"}))
+
+    assert fold.curves == ("view:linear(1, 2)", "rate:stars(10)")

@@ -35,7 +35,9 @@ def with_rows(paths):
     """A state with two rows."""
     state = opened(paths)
     rows = np.ones((2, LAYOUT.stride), np.float32)
-    count, checksum = state.segments.append(0, rows, np.array([7, 8], np.uint64), ["a", "bc"])
+    facts = [np.full((n, 2), n, np.uint64) for n in (2, 1)]
+    keys = np.array([7, 8], np.uint64)
+    count, checksum = state.segments.append(0, rows, keys, ["a", "bc"], facts)
     with state.store.write() as txn:
         packed = np.array([count, checksum], "<i8").tobytes()
         txn.put("checksums", (0).to_bytes(8, "big"), packed)
@@ -49,6 +51,7 @@ def test_a_state_opens_again_with_its_rows(paths):
 
     assert state.segments.segments.keys[:2].tolist() == [7, 8]
     assert state.segments.segments.ids[:3].tobytes() == b"abc"
+    assert state.segments.segments.facts_of(1).tolist() == [[1, 1]]
     closed(state)
 
 
@@ -64,10 +67,10 @@ def test_a_state_of_another_layout_is_refused_before_a_file_is_made(paths):
     assert not paths.segments.exists()
 
 
-@pytest.mark.parametrize("at", [0, 8 * 50, 16 * 50 + 2])
-def test_a_state_with_damaged_names_is_refused(paths, at):
+@pytest.mark.parametrize("at", [0, 8 * 50, 16 * 50 + 2, 24 * 50 + 47, (24 + 4096) * 50 + 2])
+def test_a_state_with_damaged_names_or_facts_is_refused(paths, at):
     with_rows(paths)
-    with (generation_folder(paths.segments, 1) / "names.bin").open("r+b") as file:
+    with (generation_folder(paths.segments, 1) / "about.bin").open("r+b") as file:
         file.seek(at)
         file.write(b"\x55")
 

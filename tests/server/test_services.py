@@ -21,10 +21,11 @@ from rankstream.proto.v1 import (
 )
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
-from rankstream.server.config import Limits
+from rankstream.server.config import Limits, Settings
 from rankstream.server.encoder.base import Encoded
 from rankstream.server.errors import InvalidArgument, NotFound, StaleState, Unavailable
 from rankstream.server.freshness import Freshness
+from rankstream.server.past_bias import PastBias
 from rankstream.server.profiles.interaction import event_key
 from rankstream.server.services.catalog import CatalogService
 from rankstream.server.services.encoder import EncoderService, encode_batch
@@ -113,9 +114,10 @@ class Services:
             max_queued=64,
             name="encoder",
         )
+        past = PastBias(server.store, server.new_catalogue(), Settings())
         form = RequestForm(LIMITS, server.layout, server.fold)
         self.ranking = RankingService(
-            self.ranker, self.embedder, freshness, server.page, form, self.names
+            self.ranker, self.embedder, past, freshness, server.page, form, self.names
         )
         self.profiles = ProfilesService(
             self.log, server.store, server.profiles, freshness, server.page, self.names, LIMITS

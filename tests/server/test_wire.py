@@ -10,6 +10,7 @@ from rankstream.server.asked_wire import RequestForm
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.filters import Filter, equals
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.token import pack_token
 from rankstream.server.types import (
@@ -148,6 +149,23 @@ def test_the_whole_catalogue_has_no_candidates():
     assert task.candidates is None
     assert task.exclude_seen
     assert (task.explained, task.reasons) == (10, 3)
+
+
+def test_a_filter_has_no_candidates_and_the_default_k():
+    asked = {"condition": {"column": "brand", "equals": {"text": "acme"}}}
+
+    task = rank_task_from_pb(request(filter=asked), Limits(), "")
+
+    assert (task.candidates, task.k) == (None, 10)
+    assert task.filter == Filter.make(equals("brand", "acme"))
+    assert rank_task_from_pb(request(**WHOLE), Limits(), "").filter is None
+
+
+def test_a_filter_that_is_refused_names_its_place_in_the_request():
+    with pytest.raises(InvalidArgument) as refused:
+        rank_task_from_pb(request(filter={"all": {"filters": [{}]}}), LIMITS, "requests[3].")
+
+    assert refused.value.field == "requests[3].filter.all.filters[0]"
 
 
 def test_no_reasons_are_asked_of_no_item():

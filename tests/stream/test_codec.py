@@ -15,6 +15,7 @@ from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.facts import item_facts
 from rankstream.server.profiles.interaction import RESET_TYPE, event_key
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.checks import BadRecord, check_id, check_size
@@ -23,7 +24,16 @@ from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.item_codec import decode_item, validate_item
 from rankstream.server.types import item_key
 
-LIMITS = Limits(max_id_bytes=16, max_text_chars=20, max_tags=2, max_record_bytes=400)
+LIMITS = Limits(
+    max_id_bytes=16,
+    max_text_chars=20,
+    max_tags=2,
+    max_record_bytes=400,
+    max_attributes=3,
+    max_attribute_name_bytes=8,
+    max_attribute_texts=4,
+    max_facts=6,
+)
 FOLD = FoldSettings(custom_types=("gift",))
 BLOCKS = make_layout(3, Scoring(vectors="image:2")).vectors
 TEMPLATE = ItemTemplate.parse("{title} | {tags}")
@@ -205,6 +215,29 @@ def test_an_item_reads_whole():
     assert found.vectors["image"].tolist() == [1, 2]
 
 
+def value(*texts, **kind):
+    if texts:
+        kind["texts"] = common_pb2.Texts(values=texts)
+    return common_pb2.AttributeValue(**kind)
+
+
+def test_an_items_fields_and_attributes_are_its_facts():
+    attributes = {"year": value(number=1999), "new": value(flag=True), "cast": value("a", "b", "a")}
+
+    found = read(item(category="film", price=0, attributes=attributes))
+
+    as_read = {"year": 1999.0, "new": True, "cast": ("a", "b")}
+    wanted = item_facts("film", "", (), 0.0, as_read)
+    assert found.facts.tolist() == wanted.tolist()
+    assert len(wanted) == 6
+    assert read(item()).facts.shape == (0, 2)
+
+
+def test_attributes_at_their_limits_are_taken():
+    longest = value("é" * 8, *"abc")
+    assert len(read(item(attributes={"12345678": longest, "é": value(text="")})).facts) == 5
+
+
 def test_an_item_record_needs_no_key_but_may_have_no_other():
     assert read(item(), key=None).item_id == "sea"
     with pytest.raises(BadRecord, match="item_id: 'sea' differs from the record's key b'sky'"):
@@ -228,6 +261,20 @@ BAD_ITEMS = {
     "vectors['image'].shape: [3]": item(vectors={"image": vector([1, 2, 3])}),
     "vectors['image'].shape: [1, 2]": item(vectors={"image": vector([[1, 2]])}),
     "vectors['image'].data: 4 bytes": item(vectors={"image": vector([1], shape=[2])}),
+    "attributes: 4, the limit is 3": item(attributes={n: value(flag=True) for n in "abcd"}),
+    "attributes['']: empty": item(attributes={"": value(flag=True)}),
+    "attributes['123456789']: longer than 8": item(attributes={"123456789": value(flag=True)}),
+    "attributes['price']: reserved": item(attributes={"price": value(number=1)}),
+    "attributes['tags']: reserved": item(attributes={"tags": value("a")}),
+    "attributes['a']: not set": item(attributes={"a": value()}),
+    "attributes['a'].number: nan": item(attributes={"a": value(number=math.nan)}),
+    "attributes['a'].number: -inf": item(attributes={"a": value(number=-math.inf)}),
+    "attributes['a'].text: longer than 16": item(attributes={"a": value(text="é" * 9)}),
+    "attributes['a'].texts: 5, the limit": item(attributes={"a": value(*"abcde")}),
+    "attributes['a'].texts.values[1]: longer": item(attributes={"a": value("a", "b" * 17)}),
+    "attributes: 7 values": item(
+        price=1, attributes={"a": value(*"abcd"), "b": value(flag=True), "c": value(number=1)}
+    ),
     "vectors['image'].data: holds NaN": item(vectors={"image": vector([1, math.nan])}),
 }
 

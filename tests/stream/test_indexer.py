@@ -11,6 +11,7 @@ from rankstream.server.catalog.segments import SegmentWriter, check_rows
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.encoder.text import ItemTemplate, text_hash
 from rankstream.server.errors import StateRefused
+from rankstream.server.facts import item_facts
 from rankstream.server.store import Store
 from rankstream.server.stream.checks import BadRecord
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn, read_checksums
@@ -134,6 +135,32 @@ def test_a_change_that_no_block_sees_keeps_the_row(state):
     assert (state.head().rows, state.head().catalogue_version) == (1, 2)
     with state.store.read() as view:
         assert view.tombstones_after(0).tolist() == []
+
+
+def test_a_changed_fact_takes_a_new_row_with_the_same_vector(state):
+    state.commit(upsert("sea", "the sea", price=3.0), upsert("sky", "the sky"))
+    before = state.row("sea")
+
+    # In the same bucket of prices, so that no block changes.
+    state.commit(upsert("sea", "the sea", price=3.25))
+
+    assert state.encoder.asked == [["the sea", "the sky"]]
+    assert state.read("sea").row == 2
+    assert state.row("sea").tobytes() == before.tobytes()
+    kept = state.segments.segments
+    assert kept.facts_of(0).tolist() == item_facts("", "", (), 3.0, {}).tolist()
+    assert kept.facts_of(1).tolist() == []
+    assert kept.facts_of(2).tolist() == item_facts("", "", (), 3.25, {}).tolist()
+    with state.store.read() as view:
+        assert view.tombstones_after(1).tolist() == [0]
+
+
+def test_facts_in_another_order_keep_the_row(state):
+    state.commit(upsert("sea", "the sea", tags=["a", "b"]))
+
+    commit = state.commit(upsert("sea", "the sea", tags=["b", "a", "b"]))
+
+    assert commit.appended is None
 
 
 def test_a_changed_item_takes_a_new_row_and_leaves_the_old_as_it_is(state):
