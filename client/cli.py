@@ -119,11 +119,11 @@ def _explained(error: RankstreamError) -> str:
     default=10.0,
     show_default=True,
     show_envvar=True,
-    help="Deadline of one call, seconds.",
+    help="Deadline of one call, seconds; streams have none.",
 )
 @click.pass_context
 def main(ctx: click.Context, target: str, admin_target: str, timeout_s: float) -> None:
-    """Ask a rankstream server: rank, read profiles, write items and events."""
+    """Ask a rankstream server: rank and explain, write items, events and users, read them."""
     ctx.obj = Session(target, admin_target, timeout_s)
 
 

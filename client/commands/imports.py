@@ -95,20 +95,21 @@ class Tally(Generic[T]):
 
         try:
             yield
-        finally:
-            self._finish(as_json)
+        except BaseException:
+            self._finish(as_json, self.shown)
+            raise
+        ends_it = self.stop and self.problem is None
+        self._finish(as_json, self.shown[1:] if ends_it else self.shown)
         if self.problem is not None:
             raise self.problem
         if self.refused and self.stop:
             raise RankstreamError(self.shown[0] if self.shown else f"{self.refused} were refused")
 
-    def _finish(self, as_json: bool) -> None:
+    def _finish(self, as_json: bool, refusals: list[str]) -> None:
         from rankstream.client.commands.output import print_json
 
         seconds = time.monotonic() - self.start_s
         rate = self.written / seconds if seconds > 0 else 0.0
-        # The first of them is the error itself where it ends the command.
-        refusals = self.shown[1:] if self.stop and self.problem is None else self.shown
         for text in [*(error.message for error in self.reader.first_skipped), *refusals]:
             click.echo(f"Warning: {text}", err=True)
         skipped = self.reader.skipped

@@ -188,6 +188,7 @@ def test_an_import_that_breaks_off_sums_up_what_it_knows(run, fake, tmp_path):
     from rankstream.client.calls.streams import CHUNK_ENTRIES
 
     fake.breaks_after.append(1)
+    fake.refused_items.add("7")
     path = tmp_path / "items.jsonl"
     path.write_text("".join(f'{{"item_id": "{n}"}}\n' for n in range(2 * CHUNK_ENTRIES)))
 
@@ -195,7 +196,8 @@ def test_an_import_that_breaks_off_sums_up_what_it_knows(run, fake, tmp_path):
 
     assert result.exit_code == 1
     assert f"(after {CHUNK_ENTRIES} answers)" in result.stderr
-    assert json.loads(result.stdout)["written"] == CHUNK_ENTRIES
+    assert "Warning: item '7' was refused" in result.stderr
+    assert json.loads(result.stdout)["written"] == CHUNK_ENTRIES - 1
 
 
 def test_an_import_skips_bad_lines_and_refused_items(run, fake, tmp_path):
