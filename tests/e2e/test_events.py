@@ -261,7 +261,7 @@ def test_curves_make_weights_and_are_published(server):
     assert types["view"].pooled_at_most == 5
     assert (types["read"].curve, types["click"].curve) == ("centred(30,30)", "constant(1)")
     limits = {limit.name for limit in info(server).limits}
-    assert {"max_event_text_chars", "max_event_attributes", "max_stream_events"} <= limits
+    assert {"max_event_text_chars", "max_attributes", "max_stream_events"} <= limits
 
 
 def test_many_large_events_come_through_in_order(server):

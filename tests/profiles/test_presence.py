@@ -5,6 +5,7 @@ import pytest
 from rankstream.server.profiles.interaction import RESET_TYPE, event_key, record_bytes
 from rankstream.server.profiles.presence import read_presence
 from rankstream.server.profiles.settings import FoldSettings
+from rankstream.server.profiles.texts import Keeping
 from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
 from rankstream.server.stream.event_columns import DecodedEvent
@@ -34,7 +35,9 @@ def event(at, kind=CLICK, weight=1.0, user=b"ann", item="sea"):
 
 
 def fold(store, *events):
-    batch = EventFolder(FOLD, NoPopularity()).batch(events, [Position("events", b"t" * 16, 0, 1)])
+    batch = EventFolder(FOLD, NoPopularity(), Keeping(1, int)).batch(
+        events, [Position("events", b"t" * 16, 0, 1)]
+    )
     with store.write() as txn:
         batch.apply(txn)
 

@@ -251,7 +251,7 @@ def test_closing_cancels_what_runs_and_waits_for_it():
         handler.let(1)
         await first
         await stream.aclose()
-        return handler.cancelled, sorted(done), never.cancelled(), alone()
+        return sorted(handler.cancelled), sorted(done), never.cancelled(), alone()
 
     assert asyncio.run(scenario()) == ([2, 3], [1, 2, 3], True, True)
 

@@ -154,16 +154,16 @@ def test_the_whole_catalogue_has_no_candidates():
 def test_a_filter_has_no_candidates_and_the_default_k():
     asked = {"condition": {"column": "brand", "equals": {"text": "acme"}}}
 
-    task = rank_task_from_pb(request(filter=asked), Limits(), "")
+    task = rank_task_from_pb(request(filter=asked), WIDE, "")
 
     assert (task.candidates, task.k) == (None, 10)
     assert task.filter == Filter.make(equals("brand", "acme"))
-    assert rank_task_from_pb(request(**WHOLE), Limits(), "").filter is None
+    assert rank_task_from_pb(request(**WHOLE), WIDE, "").filter is None
 
 
 def test_a_filter_that_is_refused_names_its_place_in_the_request():
     with pytest.raises(InvalidArgument) as refused:
-        rank_task_from_pb(request(filter={"all": {"filters": [{}]}}), LIMITS, "requests[3].")
+        rank_task_from_pb(request(filter={"all": {"filters": [{}]}}), FORM, "requests[3].")
 
     assert refused.value.field == "requests[3].filter.all.filters[0]"
 

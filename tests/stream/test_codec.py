@@ -31,6 +31,7 @@ LIMITS = Limits(
     max_record_bytes=400,
     max_attributes=3,
     max_attribute_name_bytes=8,
+    max_attribute_bytes=16,
     max_attribute_texts=4,
     max_facts=6,
 )

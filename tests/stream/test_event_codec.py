@@ -105,7 +105,7 @@ BAD = [
     ("attributes: 3, the limit is 2", event(attributes={n: value(flag=True)["a"] for n in "abc"})),
     ("attributes['']: empty", event(attributes={"": value(flag=True)["a"]})),
     ("attributes['a']: not set", event(attributes={"a": common_pb2.AttributeValue()})),
-    ("attributes['a']: nan, expected a finite", event(attributes=value(number=math.nan))),
+    ("attributes['a'].number: nan, expected a finite", event(attributes=value(number=math.nan))),
     ("attributes['a'].text: longer than 20", event(attributes=value(text="a" * 21))),
     ("attributes['a'].text: holds a NUL", event(attributes=value(text="\0"))),
     ("attributes['a'].texts: 3, the limit is 2",

@@ -75,7 +75,7 @@ def test_a_damaged_token_is_read_or_refused(given_positions, data):
         pack_token([Position("items", ITEMS, 0, 1)])[:-1],
         pack_token([Position("items", ITEMS, 0, 1)]) + b"\0",
         b"R1" + bytes(29 * 4097),
-        b"R1\x02" + bytes(28),
+        b"R1\x03" + bytes(28),
         b"R1" + bytes(21) + b"\xff" * 8,
     ],
     ids=["short", "magic", "rest", "cut", "long", "many", "lane", "offset"],
