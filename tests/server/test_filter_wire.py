@@ -27,6 +27,7 @@ from rankstream.server.stream.item_codec import validate_item
 LIMITS = Limits(
     max_id_bytes=8,
     max_attribute_name_bytes=6,
+    max_attribute_bytes=8,
     max_filter_depth=3,
     max_filters=5,
     max_filter_values=3,
