@@ -113,6 +113,9 @@ def similar_task_from_pb(request: ranking_pb2.SimilarItemsRequest, form: Request
             block_weights=block_weights_from_pb(request.block_weights, form.layout, ""),
             with_bias=request.with_bias,
         ),
+        filter=(
+            filter_from_pb(request.filter, limits, "filter") if request.HasField("filter") else None
+        ),
     )
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 from google.protobuf.json_format import ParseDict
-from requests_to import ids_of, upsert
+from requests_to import ids_of, profile, upsert
 
-from rankstream.proto.v1 import catalog_pb2, ranking_pb2
+from rankstream.proto.v1 import catalog_pb2, profiles_pb2, ranking_pb2
 
 FILMS = [
     {"itemId": "alien", "title": "Alien, horror in space", "category": "film", "brand": "fox",
@@ -91,6 +91,38 @@ def test_k_exclusions_and_scores_are_those_of_the_whole_catalogue(server):
     assert {i.item_id: i.score for i in answer.items} == {n: scores[n] for n in ids_of(answer)}
     assert found(server, SPACE, excludeItemIds=["dune"]) == ["alien"]
     assert len(found(server, all_of(), k=2)) == 2
+
+
+def test_a_filter_reads_the_attributes_of_the_requests_user(server):
+    user = {"userId": "ann", "attributes": {
+        "favourites": {"texts": {"values": ["fox", "chilton"]}}, "purse": {"number": 10},
+    }}  # fmt: skip
+    written = server.profiles.UpsertUser(
+        ParseDict({"user": user}, profiles_pb2.UpsertUserRequest()), timeout=20
+    )
+    seen = profile(server, "ann", written.token)
+    assert seen.user_id == "ann"
+    mine = condition("brand", equalsUserAttribute="favourites")
+    dear = condition("price", range={"minUserAttribute": "purse"})
+
+    def for_ann(asked):
+        return sorted(ids_of(server.ranking.Rank(request(asked, "ann"), timeout=20)))
+
+    assert for_ann(mine) == ["alien", "dune"]
+    assert for_ann(dear) == ["dune"]
+    assert for_ann(all_of(mine, none_of(dear))) == ["alien"]
+    assert for_ann(condition("price", range={"minUserAttribute": "favourites"})) == []
+    assert found(server, mine) == []
+
+
+def test_similar_items_may_be_filtered(server):
+    asked = {"itemId": "alien", "filter": SPACE}
+
+    answer = server.ranking.SimilarItems(
+        ParseDict(asked, ranking_pb2.SimilarItemsRequest()), timeout=20
+    )
+
+    assert ids_of(answer) == ["dune"]
 
 
 def test_filters_of_a_batch_do_not_touch_one_another(server):

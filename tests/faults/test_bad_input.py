@@ -319,7 +319,7 @@ BAD_ATTRIBUTES = {
     "a name of a field": ("price", common_pb2.AttributeValue(number=1), "reserved"),
     "no value": ("a", common_pb2.AttributeValue(), "not set"),
     "NaN": ("a", common_pb2.AttributeValue(number=float("nan")), "finite"),
-    "a long text": ("a", common_pb2.AttributeValue(text="x" * 257), "longer than 256 bytes"),
+    "a long text": ("a", common_pb2.AttributeValue(text="x" * 1025), "longer than 1024 bytes"),
     "a long name": ("a" * 65, TEXT, "longer than 64 bytes"),
     "many texts": (
         "a",

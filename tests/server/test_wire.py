@@ -10,7 +10,7 @@ from rankstream.server.asked_wire import RequestForm
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.errors import InvalidArgument
-from rankstream.server.filters import Filter, equals
+from rankstream.server.filters import Filter, equals, exists
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.token import pack_token
 from rankstream.server.types import (
@@ -28,6 +28,7 @@ from rankstream.server.wire import (
     freshness_to_pb,
     rank_task_from_pb,
     read_after_from_pb,
+    similar_task_from_pb,
     vector_to_pb,
 )
 
@@ -166,6 +167,19 @@ def test_a_filter_that_is_refused_names_its_place_in_the_request():
         rank_task_from_pb(request(filter={"all": {"filters": [{}]}}), FORM, "requests[3].")
 
     assert refused.value.field == "requests[3].filter.all.filters[0]"
+
+
+def test_a_filter_of_similar_items():
+    asked = {"condition": {"column": "brand", "exists": True}}
+    sent = {"itemId": "sea", "filter": asked}
+    task = similar_task_from_pb(ParseDict(sent, ranking_pb2.SimilarItemsRequest()), WIDE)
+
+    assert task.filter == Filter.make(exists("brand"))
+    plain = ranking_pb2.SimilarItemsRequest(item_id="sea")
+    assert similar_task_from_pb(plain, WIDE).filter is None
+    empty = ranking_pb2.SimilarItemsRequest(item_id="sea", filter=ranking_pb2.Filter())
+    with pytest.raises(InvalidArgument, match="^filter: not set"):
+        similar_task_from_pb(empty, WIDE)
 
 
 def test_no_reasons_are_asked_of_no_item():

@@ -33,6 +33,7 @@ LIMITS = Limits(
     max_attribute_name_bytes=8,
     max_attribute_bytes=16,
     max_attribute_texts=4,
+    max_attribute_bytes=16,
     max_facts=6,
 )
 FOLD = FoldSettings(custom_types=("gift",))
