@@ -31,7 +31,6 @@ LIMITS = Limits(
     max_record_bytes=400,
     max_attributes=3,
     max_attribute_name_bytes=8,
-    max_attribute_bytes=16,
     max_attribute_texts=4,
     max_attribute_bytes=16,
     max_facts=6,
