@@ -23,6 +23,16 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", jit(function))
 
 
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compiles ``function`` into its callers.
+
+    For small functions that take tuples of arrays: a call that stays one counts a reference to each
+    of the arrays, which is more than such a function does.
+    """
+    jit = numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+    return cast("Callable[P, R]", jit(function))
+
+
 def parallel(function: Callable[P, R]) -> Callable[P, R]:
     """Compiles ``function``, whose ``prange`` loops run on all threads."""
     jit = numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)

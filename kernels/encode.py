@@ -13,7 +13,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, freeze
-from rankstream.kernels.compilation import compiled
+from rankstream.kernels.compilation import compiled, inlined
+from rankstream.kernels.lanes import AHEAD, prefetch_byte
 from rankstream.kernels.pool_cpu import text_at
 from rankstream.kernels.query import Past
 from rankstream.kernels.texts import Texts
@@ -99,71 +100,93 @@ def encode_batch(
     ranked: Ranked, ids: Texts, why: Why, past: Past, kinds: Texts, labels: Texts
 ) -> tuple[UInt8, Int64]:
     """The bytes of all queries, one after the other, and where each one's end."""
-    batch = ranked.indptr.shape[0] - 1
-    sizes = np.empty(ranked.rows.shape[0], np.int64)
+    batch, blocks = ranked.indptr.shape[0] - 1, ranked.parts.shape[1]
+    rows, scores, parts, biases = ranked.rows, ranked.scores, ranked.parts, ranked.biases
+    sizes, starts = np.empty(rows.shape[0], np.int64), _starts(ranked, ids)
     ends = np.empty(batch, np.int64)
     total = 0
     for b in range(batch):
-        for place in range(ranked.indptr[b], ranked.indptr[b + 1]):
-            sizes[place] = _item_size(ranked, ids, why, past, kinds, labels, b, place)
-            total += 1 + _varint_size(sizes[place]) + sizes[place]
+        first, explained = ranked.indptr[b], why.indptr[b + 1] - why.indptr[b]
+        for place in range(first, ranked.indptr[b + 1]):
+            size = _base_size(ids, rows[place], place - first + 1, blocks)
+            # What has no reasons is most, and is spared the passing of what they are made of.
+            if place - first < explained:
+                size += _reasons_size(ids, why, past, kinds, labels, b, place - first)
+            sizes[place] = size
+            total += 1 + _varint_size(size) + size
         ends[b] = total
     data = np.empty(total, np.uint8)
     at = 0
     for b in range(batch):
-        for place in range(ranked.indptr[b], ranked.indptr[b + 1]):
+        first, explained = ranked.indptr[b], why.indptr[b + 1] - why.indptr[b]
+        for place in range(first, ranked.indptr[b + 1]):
+            if place + AHEAD < starts.shape[0]:
+                prefetch_byte(ids.text, starts[place + AHEAD])
             at = _put_header(data, at, _ITEMS, sizes[place])
-            at = _put_item(data, at, ranked, ids, why, past, kinds, labels, b, place)
+            at = _put_text(data, at, _ITEM_ID, ids, rows[place])
+            data[at] = _RANK
+            at = _put_varint(data, at + 1, place - first + 1)
+            at = _put_float(data, at, _SCORE, scores[place])
+            at = _put_header(data, at, _PARTS, _parts_size(blocks))
+            at = _put_header(data, at, _PARTS_BLOCKS, 8 * blocks)
+            for block in range(blocks):
+                _store(data, at + 8 * block, parts[place, block])
+            at = _put_float(data, at + 8 * blocks, _PARTS_BIAS, biases[place])
+            if place - first < explained:
+                at = _put_reasons(data, at, ids, why, past, kinds, labels, b, place - first)
     return data, ends
 
 
 @compiled
-def _item_size(
-    ranked: Ranked,
-    ids: Texts,
-    why: Why,
-    past: Past,
-    kinds: Texts,
-    labels: Texts,
-    b: int,
-    place: int,
+def _starts(ranked: Ranked, ids: Texts) -> Int64:
+    """Where each item's id begins. One loop of nothing else: its waits for memory overlap."""
+    starts = np.empty(ranked.rows.shape[0], np.int64)
+    for place in range(starts.shape[0]):
+        starts[place] = _bounds(ids, ranked.rows[place])[0]
+    return starts
+
+
+@inlined
+def _base_size(ids: Texts, row: int, rank: int, blocks: int) -> int:
+    """Bytes of one RankedItem without reasons."""
+    parts = _parts_size(blocks)
+    return (
+        _text_size(ids, row)
+        + 1
+        + _varint_size(rank)
+        + _FLOAT_BYTES
+        + 1
+        + _varint_size(parts)
+        + parts
+    )
+
+
+@inlined
+def _reasons_size(
+    ids: Texts, why: Why, past: Past, kinds: Texts, labels: Texts, b: int, item: int
 ) -> int:
-    """Bytes of one RankedItem."""
-    size = _text_size(ids, ranked.rows[place]) + 1 + _varint_size(place - ranked.indptr[b] + 1)
-    parts = _parts_size(ranked.parts.shape[1])
-    size += _FLOAT_BYTES + 1 + _varint_size(parts) + parts
-    pair = _pair_of(ranked, why, b, place)
+    """Bytes of the reasons of one of a query's items."""
+    pair, size = why.indptr[b] + item, 0
     for j in range(_count_reasons(why, b, pair)):
-        reason = _reason_size(ids, past, kinds, labels, past.indptr[b] + why.interactions[pair, j])
+        t = past.indptr[b] + why.interactions[pair, j]
+        reason = _reason_size(ids, past, kinds, labels, t)
         size += 1 + _varint_size(reason) + reason
     return size
 
 
-@compiled
-def _put_item(
+@inlined
+def _put_reasons(
     data: UInt8,
     at: int,
-    ranked: Ranked,
     ids: Texts,
     why: Why,
     past: Past,
     kinds: Texts,
     labels: Texts,
     b: int,
-    place: int,
+    item: int,
 ) -> int:
-    at = _put_text(data, at, _ITEM_ID, ids, ranked.rows[place])
-    data[at] = _RANK
-    at = _put_varint(data, at + 1, place - ranked.indptr[b] + 1)
-    at = _put_float(data, at, _SCORE, ranked.scores[place])
-    blocks = ranked.parts.shape[1]
-    at = _put_header(data, at, _PARTS, _parts_size(blocks))
-    at = _put_header(data, at, _PARTS_BLOCKS, 8 * blocks)
-    for block in range(blocks):
-        _store(data, at + 8 * block, ranked.parts[place, block])
-    at += 8 * blocks
-    at = _put_float(data, at, _PARTS_BIAS, ranked.biases[place])
-    pair = _pair_of(ranked, why, b, place)
+    pair = why.indptr[b] + item
     for j in range(_count_reasons(why, b, pair)):
         t = past.indptr[b] + why.interactions[pair, j]
         at = _put_header(data, at, _REASONS, _reason_size(ids, past, kinds, labels, t))
@@ -180,14 +203,7 @@ def _put_item(
     return at
 
 
-@compiled
-def _pair_of(ranked: Ranked, why: Why, b: int, place: int) -> int:
-    """Where the reasons of an item are; -1: it has none."""
-    pair = why.indptr[b] + place - ranked.indptr[b]
-    return int(pair) if pair < why.indptr[b + 1] else -1
-
-
-@compiled
+@inlined
 def _count_reasons(why: Why, b: int, pair: int) -> int:
     """How many reasons a pair has; they come first."""
     count = 0
@@ -203,7 +219,7 @@ def _parts_size(blocks: int) -> int:
     return 1 + _varint_size(8 * blocks) + 8 * blocks + _FLOAT_BYTES
 
 
-@compiled
+@inlined
 def _reason_size(ids: Texts, past: Past, kinds: Texts, labels: Texts, t: int) -> int:
     row = past.rows[t]
     named = _text_size(labels, text_at(row)) if row < -1 else _text_size(ids, row)
@@ -211,7 +227,7 @@ def _reason_size(ids: Texts, past: Past, kinds: Texts, labels: Texts, t: int) ->
     return size + 1 + _varint_size(past.event_times_ms[t]) + _CONTRIBUTION_BYTES
 
 
-@compiled
+@inlined
 def _bounds(texts: Texts, number: int) -> tuple[int, int]:
     """Where a text begins and ends; nowhere: an empty one."""
     if number < 0 or number >= texts.ends.shape[0]:
@@ -219,14 +235,14 @@ def _bounds(texts: Texts, number: int) -> tuple[int, int]:
     return (texts.ends[number - 1] if number > 0 else 0), texts.ends[number]
 
 
-@compiled
+@inlined
 def _text_size(texts: Texts, number: int) -> int:
     """Bytes of a text's field, tag and length included."""
     start, stop = _bounds(texts, number)
     return 1 + _varint_size(stop - start) + stop - start
 
 
-@compiled
+@inlined
 def _put_text(data: UInt8, at: int, tag: int, texts: Texts, number: int) -> int:
     start, stop = _bounds(texts, number)
     at = _put_header(data, at, tag, stop - start)

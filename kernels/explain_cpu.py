@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64
-from rankstream.kernels.compilation import compiled, parallel
+from rankstream.kernels.compilation import compiled, inlined, parallel
 from rankstream.kernels.lanes import TILE_QUERIES, TILE_ROWS, tile_4x1, tile_4x4
 from rankstream.kernels.pool_cpu import text_at
 from rankstream.kernels.rank_cpu import owner_of
@@ -13,7 +13,7 @@ _PAIRS = 4 * TILE_QUERIES
 """Items of a query that are explained together: their rows fit the nearest cache."""
 
 
-@compiled
+@inlined
 def _insert(
     value: float, interaction: int, count: int, interactions: Int32, values: Float64
 ) -> int:
@@ -31,7 +31,7 @@ def _insert(
     return count + 1
 
 
-@compiled
+@inlined
 def _contribute(
     pairs: Float32,
     first: int,
@@ -61,7 +61,7 @@ def _contribute(
                 values[j, i] += weights[places[i]] * scales[block] * sums[j, i]
 
 
-@compiled
+@inlined
 def _explain_pairs(
     pair_rows: Int32,
     rows: Int32,
@@ -89,7 +89,7 @@ def _explain_pairs(
         _explain_by(pairs, rows, span, weights, scales, texts, True, offsets, found)
 
 
-@compiled
+@inlined
 def _explain_by(
     pairs: Float32,
     rows: Int32,

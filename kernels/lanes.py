@@ -120,17 +120,34 @@ def prefetch_row(typingctx: Any, items: Any, row: Any) -> Any:
         start = _row_pointer(context, builder, sig.args[0], args[0], args[1])
         array = context.make_array(sig.args[0])(context, builder, args[0])
         width = cgutils.unpack_tuple(builder, array.shape, 2)[1]
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        hints = [ir.Constant(_INT32, hint) for hint in (0, 3, 1)]  # to read, soon again, data
         lines = builder.lshr(builder.add(width, ir.Constant(_INDEX, 15)), ir.Constant(_INDEX, 4))
         with cgutils.for_range(builder, lines) as loop:
             line = builder.gep(start, [builder.shl(loop.index, ir.Constant(_INDEX, 4))])
-            builder.call(fetch, [builder.bitcast(line, pointer), *hints])
+            _prefetch(builder, line)
         return context.get_dummy_value()
 
     return types.void(items, types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_byte(typingctx: Any, data: Any, at: Any) -> Any:
+    """Asks for the cache line of ``data[at]``, an array of bytes."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = context.make_array(sig.args[0])(context, builder, args[0])
+        _prefetch(builder, builder.gep(array.data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(data, types.intp), codegen
+
+
+def _prefetch(builder: Any, start: Any) -> None:
+    """Asks for the cache line of a pointer."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    hints = [ir.Constant(_INT32, hint) for hint in (0, 3, 1)]  # to read, soon again, data
+    builder.call(fetch, [builder.bitcast(start, pointer), *hints])
 
 
 def _tile(query_count: int) -> Any:

@@ -7,8 +7,10 @@ it: its own, or the event loop's while that one is idle (``batcher.py``).
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -20,6 +22,7 @@ from rankstream.kernels import ItemIds
 from rankstream.kernels.answer import BAD_BIAS, Profile, rank_one
 from rankstream.kernels.answer import Catalogue as Items
 from rankstream.kernels.arrays import NO_BIAS, freeze
+from rankstream.kernels.device import thread_count
 from rankstream.kernels.present import Wanted, present
 from rankstream.kernels.query import Extras, Space
 from rankstream.kernels.rank import Best, pick_candidates
@@ -54,6 +57,8 @@ _Group: TypeAlias = tuple[Test | Literal["given", "all"], bool]
 popularity is part of the scores."""
 
 _QUICK_CANDIDATES = 1024
+# Tasks that are worth handing to another thread.
+_LEAST_PART = 4
 _NO_ROWS = np.empty(0, np.int32)
 
 
@@ -66,12 +71,14 @@ class Read:
     """What some tasks need of the state, of one transaction.
 
     Attributes:
+        tasks: they.
         gathered: their subjects.
         excluded: rows that each must not answer.
         applied: the positions it is of.
         known: whether each one's subject exists: an item may not.
     """
 
+    tasks: list[RankTask]
     gathered: Gathered
     excluded: list[Rows]
     applied: tuple[Position, ...]
@@ -121,6 +128,7 @@ class Engine:
         self._type_names = numbered({**type_names, **TYPE_NAMES})
         self._subjects = Subjects(profiles, pooling, catalogue.layout)
         self._shown: tuple[int, Items] | None = None
+        self._threads = ThreadPoolExecutor(thread_name_prefix="engine-part")
 
     def rank(self, batch: Batch[Task]) -> Sequence[Answer | RankstreamError]:
         """Answers each task of a batch, in order."""
@@ -144,15 +152,32 @@ class Engine:
     def _rank(
         self, tasks: list[RankTask], queue_us: Sequence[int]
     ) -> list[RankAnswer | RankstreamError]:
+        """Answers in parts, side by side: kernels run without the interpreter's lock."""
         clock = _Clock()
-        read = self._read(tasks)
+        parts = _parts(tasks)
+        reads = self._read([tasks[part] for part in parts])
         clock.lap("gather")
-        subject = self._subjects.make(read.gathered, tasks, self._catalogue.table, self._space)
+        # Made here, by one thread, for all.
+        self._items()
+        work = [
+            (read, queue_us[part], clock.copy()) for read, part in zip(reads, parts, strict=True)
+        ]
+        others = [self._threads.submit(self._compute, *some) for some in work[1:]]
+        answers = self._compute(*work[0])
+        for other in others:
+            answers += other.result()
+        return answers
+
+    def _compute(
+        self, read: Read, queue_us: Sequence[int], clock: _Clock
+    ) -> list[RankAnswer | RankstreamError]:
+        """Answers what was read."""
+        tasks, gathered = read.tasks, read.gathered
+        subject = self._subjects.make(gathered, tasks, self._catalogue.table, self._space)
         clock.lap("pool")
-        people = read.gathered.people
-        found = self._find(tasks, people, subject.pooled.queries, read.excluded)
+        found = self._find(tasks, gathered.people, subject.pooled.queries, read.excluded)
         clock.lap("score")
-        items = self._present(tasks, found.best, subject, read.gathered.extras)
+        items = self._present(tasks, found.best, subject, gathered.extras)
         clock.lap("present")
         times = clock.times(len(tasks))
         headers, personal = subject.past.headers, subject.pooled.norms.max(axis=1) > 0
@@ -174,7 +199,7 @@ class Engine:
 
     def _explain(self, task: RankTask, queue_us: int) -> ExplainAnswer:
         """Takes the scores of a task's candidates apart."""
-        read = self._read([task])
+        (read,) = self._read([[task]])
         extras = read.gathered.extras
         subject = self._subjects.make(read.gathered, [task], self._catalogue.table, self._space)
         rows = self._candidate_rows(task.candidates)
@@ -200,19 +225,22 @@ class Engine:
             queue_us=queue_us,
         )
 
-    def _read(self, tasks: Sequence[RankTask]) -> Read:
-        """What the tasks need of the state. The rest reads copies, and rows, which never change."""
+    def _read(self, parts: Sequence[list[RankTask]]) -> list[Read]:
+        """What tasks need of the state. The rest reads copies, and rows, which never change."""
         with self._store.read() as view:
             self._catalogue.sync(view, self._page.bias_sequence)
-            gathered = self._subjects.gather(view, tasks)
-            pairs = zip(tasks, gathered.people, strict=True)
-            excluded = [self._excluded_rows(view, task, person) for task, person in pairs]
             applied = view.positions()
+            return [self._read_part(view, tasks, applied) for tasks in parts]
+
+    def _read_part(self, view: View, tasks: list[RankTask], applied: tuple[Position, ...]) -> Read:
+        gathered = self._subjects.gather(view, tasks)
+        pairs = zip(tasks, gathered.people, strict=True)
+        excluded = [self._excluded_rows(view, task, person) for task, person in pairs]
         known = [
             t.asked is None or t.asked.item_key is None or self._row_of(t.asked.item_key) >= 0
             for t in tasks
         ]
-        return Read(gathered, excluded, applied, known)
+        return Read(tasks, gathered, excluded, applied, known)
 
     def _rank_alone(self, task: RankTask, queue_us: int) -> RankAnswer | None:
         """As ``_rank`` for one task of few candidates: all stages in one call of a kernel.
@@ -436,6 +464,18 @@ class Engine:
         )
 
 
+def _parts(tasks: list[RankTask]) -> list[slice]:
+    """How a batch is split: where all candidates are given, one part a thread.
+
+    A scan is split by its kernel, row by row: splitting it by tasks would read all rows again.
+    """
+    count = min(thread_count(), len(tasks) // _LEAST_PART)
+    if count < 2 or any(task.candidates is None for task in tasks):
+        return [slice(0, len(tasks))]
+    ends = [len(tasks) * i // count for i in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
 def _past_bias(task: RankTask) -> NDArray[np.float32] | None:
     """The popularity that a task brings."""
     return task.asked.bias if task.asked is not None else None
@@ -499,6 +539,12 @@ class _Clock:
     def __init__(self) -> None:
         self._laps: dict[str, int] = {}
         self._last = time.perf_counter_ns()
+
+    def copy(self) -> _Clock:
+        """One that goes on from here."""
+        other = _Clock()
+        other._laps, other._last = dict(self._laps), self._last
+        return other
 
     def lap(self, name: str) -> None:
         now = time.perf_counter_ns()
