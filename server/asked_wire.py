@@ -19,9 +19,6 @@ from rankstream.server.stream.attributes import attributes_from_pb
 from rankstream.server.stream.item_codec import read_vector
 from rankstream.server.types import Asked, PoolingChange, Query, normal_text
 
-MAX_WEIGHT = 1e6
-"""Largest magnitude of a weight in a request."""
-
 
 @dataclass(frozen=True, slots=True)
 class RequestForm:
@@ -69,14 +66,14 @@ def asked_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: st
         session=session,
         vector=vector,
         query=_query(request, form.limits, field + "query."),
-        block_weights=block_weights_from_pb(request.block_weights, form.layout, field),
-        pooling=_pooling(request, form.fold, field + "pooling."),
+        block_weights=block_weights_from_pb(request.block_weights, form, field),
+        pooling=_pooling(request, form, field + "pooling."),
         as_of_ms=as_of,
     )
 
 
 def block_weights_from_pb(
-    given: Mapping[str, float], layout: Layout, field: str
+    given: Mapping[str, float], form: RequestForm, field: str
 ) -> NDArray[np.float64] | None:
     """Weights ``float64 [n_blocks]``; None: as configured.
 
@@ -85,13 +82,14 @@ def block_weights_from_pb(
     """
     if not given:
         return None
+    layout, limits = form.layout, form.limits
     names = [block.name for block in layout.blocks]
     weights = layout.weights
     for name, weight in sorted(given.items()):
         where = f"{field}block_weights[{name!r}]"
         if name not in names:
             raise InvalidArgument(where, f"no such block; there are {', '.join(names)}")
-        weights[names.index(name)] = _checked_weight(weight, where)
+        weights[names.index(name)] = _checked_weight(weight, limits, where)
     return weights
 
 
@@ -105,7 +103,7 @@ def _query(request: ranking_pb2.RankRequest, limits: Limits, field: str) -> Quer
         problem = f"{len(text)} characters, the limit is {limits.max_text_chars}"
         raise InvalidArgument(field + "text", problem)
     weight = request.query.weight if request.query.HasField("weight") else 1.0
-    return Query(text, _checked_weight(weight, field + "weight"))
+    return Query(text, _checked_weight(weight, limits, field + "weight"))
 
 
 def _vector(given: common_pb2.Vector, layout: Layout, field: str) -> NDArray[np.float32]:
@@ -114,10 +112,11 @@ def _vector(given: common_pb2.Vector, layout: Layout, field: str) -> NDArray[np.
 
 
 def _pooling(
-    request: ranking_pb2.RankRequest, fold: FoldSettings, field: str
+    request: ranking_pb2.RankRequest, form: RequestForm, field: str
 ) -> PoolingChange | None:
     if not request.HasField("pooling"):
         return None
+    fold, limits = form.fold, form.limits
     given = request.pooling
     weights = {}
     for name, weight in sorted(given.type_weights.items()):
@@ -126,18 +125,18 @@ def _pooling(
         if type_id is None:
             problem = f"no such type; there are {', '.join(fold.type_ids)}"
             raise InvalidArgument(where, problem)
-        weights[type_id] = _checked_weight(weight, where)
+        weights[type_id] = _checked_weight(weight, limits, where)
     half_life = given.half_life_s if given.HasField("half_life_s") else None
     if half_life is not None and not (math.isfinite(half_life) and half_life > 0):
         raise InvalidArgument(field + "half_life_s", f"{half_life}, expected seconds above 0")
     interests = None
     if given.HasField("profile_text_weight"):
         where = field + "profile_text_weight"
-        interests = _checked_weight(given.profile_text_weight, where)
+        interests = _checked_weight(given.profile_text_weight, limits, where)
     return PoolingChange(None if half_life is None else half_life * 1000, weights, interests)
 
 
-def _checked_weight(weight: float, field: str) -> float:
-    if not abs(weight) <= MAX_WEIGHT:
-        raise InvalidArgument(field, f"{weight}, expected a number of at most {MAX_WEIGHT:g}")
+def _checked_weight(weight: float, limits: Limits, field: str) -> float:
+    if not abs(weight) <= limits.max_weight:
+        raise InvalidArgument(field, f"{weight}, expected a number of at most {limits.max_weight}")
     return weight

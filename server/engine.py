@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -130,6 +130,11 @@ class Engine:
         self._shown: tuple[int, Items] | None = None
         self._threads = ThreadPoolExecutor(thread_name_prefix="engine-part")
 
+    @property
+    def text_dimensions(self) -> int:
+        """Of the text block."""
+        return self._catalogue.layout.blocks[0].dimensions
+
     def rank(self, batch: Batch[Task]) -> Sequence[Answer | RankstreamError]:
         """Answers each task of a batch, in order."""
         tasks = batch.tasks
@@ -137,17 +142,26 @@ class Engine:
             answer = self._rank_alone(tasks[0], batch.queue_us[0])
             return [answer or self._rank([tasks[0]], batch.queue_us)[0]]
         answers: dict[int, Answer | RankstreamError] = {}
-        groups: dict[int, list[int]] = {}
+        groups: dict[Hashable, list[int]] = {}
         for i, task in enumerate(tasks):
-            if isinstance(task, ExplainTask):
-                answers[i] = self._explain(task.ranking, batch.queue_us[i])
-            else:
-                groups.setdefault(id(_past_bias(task)), []).append(i)
+            groups.setdefault(_kind_of(task), []).append(i)
         for chosen in groups.values():
-            some = [task for i in chosen if isinstance(task := tasks[i], RankTask)]
-            found = self._rank(some, [batch.queue_us[i] for i in chosen])
-            answers.update(zip(chosen, found, strict=True))
+            some, queued = [tasks[i] for i in chosen], [batch.queue_us[i] for i in chosen]
+            answers.update(zip(chosen, self._answer(some, queued), strict=True))
         return [answers[i] for i in range(len(tasks))]
+
+    def _answer(self, tasks: list[Task], queue_us: list[int]) -> Sequence[Answer | RankstreamError]:
+        """Answers tasks of one kind; where what is stored of one is damaged, the others."""
+        try:
+            if isinstance(tasks[0], ExplainTask):
+                pairs = zip(tasks, queue_us, strict=True)
+                return [self._explain(t.ranking, q) for t, q in pairs if isinstance(t, ExplainTask)]
+            return self._rank([t for t in tasks if isinstance(t, RankTask)], queue_us)
+        except RankstreamError as error:
+            if len(tasks) == 1:
+                return [error]
+        pairs = zip(tasks, queue_us, strict=True)
+        return [answer for t, q in pairs for answer in self._answer([t], [q])]
 
     def _rank(
         self, tasks: list[RankTask], queue_us: Sequence[int]
@@ -180,12 +194,13 @@ class Engine:
         items = self._present(tasks, found.best, subject, gathered.extras)
         clock.lap("present")
         times = clock.times(len(tasks))
-        headers, personal = subject.past.headers, subject.pooled.norms.max(axis=1) > 0
+        headers, people = subject.past.headers, gathered.people
+        personal = subject.pooled.norms.max(axis=1) > 0
         return [
             RankAnswer(
                 items=items[b],
                 missing=found.missing[b],
-                fallback=_fallback(is_known(headers[b]), bool(personal[b])),
+                fallback=_fallback(_is_known(headers[b], people[b]), bool(personal[b])),
                 updated_at_ms=updated_at_ms(headers[b]),
                 applied=read.applied,
                 head=self._catalogue.head,
@@ -218,7 +233,7 @@ class Engine:
                 for t, row in zip(causes.tolist(), past.rows[causes].tolist(), strict=True)
             ],
             missing=np.flatnonzero(rows < 0).tolist(),
-            fallback=_fallback(is_known(header), personal),
+            fallback=_fallback(_is_known(header, read.gathered.people[0]), personal),
             updated_at_ms=updated_at_ms(header),
             applied=read.applied,
             head=self._catalogue.head,
@@ -282,7 +297,7 @@ class Engine:
         return RankAnswer(
             items=answer.items.data,
             missing=answer.missing.tolist(),
-            fallback=_fallback(is_known(answer.header), answer.personal),
+            fallback=_fallback(_is_known(answer.header, gathered.people[0]), answer.personal),
             updated_at_ms=updated_at_ms(answer.header),
             applied=applied,
             head=catalogue.head,
@@ -476,6 +491,13 @@ def _parts(tasks: list[RankTask]) -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
+def _kind_of(task: Task) -> Hashable:
+    """Tasks that are answered together: one that asks for more does not slow those that do not."""
+    if isinstance(task, ExplainTask):
+        return "explain"
+    return task.asked is None, id(_past_bias(task))
+
+
 def _past_bias(task: RankTask) -> NDArray[np.float32] | None:
     """The popularity that a task brings."""
     return task.asked.bias if task.asked is not None else None
@@ -525,6 +547,10 @@ def _bad(code: int) -> CorruptState:
     if code == BAD_BIAS:
         what = "an item's bias is not finite"
     return CorruptState(f"{what}; rebuild the state from the log")
+
+
+def _is_known(header: NDArray[np.int64], person: Person) -> bool:
+    return is_known(header) or person.record is not None
 
 
 def _fallback(known: bool, personal: bool) -> str:

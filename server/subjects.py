@@ -19,6 +19,7 @@ from rankstream.kernels.arrays import freeze
 from rankstream.kernels.cells import COUNTS, UPDATED_AT
 from rankstream.kernels.pool import Pooled
 from rankstream.kernels.query import (
+    NO_TIME,
     Added,
     Extras,
     Past,
@@ -144,8 +145,10 @@ class Subjects:
         """The keys of what a task's subject has acted on, each once."""
         until = task.asked.as_of_ms if task.asked is not None else None
         found = [self._profiles.seen_targets(view, user, until) for user in person.ids]
-        if task.asked is not None and task.asked.session is not None:
-            found.append(task.asked.session.target_keys)
+        session = task.asked.session if task.asked is not None else None
+        if session is not None:
+            past = session.event_times_ms <= (NO_TIME if until is None else until)
+            found.append(session.target_keys[past])
         return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
 
     def _histories(
@@ -234,7 +237,11 @@ class Subjects:
             weight = self._pooling.interests_weight
             if change is not None and change.interests_weight is not None:
                 weight = change.interests_weight
-            keys = person.record.interests if person.record is not None else ()
+            until = task.asked.as_of_ms if task.asked is not None else None
+            record = person.record
+            keys = record.interests if record is not None else ()
+            if record is not None and until is not None and record.updated_at_ms > until:
+                keys = ()
             known = [row for key in keys if (row := _row_of(extras, key)) >= 0]
             found.append([(row, weight / len(known), INTEREST) for row in known])
         return _added(found)

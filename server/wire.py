@@ -110,7 +110,7 @@ def similar_task_from_pb(request: ranking_pb2.SimilarItemsRequest, form: Request
         reasons=0,
         asked=Asked(
             item_key=int(key[0]),
-            block_weights=block_weights_from_pb(request.block_weights, form.layout, ""),
+            block_weights=block_weights_from_pb(request.block_weights, form, ""),
             with_bias=request.with_bias,
         ),
         filter=(
@@ -125,7 +125,7 @@ def explain_task_from_pb(request: ranking_pb2.ExplainRequest, form: RequestForm)
     Raises:
         InvalidArgument: names the field.
     """
-    ranking, limit = request.request, form.limits.max_explained
+    ranking, limit = request.request, form.limits.max_explained_scores
     kind = ranking.WhichOneof("candidates")
     if kind != "item_ids":
         raise InvalidArgument(
@@ -134,6 +134,12 @@ def explain_task_from_pb(request: ranking_pb2.ExplainRequest, form: RequestForm)
     if len(ranking.item_ids.item_ids) > limit:
         problem = f"{len(ranking.item_ids.item_ids)} items, the limit is {limit}"
         raise InvalidArgument(field="request.item_ids.item_ids", problem=problem)
+    for name in ("k", "explain"):
+        if ranking.HasField(name):
+            raise InvalidArgument(field=f"request.{name}", problem="set; every item is explained")
+    if ranking.exclude_item_ids or ranking.exclude_seen:
+        name = "exclude_item_ids" if ranking.exclude_item_ids else "exclude_seen"
+        raise InvalidArgument(field=f"request.{name}", problem="set; every item is explained")
     return ExplainTask(rank_task_from_pb(ranking, form, "request."))
 
 

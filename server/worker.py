@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import gc
 import importlib.metadata
@@ -57,12 +58,13 @@ from rankstream.server.encoder.base import Encoder, TokenizedText
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.engine import Answer, Engine, Task
-from rankstream.server.errors import RankstreamError
+from rankstream.server.errors import NotFound, RankstreamError
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import StatusInterceptor
 from rankstream.server.past_bias import PastBias
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.history import gather_histories
+from rankstream.server.profiles.interaction import TEXT
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.admin import AdminService
 from rankstream.server.services.catalog import CatalogService
@@ -74,12 +76,20 @@ from rankstream.server.services.encoder import (
 )
 from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
+from rankstream.server.services.preparation import Preparation
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
 from rankstream.server.store import Store
 from rankstream.server.stream.publisher import Publisher
 from rankstream.server.stream.user_codec import user_attributes
-from rankstream.server.types import RankTask
+from rankstream.server.types import (
+    Asked,
+    ExplainTask,
+    Query,
+    RankTask,
+    Session,
+    text_key,
+)
 from rankstream.server.wire import Names
 
 log = logging.getLogger(__name__)
@@ -157,10 +167,9 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
     page = Announcements(paths.page)
     profiles = ProfileStore(fold)
     catalogue = Catalogue(paths.segments, layout)
-    attributes_of = functools.partial(user_attributes, limits=limits)
     masks, pooling = Masks(catalogue, limits), pooling_of(settings, fold)
     engine = Engine(
-        store, catalogue, masks, profiles, pooling, page, fold.type_names, attributes_of
+        store, catalogue, masks, profiles, pooling, page, fold.type_names, user_attributes
     )
     return Parts(
         settings=settings,
@@ -263,12 +272,12 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     ranking_pb2_grpc.add_RankingServicer_to_server(
         RankingService(
             parts.ranker,
-            parts.embedder,
-            parts.past_bias,
+            Preparation(parts.embedder, parts.past_bias),
             parts.freshness,
             parts.page,
             RequestForm(limits, parts.layout, fold),
             parts.names,
+            settings.listen.log_requests,
         ),
         server,
     )
@@ -349,10 +358,29 @@ def _warm_engine(engine: Engine) -> None:
     whole, by_key, by_id = (
         RankTask(b"\0", candidates, 1, nothing, True, 10, 3) for candidates in (None, keys, ids)
     )
-    batches: list[list[Task]] = [[whole, by_key, by_id], [by_key], [by_id]]
+    session = Session(
+        target_keys=np.array([0, text_key("nothing")], np.uint64),
+        weights=np.ones(2, np.float32),
+        event_times_ms=np.zeros(2, np.int64),
+        types=np.ones(2, np.uint16),
+        exts=np.array([0, TEXT], np.uint16),
+        texts={},
+    )
+    vector = np.ones(engine.text_dimensions, np.float32)
+    query = Query("nothing", 1.0)
+    for_session = Asked(
+        session=session, query=query, encoded={query.text: vector}, as_of_ms=0, bias=vector[:0]
+    )
+    asked = [for_session, Asked(vector=vector), Asked(item_key=1, with_bias=False)]
+    more = [dataclasses.replace(by_id, user=b"", asked=one) for one in asked]
+    batches: list[list[Task]] = [[whole, by_key, by_id], [by_key], [by_id], [by_id] * 8]
+    tasks_alone: list[Task] = [*more, dataclasses.replace(more[0], candidates=None)]
+    tasks_alone += [ExplainTask(one) for one in more[:2]]
+    batches += [[one] for one in tasks_alone]
     for tasks in batches:
         for answer in engine.rank(Batch(tasks, [0] * len(tasks))):
-            if isinstance(answer, RankstreamError):
+            # There is no such item.
+            if isinstance(answer, RankstreamError) and not isinstance(answer, NotFound):
                 raise answer
 
 

@@ -63,7 +63,8 @@ class User(google.protobuf.message.Message):
     @property
     def identities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Other user_ids of the same person, as on other platforms: their interactions count as this
-        user's. An id that two users claim belongs to the one written last.
+        user's. An id that two users claim belongs to the one written last; a user who is an identity
+        claims none.
         """
 
     def __init__(
@@ -147,7 +148,9 @@ class Interaction(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     POSITION_FIELD_NUMBER: builtins.int
     item_id: builtins.str
-    """Empty while the item is not in the catalogue; item_key always holds."""
+    """Empty while the item is not in the catalogue, where item_key still names it; and for a text,
+    which has neither.
+    """
     item_key: builtins.int
     type: builtins.str
     event_time_ms: builtins.int
@@ -187,7 +190,7 @@ class GetProfileResponse(google.protobuf.message.Message):
     CANONICAL_USER_ID_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     known: builtins.bool
-    """False: no record of this user has been applied."""
+    """False: nothing of this user has been applied."""
     history_size: builtins.int
     seen_size: builtins.int
     """Distinct items this user has acted on, as exclude_seen knows them."""
@@ -233,7 +236,7 @@ class MergeProfilesRequest(google.protobuf.message.Message):
     into_user_id: builtins.str
     @property
     def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter:
-        """Merges what is there after this write."""
+        """All that the log has of the guest when the call comes is given, with or without a token."""
 
     def __init__(
         self,
@@ -271,13 +274,19 @@ class ResetProfileRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
     user_id: builtins.str
+    """The interactions of all ids of this person are forgotten."""
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter: ...
     def __init__(
         self,
         *,
         user_id: builtins.str = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["user_id", b"user_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["read_after", b"read_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["read_after", b"read_after", "user_id", b"user_id"]) -> None: ...
 
 Global___ResetProfileRequest: typing_extensions.TypeAlias = ResetProfileRequest
 
@@ -330,7 +339,7 @@ class ExportedRecord(google.protobuf.message.Message):
     def user(self) -> Global___User: ...
     @property
     def interaction(self) -> Global___Interaction:
-        """Newest first; the history, then what is only remembered as seen."""
+        """Of one id after the other, newest first: history, and what is only remembered as seen."""
 
     def __init__(
         self,
@@ -349,13 +358,21 @@ class PurgeUserRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: builtins.int
+    READ_AFTER_FIELD_NUMBER: builtins.int
     user_id: builtins.str
+    """An id of a person stands for all of theirs."""
+    @property
+    def read_after(self) -> rankstream.proto.v1.common_pb2.ReadAfter:
+        """Carry the token of an UpsertUser that has just listed identities."""
+
     def __init__(
         self,
         *,
         user_id: builtins.str = ...,
+        read_after: rankstream.proto.v1.common_pb2.ReadAfter | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["user_id", b"user_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["read_after", b"read_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["read_after", b"read_after", "user_id", b"user_id"]) -> None: ...
 
 Global___PurgeUserRequest: typing_extensions.TypeAlias = PurgeUserRequest
 
@@ -390,7 +407,7 @@ class Remainder(google.protobuf.message.Message):
     PLACE_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
     place: builtins.str
-    """"log", "dead_letters", "counters", "snapshots"."""
+    """"log", "dead_letters", "counters" or "texts"."""
     description: builtins.str
     def __init__(
         self,

@@ -372,8 +372,9 @@ class RankRequest(google.protobuf.message.Message):
     exclude_seen: builtins.bool
     """Leaves out what this user has already acted on (the retained set, see GetServerInfo)."""
     as_of_ms: builtins.int
-    """Answers as of this time (ms since the epoch): later interactions are ignored, and popularity is
-    that of the time. For evaluation; few a second (GetServerInfo).
+    """Answers as of this time (ms since the epoch): later interactions and interests are ignored, and
+    popularity is that of the buckets that had ended. The catalogue, attributes and identities are
+    today's. For evaluation; few wait at once (GetServerInfo).
     """
     @property
     def session(self) -> Global___Session: ...
@@ -385,7 +386,9 @@ class RankRequest(google.protobuf.message.Message):
     def query(self) -> Global___Query: ...
     @property
     def context(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, rankstream.proto.v1.common_pb2.AttributeValue]:
-        """What is known of the moment: device, page, hour. Checked and logged; scores do not read it yet."""
+        """What is known of the moment: device, page, hour. Logged with --log-requests; scores do not read
+        it yet.
+        """
 
     @property
     def item_ids(self) -> Global___ItemIds: ...
@@ -729,7 +732,9 @@ class ExplainRequest(google.protobuf.message.Message):
     REQUEST_FIELD_NUMBER: builtins.int
     @property
     def request(self) -> Global___RankRequest:
-        """As for Rank; its candidates must be item_ids: the items to explain. k and explain are not read."""
+        """As for Rank; its candidates must be item_ids: the items to explain (max_explained_scores at
+        most). k, explain and exclusions decide which items are answered, so they must not be set.
+        """
 
     def __init__(
         self,

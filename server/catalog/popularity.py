@@ -15,9 +15,10 @@ page.
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,14 @@ from rankstream.kernels.counters import (
     levels_of,
     merge_counts,
 )
-from rankstream.server.store import Txn, View
+from rankstream.server.store import Store, Txn, View
 
 # Buckets of one item that are kept: the newest; with the default width, the last 64 days on which
 # the item was touched. The set of touched buckets only grows, so the order of arrival does not
 # matter, but for one corner: a correction that empties a bucket of an item with 64 others.
 MAX_BUCKETS = 64
 _PAIR_BYTES = 8
+_PAGE = 20_000
 _NONE = b"\0" * _PAIR_BYTES
 _NO_COUNT = b"\0" * (_PAIR_BYTES // 2)
 
@@ -119,6 +121,25 @@ def read_counter(view: View, key: int) -> list[tuple[int, int]]:
     return [(bucket, count) for bucket, count in pairs.tolist()]
 
 
+def read_counters(store: Store, before: int) -> Iterator[Touched]:
+    """All counters without the buckets from ``before`` on, page by page, a transaction each."""
+    start: bytes | None = b""
+    while start is not None:
+        with store.read() as view:
+            page, start = _read_page(view, start, _PAGE)
+        yield _without(page, before)
+
+
+def _read_page(view: View, start: bytes, most: int | None) -> tuple[Touched, bytes | None]:
+    """Counters from a key on, at most so many, whole; and where the next page begins."""
+    stored = [(k, bytes(v)) for k, v in itertools.islice(view.items_from("counters", start), most)]
+    keys = np.frombuffer(b"".join(k for k, _ in stored), np.uint64)
+    newest = np.frombuffer(b"".join(v for _, v in stored), np.int32).reshape(-1, 2)
+    older, offsets = _joined(view.get_many("counters_older", (k for k, _ in stored)))
+    page = Touched(keys, newest, np.arange(len(keys)), older, offsets)
+    return page, stored[-1][0] + b"\0" if most is not None and len(stored) == most else None
+
+
 class Popularity:
     """Levels of all counted items, in the ingest process's memory.
 
@@ -136,23 +157,9 @@ class Popularity:
         self._older = np.full(1024, -np.inf)
         self._newest = np.zeros((1024, 2), np.int32)
 
-    def load(self, view: View, before: int | None = None) -> None:
-        """Reads every counter once.
-
-        Args:
-            view: where they are.
-            before: only buckets before this one count; None: all.
-        """
-        stored = list(view.items_from("counters", b""))
-        keys = np.frombuffer(b"".join(k for k, _ in stored), np.uint64)
-        newest = np.frombuffer(b"".join(v for _, v in stored), np.int32).reshape(-1, 2)
-        rest = {bytes(k): bytes(v) for k, v in view.items_from("counters_older", b"")}
-        if before is not None:
-            whole = [rest.get(k, b"") + bytes(v) for k, v in stored]
-            newest, older, offsets = _split(*_joined(whole), before)
-        else:
-            older, offsets = _joined([rest.get(k, b"") for k, _ in stored])
-        self.update(Touched(keys, newest, np.arange(len(keys)), older, offsets))
+    def load(self, view: View) -> None:
+        """Reads every counter once, at start."""
+        self.update(_read_page(view, b"", None)[0])
 
     def update(self, touched: Touched) -> None:
         """Takes over changed counters."""
@@ -220,15 +227,19 @@ def _joined(blobs: list[bytes] | list[memoryview | bytes]) -> tuple[Pairs, NDArr
     return np.frombuffer(b"".join(blobs), np.int32).reshape(-1, 2).copy(), offsets
 
 
-def _split(pairs: Pairs, offsets: NDArray[np.int64], before: int) -> tuple[Pairs, Pairs, Any]:
-    """Whole counters without the buckets from ``before`` on: newest, older, and their offsets."""
-    kept = pairs[:, 0] < before
+def _without(page: Touched, before: int) -> Touched:
+    """Counters without the buckets from ``before`` on."""
+    whole = np.insert(page.older, page.offsets[1:], page.newest, axis=0)
+    offsets = page.offsets + np.arange(len(page.offsets))
+    # A newest bucket with no count is none.
+    kept = (whole[:, 0] < before) & (whole[:, 1] != 0)
     ends = np.concatenate([[0], np.cumsum(kept)])[offsets]
-    pairs = pairs[kept]
-    newest = np.zeros((len(offsets) - 1, 2), np.int32)
+    pairs = whole[kept]
+    newest = np.zeros_like(page.newest)
     some = np.flatnonzero(np.diff(ends))
     last = ends[some + 1] - 1
     newest[some] = pairs[last]
     left = np.ones(len(pairs), bool)
     left[last] = False
-    return newest, pairs[left], np.concatenate([[0], np.cumsum(left)])[ends]
+    older_ends = np.concatenate([[0], np.cumsum(left)])[ends]
+    return Touched(page.keys, newest, page.whole, pairs[left], older_ends)

@@ -14,6 +14,7 @@ rows may be anything: the next append writes over it.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.errors import CorruptState, StateRefused
+from rankstream.server.errors import CorruptState
 
 _STEP_BYTES = 4 << 20
 _ROWS, _ABOUT = "rows.f32", "about.bin"
@@ -130,8 +131,7 @@ class SegmentWriter:
             ``(n, crc32c)`` for the commit.
 
         Raises:
-            StateRefused: the generation is full.
-            OSError: the disk is.
+            OSError: the disk is full, or the generation.
         """
         names = [name.encode() for name in ids]
         begin, begin_facts = self.segments.ids_end(first), self.segments.facts_end(first)
@@ -167,21 +167,21 @@ class SegmentWriter:
                 f"{rows} rows do not fit into a generation of {self.segments.capacity}: "
                 "start with a larger --max-rows and an empty data folder"
             )
-            raise StateRefused(msg)
+            raise OSError(errno.ENOSPC, msg)
         if id_bytes > len(self.segments.ids):
             msg = (
                 f"item_ids of {id_bytes} bytes do not fit into a generation with room for "
                 f"{len(self.segments.ids)}: start with a larger --max-id-bytes or --max-rows and "
                 "an empty data folder"
             )
-            raise StateRefused(msg)
+            raise OSError(errno.ENOSPC, msg)
         if facts > len(self.segments.facts):
             msg = (
                 f"{facts} facts do not fit into a generation with room for "
                 f"{len(self.segments.facts)}: start with a larger --max-rows and an empty data "
                 "folder"
             )
-            raise StateRefused(msg)
+            raise OSError(errno.ENOSPC, msg)
 
 
 def check_rows(segments: Segments, first: int, count: int, checksum: int) -> None:

@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from rankstream.kernels.cells import MOVED as MOVED
+from rankstream.kernels.cells import TEXT as TEXT
 from rankstream.kernels.event_wire import MAX_POSITION
 from rankstream.kernels.history import RESET
 from rankstream.server.errors import InvalidArgument
@@ -35,17 +37,8 @@ RECORD = np.dtype(
 )
 """One stored interaction. ``ext`` holds TEXT, MOVED, and in its other 14 bits the position."""
 
-TEXT = 0x8000
-"""Bit of ``ext``: the target is a text, ``target_key`` its ``text_key``."""
-
-MOVED = 0x4000
-"""Bit of ``ext``: a merge brought the interaction here from another user."""
-
 POSITION = MAX_POSITION
 """The bits of ``ext`` that say where the item stood, from 1; 0: not known, or no item."""
-
-TEXT = 0x8000
-"""Bit of ``ext``: the target is a text, ``target_key`` its ``text_key``."""
 
 EVENT = np.dtype([*RECORD.descr, ("broker_ms", "<i8")])
 """One event on its way into the fold: a record, and the log's timestamp of it."""

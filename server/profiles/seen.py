@@ -30,7 +30,7 @@ def seen_targets(
     chunks: Sequence[Buffer],
     until_ms: int | None = None,
 ) -> npt.NDArray[np.uint64]:
-    """The different targets that one user has seen, sorted, uint64[n].
+    """The different items that one user has seen, sorted, uint64[n].
 
     Args:
         settings: the fold's.
@@ -43,6 +43,8 @@ def seen_targets(
         CorruptState: a value is not what its layout says.
     """
     cells = _seen(settings, recent, settled, chunks)
+    # An ext that has TEXT is a word below zero.
+    cells = cells[cells[:, 3] >= 0]
     if until_ms is not None:
         cells = cells[cells[:, 0] <= until_ms]
     return np.unique(cells[:, 2].view(np.uint64))

@@ -128,10 +128,12 @@ def user_record(view: View, user: bytes) -> UserRecord | None:
 def owner_of(view: View, user: bytes) -> bytes:
     """Whose history a user_id's interactions join: the user that claimed it last, or itself.
 
-    One step: an identity of an identity is nobody's.
+    A user who is claimed claims nobody, so that everybody is one person's: of two who claim each
+    other each stays alone.
     """
-    blob = view.get("identities", user)
-    claims = _read_claims(blob) if blob is not None else []
+    claims = _read_claims(view.get("identities", user) or b"")
+    while claims and view.get("identities", claims[-1][1]) is not None:
+        claims.pop()
     return claims[-1][1] if claims else user
 
 

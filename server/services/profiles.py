@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.proto.v1 import events_pb2, profiles_pb2, profiles_pb2_grpc
+from rankstream.proto.v1 import common_pb2, profiles_pb2, profiles_pb2_grpc
 from rankstream.server.announce import Announcements
 from rankstream.server.config import Limits
 from rankstream.server.engine import item_ids
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of
-from rankstream.server.profiles.interaction import TEXT
+from rankstream.server.profiles.interaction import POSITION, TEXT
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.profiles.texts import text_of
-from rankstream.server.profiles.users import Person, find_person
-from rankstream.server.services.outcomes import positions_of, written_or_raise
+from rankstream.server.profiles.users import Person, find_person, user_record
+from rankstream.server.services.user_writer import UserWriter
 from rankstream.server.store import Store, View
-from rankstream.server.stream.checks import check_id, check_size
-from rankstream.server.stream.codec import MERGE, RESET
-from rankstream.server.stream.publisher import Outgoing, Publisher
+from rankstream.server.stream.checks import check_id
+from rankstream.server.stream.publisher import Publisher
 from rankstream.server.stream.token import pack_token
-from rankstream.server.stream.user_codec import validate_user
-from rankstream.server.types import Lane, Position
 from rankstream.server.wire import Names, freshness_to_pb, read_after_from_pb
 
 _EXPORTED_AT_ONCE = 256
-_POSITION = 0x3FFF
 _REMAINS = {
     "log": "records of the events and users topics under this key, until the topics' retention "
     "removes them; delete them with kafka-delete-records.sh, or give --events-retention-ms",
@@ -55,22 +50,20 @@ class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
         names: Names,
         limits: Limits,
     ) -> None:
-        self._publisher = publisher
         self._store = store
         self._profiles = profiles
         self._freshness = freshness
         self._page = page
         self._names = names
         self._limits = limits
+        topics = names.topics
+        self._writer = UserWriter(publisher, store, profiles, freshness, topics, limits)
 
     async def UpsertUser(  # noqa: N802 - the name that gRPC gives
         self, request: profiles_pb2.UpsertUserRequest, context: Context
     ) -> profiles_pb2.UpsertUserResponse:
         """Writes a whole user; answers when the log has it."""
-        validate_user(request.user, self._limits, "user.")
-        value = request.user.SerializeToString(deterministic=True)
-        check_size(value, self._limits, "user")
-        written = await self._write("users", [Outgoing(request.user.user_id.encode(), value)])
+        written = await self._writer.upsert(request.user)
         return profiles_pb2.UpsertUserResponse(token=pack_token(written))
 
     async def GetProfile(  # noqa: N802
@@ -96,7 +89,7 @@ class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
         fresh.profile_updated_at_ms, fresh.stale = max(0, int(found.headers[0, 1])), stale
         response = profiles_pb2.GetProfileResponse(
             user_id=request.user_id,
-            known=bool((found.headers[0] != -1).any()),
+            known=bool((found.headers[0] != -1).any()) or person.record is not None,
             history_size=count,
             seen_size=len(np.unique(np.concatenate(seen))),
             interactions=interactions,
@@ -112,64 +105,66 @@ class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
     async def MergeProfiles(  # noqa: N802
         self, request: profiles_pb2.MergeProfilesRequest, context: Context
     ) -> profiles_pb2.MergeProfilesResponse:
-        """Writes the guest's interactions under the user, then a reset of the guest."""
+        """Gives a guest's interactions to a user."""
         for name in ("from_user_id", "into_user_id"):
             check_id(getattr(request, name), name, self._limits.max_id_bytes)
         if request.from_user_id == request.into_user_id:
             raise InvalidArgument(field="into_user_id", problem="is from_user_id")
-        deadline = deadline_of(context, self._limits.default_timeout_s)
-        await self._freshness.wait(read_after_from_pb(request.read_after, self._limits), deadline)
-        with self._store.read() as view:
-            records = self._profiles.retained(view, request.from_user_id.encode())
-        written: list[Position] = []
-        if len(records):
-            event = events_pb2.Event(user_id=request.into_user_id, type=MERGE)
-            event.event_time_ms = int(records["event_time_ms"].max())
-            _set_moved(event.moved, records)
-            value = event.SerializeToString()
-            check_size(value, self._limits, "from_user_id")
-            # First there, then gone here: what is lost in between can be merged again.
-            written = await self._write("events", [Outgoing(event.user_id.encode(), value)])
-            written += await self._reset([request.from_user_id.encode()], _now_ms())
+        deadline = await self._fresh(request.read_after, context)
+        guest, into = request.from_user_id.encode(), request.into_user_id.encode()
+        moved, written = await self._writer.merge(guest, into, deadline)
         token = pack_token(written) if written else b""
-        return profiles_pb2.MergeProfilesResponse(moved=len(records), token=token)
+        return profiles_pb2.MergeProfilesResponse(moved=moved, token=token)
 
     async def ResetProfile(  # noqa: N802
         self, request: profiles_pb2.ResetProfileRequest, context: Context
     ) -> profiles_pb2.ResetProfileResponse:
         """Writes a reset; the profile is empty once it is applied."""
         check_id(request.user_id, "user_id", self._limits.max_id_bytes)
-        now = _now_ms()
-        written = await self._reset(self._person(request.user_id).ids, now)
-        return profiles_pb2.ResetProfileResponse(watermark_ms=now, token=pack_token(written))
+        deadline = await self._fresh(request.read_after, context)
+        watermark, written = await self._writer.reset(request.user_id.encode(), deadline)
+        return profiles_pb2.ResetProfileResponse(watermark_ms=watermark, token=pack_token(written))
 
     async def ExportUser(  # noqa: N802
         self, request: profiles_pb2.ExportUserRequest, context: Context
     ) -> AsyncIterator[profiles_pb2.ExportedRecord]:
         """All that the state holds of one user, newest first."""
         check_id(request.user_id, "user_id", self._limits.max_id_bytes)
-        deadline = deadline_of(context, self._limits.default_timeout_s)
-        await self._freshness.wait(read_after_from_pb(request.read_after, self._limits), deadline)
-        person = self._person(request.user_id)
-        if person.record is not None:
-            yield profiles_pb2.ExportedRecord(user=_stored_user(person))
-        for name in person.ids:
+        await self._fresh(request.read_after, context)
+        with self._store.read() as view:
+            ids = find_person(view, request.user_id.encode()).ids
+            records = [user_record(view, name) for name in ids]
+        for name, record in zip(ids, records, strict=True):
+            if record is not None:
+                yield profiles_pb2.ExportedRecord(user=profiles_pb2.User.FromString(record.payload))
             for interaction in self._exported(name):
                 yield profiles_pb2.ExportedRecord(interaction=interaction)
 
     async def PurgeUser(  # noqa: N802
         self, request: profiles_pb2.PurgeUserRequest, context: Context
     ) -> profiles_pb2.PurgeUserResponse:
-        """Writes a deletion of the user and a reset of every id of theirs."""
+        """Forgets a person, and says what remains."""
         check_id(request.user_id, "user_id", self._limits.max_id_bytes)
-        now, person = _now_ms(), self._person(request.user_id)
-        ids = dict.fromkeys((request.user_id.encode(), *person.ids))
-        written = await self._reset(list(ids), now)
-        written += await self._write("users", [Outgoing(name, None) for name in ids])
-        response = profiles_pb2.PurgeUserResponse(watermark_ms=now, token=pack_token(written))
+        deadline = await self._fresh(request.read_after, context)
+        watermark, written = await self._writer.purge(request.user_id.encode(), deadline)
+        response = profiles_pb2.PurgeUserResponse(watermark_ms=watermark, token=pack_token(written))
         for place, description in _REMAINS.items():
             response.remains.add(place=place, description=description)
         return response
+
+    async def _fresh(self, message: common_pb2.ReadAfter, context: Context) -> float:
+        """Waits for what a request asks for; the call's deadline.
+
+        Raises:
+            InvalidArgument: it would take a stale state for what is to be changed.
+        """
+        after = read_after_from_pb(message, self._limits)
+        if message.allow_stale:
+            problem = "set; what is read here is taken away or given, so it must be all"
+            raise InvalidArgument(field="read_after.allow_stale", problem=problem)
+        deadline = deadline_of(context, self._limits.default_timeout_s)
+        await self._freshness.wait(after, deadline)
+        return deadline
 
     def _exported(self, user: bytes) -> Iterator[profiles_pb2.Interaction]:
         """All that is retained of one id; no transaction is held while somebody reads slowly."""
@@ -179,24 +174,6 @@ class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
             with self._store.read() as view:
                 described = self._described(view, records[start : start + _EXPORTED_AT_ONCE])
             yield from described
-
-    def _person(self, user_id: str) -> Person:
-        with self._store.read() as view:
-            return find_person(view, user_id.encode())
-
-    async def _reset(self, users: Sequence[bytes], watermark_ms: int) -> list[Position]:
-        events = [
-            events_pb2.Event(user_id=user.decode(), type=RESET, event_time_ms=watermark_ms)
-            for user in users
-        ]
-        records = [Outgoing(e.user_id.encode(), e.SerializeToString()) for e in events]
-        return await self._write("events", records)
-
-    async def _write(self, lane: Lane, records: Sequence[Outgoing]) -> list[Position]:
-        """Writes records of one lane, all of them."""
-        topic_id = self._freshness.topic_id(lane)
-        outcomes = await self._publisher.publish(self._names.topics[lane], records)
-        return positions_of(lane, topic_id, written_or_raise(outcomes))
 
     def _described(self, view: View, records: NDArray[np.void]) -> list[profiles_pb2.Interaction]:
         """Records as messages, ``RECORD [n]``."""
@@ -209,7 +186,7 @@ class ProfilesService(profiles_pb2_grpc.ProfilesServicer):
                     item_id="" if ext & TEXT else name,
                     item_key=0 if ext & TEXT else key,
                     text=text_of(view, key) if ext & TEXT else "",
-                    position=ext & _POSITION,
+                    position=ext & POSITION,
                     type=self._names.types.get(type_id, ""),
                     event_time_ms=time_ms,
                     weight=weight,
@@ -222,16 +199,3 @@ def _stored_user(person: Person) -> profiles_pb2.User | None:
     if person.record is None:
         return None
     return profiles_pb2.User.FromString(person.record.payload)
-
-
-def _set_moved(moved: events_pb2.MovedInteractions, records: NDArray[np.void]) -> None:
-    moved.event_keys.extend(records["event_key"].tolist())
-    moved.target_keys.extend(records["target_key"].tolist())
-    moved.event_times_ms.extend(records["event_time_ms"].tolist())
-    moved.weights.extend(records["weight"].tolist())
-    kinds = records["type"].astype(np.uint32) | records["ext"].astype(np.uint32) << 16
-    moved.kinds.extend(kinds.tolist())
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+from google.protobuf.json_format import MessageToDict
 
 from rankstream.proto.v1 import common_pb2, ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
@@ -17,8 +21,7 @@ from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
 from rankstream.server.explanation import ExplainAnswer
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of, status_of
-from rankstream.server.past_bias import PastBias
-from rankstream.server.services.encoder import Embedded
+from rankstream.server.services.preparation import Preparation
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.types import Position, RankAnswer, RankTask
 from rankstream.server.wire import (
@@ -32,6 +35,8 @@ from rankstream.server.wire import (
     similar_task_from_pb,
 )
 
+log = logging.getLogger(__name__)
+
 _ENTRIES = ranking_pb2.BatchRankResponse.ENTRIES_FIELD_NUMBER
 _ENTRY_RESPONSE = ranking_pb2.BatchRankEntry.RESPONSE_FIELD_NUMBER
 _Ready = tuple[RankTask, bool]
@@ -43,22 +48,22 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     def __init__(
         self,
         batcher: Batcher[Task, Answer],
-        embedder: Batcher[str, Embedded],
-        past_bias: PastBias,
+        preparation: Preparation,
         freshness: Freshness,
         page: Announcements,
         form: RequestForm,
         names: Names,
+        log_requests: bool = False,
     ) -> None:
         self._batcher = batcher
-        self._embedder = embedder
-        self._past_bias = past_bias
+        self._preparation = preparation
         self._freshness = freshness
         self._page = page
         self._topics = names.topics
         self._seen: tuple[tuple[Position, ...], list[int], common_pb2.Freshness] | None = None
         self._encoder = RankEncoder.make(form.layout, names)
         self._form = form
+        self._log_requests = log_requests
         self._limits = form.limits
 
     async def Rank(  # noqa: N802 - the name that gRPC gives
@@ -107,7 +112,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         task = explain_task_from_pb(request, self._form)
         after = read_after_from_pb(request.request.read_after, self._limits, "request.")
         stale = await self._freshness.wait(after, deadline)
-        (ranking,) = await self._encoded([task.ranking], deadline)
+        (ranking,) = await self._preparation.complete([task.ranking], deadline)
         if isinstance(ranking, BaseException):
             raise ranking
         task = dataclasses.replace(task, ranking=ranking)
@@ -122,33 +127,18 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     async def _rank(self, request: ranking_pb2.RankRequest, deadline: float) -> bytes:
         started = time.monotonic()
         task = rank_task_from_pb(request, self._form, "")
+        if self._log_requests:
+            _log_request(request)
         after = read_after_from_pb(request.read_after, self._limits)
         stale = await self._freshness.wait(after, deadline)
         if task.asked is not None:
-            (ready,) = await self._encoded([task], deadline)
+            (ready,) = await self._preparation.complete([task], deadline)
             if isinstance(ready, BaseException):
                 raise ready
             task = ready
         answer = await self._batcher.submit(task, deadline)
         assert isinstance(answer, RankAnswer)
         return self._encode(answer, task, request.request_id, stale, started)
-
-    async def _with_past_bias(self, task: RankTask) -> RankTask:
-        if task.asked is None or task.asked.as_of_ms is None:
-            return task
-        bias = await self._past_bias.at(task.asked.as_of_ms)
-        return dataclasses.replace(task, asked=dataclasses.replace(task.asked, bias=bias))
-
-    async def _encoded(
-        self, tasks: Sequence[RankTask], deadline: float
-    ) -> list[RankTask | BaseException]:
-        """Tasks with the vectors of their texts and the popularity of their time."""
-        tasks = [await self._with_past_bias(task) for task in tasks]
-        texts = list({text for t in tasks if t.asked is not None for text in t.asked.texts()})
-        if not texts:
-            return list(tasks)
-        found = dict(zip(texts, await self._embedder.submit_many(texts, deadline), strict=True))
-        return [_with_vectors(task, found) for task in tasks]
 
     async def BatchRank(  # noqa: N802
         self, request: ranking_pb2.BatchRankRequest, context: Context
@@ -180,7 +170,7 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
     async def _answers(
         self, tasks: Sequence[RankTask], deadline: float
     ) -> list[Answer | BaseException]:
-        ready = await self._encoded(tasks, deadline)
+        ready = await self._preparation.complete(tasks, deadline)
         good: list[Task] = [task for task in ready if isinstance(task, RankTask)]
         answers = iter(await self._batcher.submit_many(good, deadline))
         return [next(answers) if isinstance(task, RankTask) else task for task in ready]
@@ -200,6 +190,8 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         field = f"requests[{index}]."
         try:
             task = rank_task_from_pb(request, self._form, field)
+            if self._log_requests:
+                _log_request(request)
             after = read_after_from_pb(request.read_after, self._limits, field)
             return task, await self._freshness.wait(after, deadline)
         except RankstreamError as error:
@@ -234,18 +226,11 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         return copy
 
 
-def _with_vectors(
-    task: RankTask, found: Mapping[str, Embedded | BaseException]
-) -> RankTask | BaseException:
-    if task.asked is None:
-        return task
-    vectors = {}
-    for text in task.asked.texts():
-        embedded = found[text]
-        if isinstance(embedded, BaseException):
-            return embedded
-        vectors[text] = embedded.vector
-    return dataclasses.replace(task, asked=dataclasses.replace(task.asked, encoded=vectors))
+def _log_request(request: ranking_pb2.RankRequest) -> None:
+    context = {name: MessageToDict(request.context[name]) for name in sorted(request.context)}
+    # As JSON: what a caller writes must not look like a line of ours.
+    told = {"request_id": request.request_id, "user_id": request.user_id, "context": context}
+    log.info("rank %s", json.dumps(told))
 
 
 def _failed_entry(error: Exception) -> bytes:

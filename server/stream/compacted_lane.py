@@ -26,6 +26,7 @@ _POLL_MS = 250
 _MAX_RECORDS = 512
 _NICENESS = 10
 _RETRY_S = 0.5
+_LONGEST_RETRY_S = 10.0
 
 R = TypeVar("R")
 
@@ -103,7 +104,7 @@ class CompactedLane(Generic[R]):
         return dict(self._next)
 
     def waiting(self) -> set[int]:
-        """The partition whose records are being encoded or dead-lettered."""
+        """Partitions whose records are being encoded or dead-lettered, or wait for their turn."""
         return set(self._busy)
 
     def reopen(self) -> None:
@@ -174,12 +175,15 @@ class CompactedLane(Generic[R]):
         return True
 
     def _commit(self, good: R, position: Position) -> Commit | None:
+        """The commit, once there is room for it; None when stopped before. Ranking goes on."""
+        pause_s = _RETRY_S
         while not self._stopping.is_set():
             try:
                 return self._folder.commit(good, position)
             except OSError as error:
-                log.error("the disk refuses, trying again: %s", error)
-                self._stopping.wait(_RETRY_S)
+                log.error("%s cannot be written, trying again: %s", self._lane, error)
+                self._stopping.wait(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
         return None
 
     def _show(self, consumer: LogConsumer, partition: int, state: int) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.errors import RankstreamError
 from rankstream.server.profiles.texts import TextCommit, texts_to_encode
 from rankstream.server.store import Store
 
@@ -78,6 +77,9 @@ class TextsLane:
             return {}
         try:
             return dict(zip(texts, self._encode(list(texts.values())), strict=True))
-        except RankstreamError as error:
-            log.error("%d texts cannot be encoded and count as zero: %s", len(texts), error)
-            return {}
+        except Exception as error:  # noqa: BLE001 - somebody's text must not end ingest
+            if len(texts) == 1:
+                log.error("a text cannot be encoded and counts as zero: %s", error)
+                return {}
+        # One by one: the others do not suffer for the one that fails.
+        return {n: v for name, t in texts.items() for n, v in self._vectors({name: t}).items()}

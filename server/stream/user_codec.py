@@ -118,7 +118,11 @@ def _check_count(count: int, limit: int, field: str) -> None:
         raise InvalidArgument(field, f"{count}, the limit is {limit}")
 
 
-def user_attributes(payload: bytes, limits: Limits) -> dict[str, AttributeValue]:
-    """What a stored user's record says of them."""
-    user = profiles_pb2.User.FromString(payload)
-    return attributes_from_pb(user.attributes, limits, "attributes")
+def user_attributes(payload: bytes) -> dict[str, AttributeValue]:
+    """What a stored user's record says of them; it was checked when it was folded."""
+    found: dict[str, AttributeValue] = {}
+    for name, value in profiles_pb2.User.FromString(payload).attributes.items():
+        kind = value.WhichOneof("kind")
+        if kind is not None:
+            found[name] = tuple(value.texts.values) if kind == "texts" else getattr(value, kind)
+    return found

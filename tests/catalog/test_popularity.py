@@ -13,6 +13,7 @@ from rankstream.server.catalog.popularity import (
     Popularity,
     add_counts,
     read_counter,
+    read_counters,
 )
 from rankstream.server.store import Store
 
@@ -218,3 +219,27 @@ def test_the_revision_grows_with_changes_alone(store):
     assert popularity.revision == 0
     fold(store, [[(1, 0, 1)]], popularity)
     assert popularity.revision == 1
+
+
+@pytest.mark.parametrize("before", [-1, 0, 3, 7, 8, 99])
+def test_popularity_as_it_was_is_that_of_the_buckets_before(tmp_path, monkeypatch, before):
+    monkeypatch.setattr("rankstream.server.catalog.popularity._PAGE", 2)
+    rng = np.random.default_rng(3)
+    batch = [(int(k), int(b), 1) for k, b in zip(*rng.integers(0, 9, (2, 60)), strict=True)]
+    store = Store(tmp_path / "all", map_size_gib=1, write=True)
+    with store.write() as txn:
+        add(txn, batch)
+    early = Store(tmp_path / "early", map_size_gib=1, write=True)
+    with early.write() as txn:
+        add(txn, [entry for entry in batch if entry[1] < before])
+    then, wanted = new_popularity(), new_popularity()
+
+    for page in read_counters(store, before):
+        then.update(page)
+    with early.read() as view:
+        wanted.load(view)
+
+    keys = np.arange(10, dtype=np.uint64)
+    np.testing.assert_allclose(then.bias(keys), wanted.bias(keys), rtol=1e-6)
+    store.close()
+    early.close()

@@ -13,7 +13,7 @@ from rankstream.server.catalog.segments import (
     check_rows,
     generation_folder,
 )
-from rankstream.server.errors import CorruptState, StateRefused
+from rankstream.server.errors import CorruptState
 
 STRIDE = 16
 ROOM, ID_BYTES = 100, 40
@@ -124,7 +124,7 @@ def test_mapped_rows_cannot_be_written(writer):
 def test_a_full_generation_refuses_and_writes_nothing(tmp_path, writer):
     writer.append(0, *rows_from(0, 99))
 
-    with pytest.raises(StateRefused, match=r"101 rows do not fit .* of 100: .*--max-rows"):
+    with pytest.raises(OSError, match=r"101 rows do not fit .* of 100: .*--max-rows"):
         writer.append(99, *rows_from(99, 2))
 
     assert not writer.segments.rows[99].any()
@@ -135,7 +135,7 @@ def test_ids_longer_than_the_generation_was_made_for_are_refused(writer):
     rows, keys, _, facts = rows_from(0, 50)
     writer.append(0, rows, keys, ["a" * (2 * ID_BYTES)] * 50, facts)
 
-    with pytest.raises(StateRefused, match=r"4001 bytes do not .* 4000: .*--max-id-bytes"):
+    with pytest.raises(OSError, match=r"4001 bytes do not .* 4000: .*--max-id-bytes"):
         writer.append(50, *rows_from(50, 1)[:2], ["b"], [facts_of(50)])
 
     assert not writer.segments.keys[50]
@@ -146,7 +146,7 @@ def test_more_facts_than_the_generation_was_made_for_are_refused(writer):
     writer.append(0, *rows_from(0, 50)[:3], [many] * 50)
     rows, keys, ids, _ = rows_from(50, 1)
 
-    with pytest.raises(StateRefused, match=r"25601 facts do not .* 25600: .*--max-rows"):
+    with pytest.raises(OSError, match=r"25601 facts do not .* 25600: .*--max-rows"):
         writer.append(50, rows, keys, ids, [many[:1]])
 
     assert not writer.segments.keys[50]

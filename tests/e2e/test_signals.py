@@ -1,5 +1,7 @@
 """What people search, write and say of themselves, over a whole server and a real log."""
 
+import time
+
 import grpc
 import pytest
 from requests_to import (
@@ -168,6 +170,10 @@ def test_an_explanation_adds_up(server):
         query={"text": "fish"},
         read_after=after(token),
     )
+    wrong = ranking_pb2.ExplainRequest(request=request)
+    wrong.request.exclude_seen = True
+    with refused(StatusCode.INVALID_ARGUMENT, field="request.exclude_seen"):
+        server.ranking.Explain(wrong, timeout=20)
 
     ranked = server.ranking.Rank(request, timeout=20)
     found = server.ranking.Explain(ranking_pb2.ExplainRequest(request=request), timeout=20)
@@ -219,7 +225,49 @@ def test_a_reset_forgets_and_a_purge_forgets_more(server):
     gone = profile(server, "leaver", purge.token)
     assert not gone.HasField("user")
     assert profile(server, "leaver-web", purge.token).canonical_user_id == ""
-    assert {r.place for r in purge.remains} >= {"log", "dead_letters", "counters"}
+    assert {r.place for r in purge.remains} == {"log", "dead_letters", "counters", "texts"}
+
+
+def test_what_is_recorded_just_before_a_merge_moves_along(server):
+    """Without a token: the merge itself waits for what the log has."""
+    record(server, *(event("visitor", "alien", event_id=f"v{n}") for n in range(50)))
+    request = profiles_pb2.MergeProfilesRequest(from_user_id="visitor", into_user_id="settled")
+
+    merged = server.profiles.MergeProfiles(request, timeout=20)
+
+    assert merged.moved == 50
+    assert profile(server, "settled", merged.token).history_size == 50
+    request.read_after.allow_stale = True
+    with refused(StatusCode.INVALID_ARGUMENT, field="read_after.allow_stale"):
+        server.profiles.MergeProfiles(request, timeout=20)
+
+
+def test_a_purge_reaches_what_a_clock_ahead_has_written(server):
+    ahead = int(time.time() * 1000) + 100_000
+    token = record(server, event("early", "alien", event_time_ms=ahead))
+    assert profile(server, "early", token).history_size == 1
+
+    purge = server.profiles.PurgeUser(profiles_pb2.PurgeUserRequest(user_id="early"), timeout=20)
+
+    assert purge.watermark_ms == ahead
+    assert profile(server, "early", purge.token).history_size == 0
+
+
+def test_as_of_a_time_only_what_was_then_counts(server):
+    day = 86_400_000
+    now = int(time.time() * 1000)
+    token = record(
+        server,
+        event("historian", "alien", event_time_ms=now - 10 * day),
+        event("historian", "titanic", event_time_ms=now - 2 * day),
+    )
+
+    then = ask(server, user_id="historian", as_of_ms=now - 5 * day, read_after=after(token))
+    today = ask(server, user_id="historian", exclude_seen=True)
+
+    assert ids_of(then)[0] == "alien"
+    assert {r.item_id for i in then.items for r in i.reasons} == {"alien"}
+    assert {"alien", "titanic"}.isdisjoint(ids_of(today))
 
 
 def test_a_merge_gives_a_guests_interactions_to_a_user(server):
@@ -309,7 +357,7 @@ def test_bad_requests_name_their_field(server, fields, field):
         ({"user_id": "a", "attributes": {"x": {}}}, "user.attributes['x']"),
         (
             {"user_id": "a", "attributes": {"x": {"number": float("inf")}}},
-            "user.attributes['x']",
+            "user.attributes['x'].number",
         ),
     ],
 )

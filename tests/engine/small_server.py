@@ -1,6 +1,5 @@
 """State, catalogue and engine of one process over a folder: real parts, a made-up encoder."""
 
-import functools
 import hashlib
 import itertools
 
@@ -150,8 +149,7 @@ class SmallServer:
         """The engine of another worker over the same state."""
         catalogue = self.new_catalogue()
         parts = self.store, catalogue, Masks(catalogue, Limits()), self.profiles
-        attributes_of = functools.partial(user_attributes, limits=Limits())
-        return Engine(*parts, self.pooling, self.page, self.fold.type_names, attributes_of)
+        return Engine(*parts, self.pooling, self.page, self.fold.type_names, user_attributes)
 
     def put(self, *items, delete=()):
         """One commit of the items lane: upserts, then deletions."""

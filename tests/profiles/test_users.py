@@ -102,6 +102,20 @@ def test_the_next_to_last_claim_holds_when_the_last_is_given_up(store):
     assert ids(store, "web-1") == ["ann", "web-1"]
 
 
+def test_a_user_who_is_claimed_claims_nobody(store):
+    write(store, {"ann": record(1, "bob"), "dan": record(2, "ann")})
+
+    assert ids(store, "bob") == ["bob"]
+    assert ids(store, "ann") == ids(store, "dan") == ["dan", "ann"]
+
+
+def test_two_who_claim_each_other_stay_two(store):
+    write(store, {"ann": record(1, "bob"), "bob": record(2, "ann")})
+
+    assert ids(store, "ann") == ["ann"]
+    assert ids(store, "bob") == ["bob"]
+
+
 def test_claims_are_bounded(store):
     users = [f"user-{n:03d}" for n in range(3 * MAX_CLAIMS)]
     random.Random(4).shuffle(users)

@@ -32,6 +32,7 @@ from rankstream.server.services.encoder import EncoderService, encode_batch
 from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.outcomes import token_of
+from rankstream.server.services.preparation import Preparation
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
 from rankstream.server.stream.event_codec import EventCodec
@@ -117,7 +118,7 @@ class Services:
         past = PastBias(server.store, server.new_catalogue(), Settings())
         form = RequestForm(LIMITS, server.layout, server.fold)
         self.ranking = RankingService(
-            self.ranker, self.embedder, past, freshness, server.page, form, self.names
+            self.ranker, Preparation(self.embedder, past), freshness, server.page, form, self.names
         )
         self.profiles = ProfilesService(
             self.log, server.store, server.profiles, freshness, server.page, self.names, LIMITS
