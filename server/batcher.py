@@ -110,12 +110,14 @@ class Batcher(Generic[Task, Answer]):
         self._closed = False
         self._batch_s = 0.001
 
-    async def submit(self, task: Task, deadline: float) -> Answer:
+    async def submit(self, task: Task, deadline: float, *, more_follow: bool = False) -> Answer:
         """Queues one task in the ``single`` lane and waits for its answer.
 
         Args:
             task: what to compute.
             deadline: on ``time.monotonic``'s clock.
+            more_follow: the caller has more at hand, so that even a quick task is better computed
+                with them, while the event loop reads on.
 
         Raises:
             Overloaded: the lane is full.
@@ -123,7 +125,8 @@ class Batcher(Generic[Task, Answer]):
             RankstreamError: what the engine says of this task.
         """
         now = time.monotonic()
-        if not self._busy and not self._closed and now < deadline and self._is_quick(task):
+        idle = not (self._busy or self._closed or more_follow)
+        if idle and now < deadline and self._is_quick(task):
             return _answer_of(self._compute(Batch([task], [0])))
         loop = asyncio.get_running_loop()
         (entry,) = self._enqueue(loop, "single", [task], deadline, now)

@@ -241,7 +241,7 @@ def server(serve_shared):
 def test_a_short_run_against_a_real_server(server, tmp_path):
     out = tmp_path / "load.json"
     admin = f"127.0.0.1:{server.admin_port}"
-    mix = "rank=4,whole=2,batch=2,events=1"
+    mix = "rank=4,whole=2,batch=2,events=1,stream=2"
     flags = ("--rate", "60", "--seconds", "2", "--warm-up", "0.5", "--processes", "2")
     flags += ("--made-up-users", "30", "--half-life", "86400", "--admin", admin, "--mix", mix)
 
