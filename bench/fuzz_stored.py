@@ -9,9 +9,10 @@ from typing import cast
 
 import numpy as np
 
+from rankstream.kernels.cells import SIEVE_CELLS
 from rankstream.server.profiles.history import gather_histories
 from rankstream.server.profiles.interaction import record_bytes
-from rankstream.server.profiles.layout import HEADER, LAYOUT_VERSION, read_header
+from rankstream.server.profiles.layout import CELL_BYTES, HEADER, LAYOUT_VERSION, read_header
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.texts import StoredText, read_extras
 from rankstream.server.profiles.users import UserRecord, owner_of
@@ -19,6 +20,8 @@ from rankstream.server.store import ItemRecord, View
 
 _FOLD = FoldSettings()
 _DIMENSIONS = 4
+_SETTLED = 2
+_SETTLED_BYTES = _SETTLED * CELL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,16 @@ class OneValue:
 
 
 def read_profiles(value: bytes) -> None:
-    """Reads a recent value."""
-    read_header(value)
-    gather_histories(_FOLD, [value], [b""])
+    """Reads a recent value and, where it says that there are any, the settled one behind it."""
+    settled = len(value) - _SETTLED_BYTES if read_header(value).settled else len(value)
+    gather_histories(_FOLD, [value[:settled]], [value[settled:]])
 
 
-def _recent(count: int) -> bytes:
-    header = np.array([(-1, 1_000, -1, LAYOUT_VERSION, 0, 0, 0)], HEADER).tobytes()
-    records = (record_bytes(1_000 + n, n + 1, n + 2, 1.0, 2) for n in range(count))
-    return header + b"".join(records)
+def _recent(count: int, settled: int = 0) -> bytes:
+    header = np.array([(-1, 1_000, -1, LAYOUT_VERSION, settled, 0, 0)], HEADER).tobytes()
+    records = [record_bytes(1_000 + n, n + 1, n + 2, 1.0, 2) for n in range(count + settled)]
+    sieve = b"\xff" * SIEVE_CELLS * CELL_BYTES if settled else b""
+    return header + sieve + b"".join(records[settled:] + records[:settled])
 
 
 def _read_claims(value: bytes) -> None:
@@ -64,6 +68,6 @@ STORED: dict[str, tuple[Sequence[bytes], Callable[[bytes], object]]] = {
     "texts": ([_TEXT, StoredText(1, "", b"").pack()], StoredText.unpack),
     "texts' vectors": ([_TEXT], _read_extras),
     "claims": ([struct.pack("<qH", 7, 4) + b"user"], _read_claims),
-    "profiles": ([_recent(0), _recent(1), _recent(3)], read_profiles),
+    "profiles": ([_recent(0), _recent(3), _recent(2, _SETTLED)], read_profiles),
 }
 """Valid values and their reader, by what they are."""

@@ -11,12 +11,16 @@ from rankstream.proto.v1 import (
     common_pb2,
     events_pb2,
     events_pb2_grpc,
+    profiles_pb2,
+    profiles_pb2_grpc,
     ranking_pb2,
     ranking_pb2_grpc,
 )
 
 _TITLES = ("a comet in the night sky", "a teapot of blue china", "a violin and its bow")
 _TIMEOUT_S = 30.0
+_WAIT_MS = 10_000
+_WAITS = 12
 
 
 class WrongAnswer(Exception):
@@ -40,10 +44,24 @@ async def prepare_witness(channel: grpc.aio.Channel) -> None:
         events_pb2.RecordEventsRequest(events=[click]), timeout=_TIMEOUT_S
     )
     for token in (written.token, clicked.token):
-        await require_witness(channel, token)
+        await _await_applied(channel, token)
+    await require_witness(channel)
 
 
-async def require_witness(channel: grpc.aio.Channel, token: bytes = b"") -> None:
+async def _await_applied(channel: grpc.aio.Channel, token: bytes) -> None:
+    after = common_pb2.ReadAfter(min_token=token, max_wait_ms=_WAIT_MS)
+    request = profiles_pb2.GetProfileRequest(user_id=WITNESS, read_after=after)
+    for tries_left in reversed(range(_WAITS)):
+        try:
+            await profiles_pb2_grpc.ProfilesStub(channel).GetProfile(request, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or not tries_left:
+                raise
+        else:
+            return
+
+
+async def require_witness(channel: grpc.aio.Channel) -> None:
     """Ranks the witness's items: what was clicked is first, nothing is missing.
 
     Raises:
@@ -53,7 +71,6 @@ async def require_witness(channel: grpc.aio.Channel, token: bytes = b"") -> None
     request = ranking_pb2.RankRequest(
         user_id=WITNESS,
         item_ids=ranking_pb2.ItemIds(item_ids=sorted(WITNESS_ITEMS, reverse=True)),
-        read_after=common_pb2.ReadAfter(min_token=token),
     )
     answer = await ranking_pb2_grpc.RankingStub(channel).Rank(request, timeout=_TIMEOUT_S)
     found = [item.item_id for item in answer.items]
