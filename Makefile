@@ -69,6 +69,7 @@ bench: $(DEV) kafka-jars  ## the benchmarks, with results in bench/results
 	$(PY) bench/rank.py --cache $(CACHE) --out bench/results/rank.json
 	$(PY) bench/filter.py --prepare --cache $(CACHE)
 	$(PY) bench/filter.py --cache $(CACHE) --out bench/results/filter.json
+	$(PY) bench/fuzz.py --cache $(CACHE) --out bench/results/fuzz.json
 
 clean:  ## removes what the verbs made
 	rm -rf $(VENV) $(CACHE) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -27,12 +27,14 @@ class Server:
 
     Attributes:
         address: host:port of the API.
+        admin_address: host:port of the Admin service.
         data_dir: its state.
         process: the supervisor.
         serving_s: from exec until health said SERVING, s.
     """
 
     address: str
+    admin_address: str
     data_dir: Path
     process: subprocess.Popen[str]
     serving_s: float
@@ -52,12 +54,18 @@ class Server:
 def running_server(bootstrap: str, data_dir: Path, *flags: str) -> Iterator[Server]:
     """Starts a server over ``data_dir``; its log goes to ``data_dir``/serve.log.
 
+    Args:
+        bootstrap: host:port of the broker; "": the embedded one.
+        data_dir: of the state; it has to exist.
+        flags: further ones.
+
     Raises:
         NotServing: it ended, or did not serve within a minute.
     """
     port, admin_port = free_ports(2)
     command = [str(Path(sys.executable).with_name("rankstream")), "serve"]
-    command += ["--bootstrap-servers", bootstrap, "--data-dir", str(data_dir)]
+    command += ["--bootstrap-servers", bootstrap] if bootstrap else ["--embedded"]
+    command += ["--data-dir", str(data_dir)]
     command += ["--port", str(port), "--admin-port", str(admin_port), *flags]
     log = (data_dir / "serve.log").open("a")
     started = time.monotonic()
@@ -68,7 +76,9 @@ def running_server(bootstrap: str, data_dir: Path, *flags: str) -> Iterator[Serv
             msg = f"the server ended before it served; see {log.name}"
             raise NotServing(msg)
         _require_health(f"127.0.0.1:{port}")
-        yield Server(f"127.0.0.1:{port}", data_dir, process, time.monotonic() - started)
+        serving_s = time.monotonic() - started
+        admin = f"127.0.0.1:{admin_port}"
+        yield Server(f"127.0.0.1:{port}", admin, data_dir, process, serving_s)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()

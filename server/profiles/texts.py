@@ -185,14 +185,16 @@ def read_extras(
         given: further vectors; one with a remembered text's key takes its place.
         dimensions: of the text block, the first of a row.
         stride: of a row.
+
+    Raises:
+        CorruptState: a remembered text is not what was written.
     """
     found = {g.key: (_label(g.label.encode()), g.vector) for g in given}
     for key in keys:
         blob = view.get("texts", _name(key))
         if blob is None or key in found:
             continue
-        _, length = _RECORD.unpack_from(blob)
-        start = _RECORD.size + length
+        start = _vector_start(blob)
         if len(blob) - start == 4 * dimensions:
             vector = np.frombuffer(bytes(blob[start:]), "<f4")
             found[key] = _label(bytes(blob[_RECORD.size : start])), vector
@@ -211,6 +213,17 @@ def text_of(view: View, key: int) -> str:
     """A remembered text; "" where it is not (any more)."""
     blob = view.get("texts", _name(key))
     return StoredText.unpack(blob).text if blob is not None else ""
+
+
+def _vector_start(blob: memoryview) -> int:
+    """Where a stored text's vector begins, which is all that a ranking reads of most."""
+    start = _RECORD.size
+    if len(blob) >= start:
+        start += int(_RECORD.unpack_from(blob)[1])
+    if len(blob) < start:
+        msg = f"a stored text of {len(blob)} bytes is damaged; rebuild the state"
+        raise CorruptState(msg)
+    return start
 
 
 def _label(text: bytes) -> bytes:

@@ -163,12 +163,19 @@ def find_person(view: View, user: bytes) -> Person:
 
 
 def _read_claims(blob: bytes | memoryview) -> list[tuple[int, bytes]]:
-    """Claims (when, user), the winning one last."""
+    """Claims (when, user), the winning one last.
+
+    Raises:
+        CorruptState: they are not whole.
+    """
     found, at = [], 0
-    while at < len(blob):
+    while at + _CLAIM.size <= len(blob):
         when, length = _CLAIM.unpack_from(blob, at)
         at += _CLAIM.size + length
         found.append((when, bytes(blob[at - length : at])))
+    if at != len(blob):
+        msg = f"an identity's claims of {len(blob)} bytes are damaged; rebuild the state"
+        raise CorruptState(msg)
     return found
 
 

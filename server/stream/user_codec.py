@@ -65,6 +65,9 @@ class UserFolder:
             if not record.key:
                 msg = "key: null with a null value, expected the user_id to delete"
                 raise BadRecord(msg)
+            if len(record.key) > self.limits.max_id_bytes:
+                msg = f"key: {len(record.key)} bytes, the limit is {self.limits.max_id_bytes}"
+                raise BadRecord(msg)
             found.records[record.key] = None
             return
         check_size(record.value, self.limits)

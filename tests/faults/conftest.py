@@ -1,10 +1,11 @@
-"""Makes servers, requests, the load and its oracle importable by name."""
+"""Makes servers, requests, the load, its oracle and the fuzz run importable by name."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
+BENCH = TESTS.parent / "bench"
 MODULES = (
     "e2e/server_process",
     "e2e/requests_to",
@@ -12,6 +13,10 @@ MODULES = (
     "profiles/profile_oracle",
     "faults/crash_load",
 )
+
+if str(BENCH) not in sys.path:
+    # Behind everything else: its names are short, and nothing may be hidden by them.
+    sys.path.append(str(BENCH))
 
 for module in MODULES:
     name = Path(module).name

@@ -6,7 +6,13 @@ import grpc
 import pytest
 from requests_to import catalogue, ids_of, rank, upsert
 
-from rankstream.proto.v1 import catalog_pb2, encoder_pb2
+from rankstream.proto.v1 import (
+    catalog_pb2,
+    encoder_pb2,
+    events_pb2,
+    profiles_pb2,
+    ranking_pb2,
+)
 
 FINE = {
     grpc.StatusCode.OK,
@@ -14,11 +20,18 @@ FINE = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.FAILED_PRECONDITION,
 }
+CODES = {code.value[0] for code in FINE}
 EMBED = encoder_pb2.EmbedRequest(texts=["a text", "another"])
 IMPORT = catalog_pb2.ImportItemsRequest(
     items=[catalog_pb2.Item(item_id="one", title="t", price=1), catalog_pb2.Item(item_id="two")]
 )
 LIST = catalog_pb2.ListItemsRequest(limit=3)
+RANK = ranking_pb2.RankRequest(
+    user_id="someone", item_ids=ranking_pb2.ItemIds(item_ids=["toy", "alien"]), k=1
+)
+EVENT = events_pb2.Event(user_id="fuzz", type="rate", item_id="toy", value=3, event_id="fuzz")
+IMPORT_EVENTS = events_pb2.ImportEventsRequest(events=[EVENT, EVENT])
+EXPORT = profiles_pb2.ExportUserRequest(user_id="fuzz")
 # No message of any method: a length that lies.
 RUBBISH = b"\x0a\xff\xff\xff\xff\x07"
 
@@ -76,6 +89,47 @@ def test_2_a_stream_of_rubbish_has_an_answer_a_message(server):
     assert [r.status.code for r in last.results] == [0, 0]
 
 
+def test_2_a_stream_of_rankings_has_an_answer_a_message(server):
+    messages = [*rubbish(random.Random(3), RANK.SerializeToString()), RANK.SerializeToString()]
+
+    answers, code = sent(server, "Ranking/StreamRank", messages)
+
+    entries = [ranking_pb2.BatchRankEntry.FromString(answer) for answer in answers]
+    assert code == grpc.StatusCode.OK
+    assert len(entries) == len(messages)
+    assert {entry.status.code for entry in entries} <= CODES
+    assert len(entries[-1].response.items) == 1
+
+
+def test_2_a_stream_of_events_has_an_acknowledgement_a_message(server):
+    messages = [*rubbish(random.Random(4), EVENT.SerializeToString()), EVENT.SerializeToString()]
+
+    answers, code = sent(server, "Events/StreamEvents", messages)
+
+    acks = [events_pb2.EventAck.FromString(answer) for answer in answers]
+    assert code == grpc.StatusCode.OK
+    assert len(acks) == len(messages)
+    assert {ack.status.code for ack in acks} <= CODES
+    assert acks[-1].outcome in (events_pb2.EventAck.ACCEPTED, events_pb2.EventAck.DUPLICATE)
+
+
+def test_2_an_import_of_events_ends_with_a_typed_status(server):
+    for message in rubbish(random.Random(5), IMPORT_EVENTS.SerializeToString()):
+        messages = [IMPORT_EVENTS.SerializeToString(), message]
+        answers, code = sent(server, "Events/ImportEvents", messages)
+        assert code in FINE
+        for answer in answers:
+            assert events_pb2.ImportEventsResponse.FromString(answer).accepted >= 2
+
+
+def test_2_an_export_that_is_asked_for_in_rubbish_has_a_typed_status(server):
+    for message in rubbish(random.Random(6), EXPORT.SerializeToString()):
+        answers, code = sent(server, "Profiles/ExportUser", [message])
+        assert code in FINE
+        for answer in answers:
+            profiles_pb2.ExportedRecord.FromString(answer)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_2_an_import_of_rubbish_ends_with_a_typed_status(server, seed):
     draw = random.Random(seed)
@@ -94,17 +148,30 @@ def test_2_a_list_that_is_asked_for_in_rubbish_has_a_typed_status(server):
         assert all(catalog_pb2.ListedItem.FromString(a).item.item_id for a in answers)
 
 
-def test_1_a_message_over_the_limit_ends_the_stream(server):
-    large = encoder_pb2.EmbedRequest(texts=["x" * 90_000] * 30).SerializeToString()
+STREAMS = {
+    "Encoder/EmbedStream": EMBED,
+    "Ranking/StreamRank": RANK,
+    "Events/StreamEvents": EVENT,
+    "Events/ImportEvents": IMPORT_EVENTS,
+    "Catalog/ImportItems": IMPORT,
+}
 
-    _, code = sent(server, "Encoder/EmbedStream", [EMBED.SerializeToString(), large])
+
+@pytest.mark.parametrize("method", STREAMS)
+def test_1_a_message_over_the_limit_ends_the_stream(server, method):
+    valid = STREAMS[method].SerializeToString()
+    # A field that nobody knows, of 3 MiB.
+    large = valid + b"\xfa\x7f\x80\x80\xc0\x01" + bytes(3 << 20)
+
+    _, code = sent(server, method, [valid, large])
 
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_24_many_streams_that_are_dropped_leave_the_server_well(server):
     channel = server.channel()
-    for method, message in (("Encoder/EmbedStream", EMBED), ("Catalog/ImportItems", IMPORT)):
+    for method in ("Encoder/EmbedStream", "Catalog/ImportItems", "Ranking/StreamRank"):
+        message = STREAMS[method]
         calls = [
             channel.stream_stream(f"/rankstream.v1.{method}")(
                 iter([message.SerializeToString()] * 5), timeout=60

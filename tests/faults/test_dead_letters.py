@@ -7,7 +7,7 @@ import pytest
 from requests_to import event, ids_of, log_of, producer, profile, rank
 from server_process import wait_for
 
-from rankstream.proto.v1 import catalog_pb2, common_pb2
+from rankstream.proto.v1 import catalog_pb2, common_pb2, profiles_pb2
 
 LARGEST = 20_000
 NOW = time.time_ns() // 1_000_000
@@ -136,6 +136,39 @@ def test_poison_items(server):
         letter, headers = letters[offset]
         assert words in headers["error"], name
         assert letter.value == value, name
+
+
+def a_user(user_id, **fields):
+    return profiles_pb2.User(user_id=user_id, **fields).SerializeToString()
+
+
+POISON_USERS = {
+    "garbage": (b"ill", b"\xff\xff\xff", "Error parsing"),
+    "nobody deleted": (b"", None, "expected the user_id to delete"),
+    "a long key deleted": (b"u" * 600, None, "key: 600 bytes, the limit is 256"),
+    "another's key": (b"well", a_user("ill"), "differs from the record's key"),
+    "no id": (b"", a_user(""), "user_id: empty"),
+    "its own identity": (b"ill", a_user("ill", identities=["ill"]), "is the user_id itself"),
+    "oversized": (b"ill", a_user("ill", interests=["i" * LARGEST]), "the limit"),
+}
+
+
+def test_poison_users(server):
+    topic = server.prefix + "users"
+    with producer(server) as out:
+        sent = {
+            name: out.send(topic, value, key, partition=0).get(10).offset
+            for name, (key, value, _) in POISON_USERS.items()
+        }
+        last = out.send(topic, a_user("good", interests=["tea"]), b"good", partition=0)
+        last = last.get(10).offset
+
+    wait_for(lambda: server.positions()["users", 0] == last + 1, "the position behind them")
+    assert list(profile(server, "good").user.interests) == ["tea"]
+    letters = dead_letters(server, topic)
+    assert set(letters) == set(sent.values())
+    for name, offset in sent.items():
+        assert POISON_USERS[name][2] in letters[offset][1]["error"], name
 
 
 def test_what_is_dead_stays_dead_after_a_restart(server):

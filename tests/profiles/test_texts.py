@@ -126,3 +126,14 @@ def test_a_damaged_text_is_named():
 
     with pytest.raises(CorruptState, match="stored text"):
         StoredText.unpack(blob[:7])
+
+
+@pytest.mark.parametrize("left", [0, 7, 14])
+def test_a_damaged_text_is_no_extra_but_an_error(store, left):
+    remember(store, "text")
+    name = text_key("text").to_bytes(8, "little")
+    with store.write() as txn:
+        txn.put("texts", name, bytes(txn.get("texts", name))[:left])
+
+    with store.read() as view, pytest.raises(CorruptState, match="stored text"):
+        read_extras(view, [text_key("text")], (), DIMENSIONS, STRIDE)

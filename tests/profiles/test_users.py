@@ -58,6 +58,16 @@ def test_a_damaged_record_is_named():
         UserRecord.unpack(record(7, "a", interests=["b"]).pack()[:20])
 
 
+@pytest.mark.parametrize("left", [1, 9, 12])
+def test_damaged_claims_are_named(store, left):
+    write(store, {"ann": record(1, "web-1")})
+    with store.write() as txn:
+        txn.put("identities", b"web-1", bytes(txn.get("identities", b"web-1"))[:left])
+
+    with pytest.raises(CorruptState, match="claims"):
+        ids(store, "web-1")
+
+
 def test_an_identity_leads_to_its_person(store):
     write(store, {"ann": record(1, "web-1", "app-1")})
 
