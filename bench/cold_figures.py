@@ -9,6 +9,7 @@ import numpy as np
 from cold_trials import DECAYED, OURS, POPULAR, RANDOM, Samples
 from demo_screen import Screen, grid
 from report import Report
+from rich.text import Text
 
 from rankstream.training.intervals import mean_interval, share_interval
 
@@ -47,15 +48,15 @@ def add_ratios(report: Report, data: str, found: Mapping[str, Systems]) -> None:
 
 
 def show(data: str, found: Mapping[str, Systems], screen: Screen) -> None:
-    """A table of one data set."""
-    table = grid("", "users", *_METRICS, "ours above", right=("users",))
+    """A table of one data set, the best first; *ours above*: of NDCG@10, as an interval."""
+    table = grid(data, *_METRICS, "ours above")
     for question, systems in found.items():
-        table.add_row(f"{data}: {question}", style="bold")
+        users = max((system["users"] for system in systems.values()), default=0)
+        table.add_row(Text(f"{question}: {users:,}", style="bold"))
         for name, system in sorted(systems.items(), key=lambda s: -s[1]["ndcg@10"]):
-            shown = [_shown(system, metric) for metric in _METRICS]
             above = system.get("ndcg@10_ours_above")
-            difference = f"{above[0]:+.3f} {above[1]:+.3f}" if above else ""
-            table.add_row(f"  {name}", f"{system['users']:,}", *shown, difference)
+            difference = f"{above[0]:+.3f} {above[1]:+.3f}".replace("0.", ".") if above else ""
+            table.add_row(f" {name}", *(_shown(system, m) for m in _METRICS), difference)
     screen.show(table)
 
 
@@ -73,7 +74,7 @@ def _shown(system: Mapping[str, Any], metric: str) -> str:
     if metric not in system:
         return "-"
     low, high = system[f"{metric}_interval"]
-    return f"{system[metric]:.3f} {low:.3f}-{high:.3f}"
+    return f"{system[metric]:.3f} {low:.3f}-{high:.3f}".replace("0.", ".")
 
 
 def _rounded(value: float) -> float:
