@@ -4,8 +4,9 @@
 
 A real server with its defaults folds a data set up to a moment, is asked, folds on to the next
 moment, and is asked again: the last half of the interactions is cut into five windows of equal
-length. Each item's title (of films, its genres too) is in the catalogue from the start; nothing of
-a window, or after it, is known when it is asked for. Four things are asked of each window:
+length. Each item's title (of films, its genres too) is in the catalogue from the start, so that new
+items stand among those of later windows, too: more than a shop would have. No interaction of a
+window, or after it, is known when it is asked for. Four things are asked of each window:
 
 - **New users with only text.** Users whose whole history lies after the cut and who begin in the
   window. The data have no words of theirs, so a sentence is simulated: the words of the first item
