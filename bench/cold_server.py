@@ -174,8 +174,8 @@ def bias_of(log: Interactions, n_items: int) -> NDArray[np.float64]:
     ages = (buckets.max() - cells[1]) * bucket_s / scoring.popularity_half_life_s
     counted = np.where(behind <= MAX_BUCKETS, counts * np.exp2(-ages), 0.0)
     popularity = np.log1p(np.bincount(cells[0], counted, minlength=n_items))
-    bias: NDArray[np.float64] = scoring.bias_weight * popularity / popularity.max()
-    return bias
+    shares: NDArray[np.float64] = np.maximum(popularity / popularity.max(), scoring.bias_floor)
+    return scoring.bias_weight * shares
 
 
 def _shown_by(advance: Callable[[int], None]) -> Callable[[ImportProgress], None]:

@@ -100,6 +100,9 @@ class Scoring:
     text_weight: float = option(1.0, "weight of the text block")
     attributes_weight: float = option(0.2, "weight of the attributes block")
     bias_weight: float = option(0.7, "weight of decayed popularity")
+    bias_floor: float = option(
+        0.35, "least popularity of an item, as a share of the greatest; what is new has it"
+    )
     interests_weight: float = option(
         3.0, "weight of what users say of themselves, beside an interaction's"
     )

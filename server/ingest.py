@@ -146,6 +146,7 @@ def open_state(
         weight=settings.scoring.bias_weight,
         half_life_s=settings.scoring.popularity_half_life_s,
         bucket_s=settings.state.bucket_s,
+        floor=settings.scoring.bias_floor,
     )
     with store.read() as view:
         for first, count, checksum in read_checksums(view):

@@ -109,6 +109,7 @@ class PastBias:
             weight=self._scoring.bias_weight,
             half_life_s=self._scoring.popularity_half_life_s,
             bucket_s=self._bucket_s,
+            floor=self._scoring.bias_floor,
         )
         # Pages, a transaction each: one that is held for long has its worker replaced.
         for page in read_counters(self._store, before):

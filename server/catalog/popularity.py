@@ -6,7 +6,9 @@ item's counter alone, so that levels are kept while time moves on. Popularity at
 ``2^(level - t / half_life)``, and ``t`` is the newest bucket of the log, never the local clock: the
 same log gives the same bias, whenever it is replayed.
 
-``bias = weight * log1p(popularity) / log1p(greatest popularity)``, between 0 and ``weight``.
+``bias = weight * max(floor, log1p(popularity) / log1p(greatest popularity))``, at most ``weight``.
+The floor is what an item starts with of which nothing is known yet: without it nothing new would
+ever be shown beside what is popular. Where nothing is popular at all, the bias is 0.
 
 Stored, a counter is its newest pair (``counters``, 8 bytes) and the older ones
 (``counters_older``), because nearly every event adds to the newest alone: a small value in a dense
@@ -147,8 +149,11 @@ class Popularity:
         revision: grows with each change.
     """
 
-    def __init__(self, *, weight: float, half_life_s: float, bucket_s: int) -> None:
+    def __init__(
+        self, *, weight: float, half_life_s: float, bucket_s: int, floor: float = 0.0
+    ) -> None:
         self.revision = 0
+        self._floor = floor
         self._lock = threading.Lock()
         self._weight = weight
         self._half_life = half_life_s / bucket_s
@@ -174,7 +179,7 @@ class Popularity:
             self.revision += 1
 
     def bias(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """The bias of the items with these keys: ``float32 [n]``; 0 for one never counted.
+        """The bias of the items with these keys: ``float32 [n]``.
 
         May be called from another thread than ``update``.
         """
@@ -194,8 +199,10 @@ class Popularity:
         # One more at the end, for the items never counted (slot -1).
         powers = np.append(powers, 0.0)
         greatest = powers[slots].max(initial=0.0)
-        scale = self._weight / greatest if greatest > 0 else 0.0
-        bias: NDArray[np.float32] = (powers[slots] * scale).astype(np.float32)
+        if greatest == 0:
+            return np.zeros(len(keys), np.float32)
+        shares = np.maximum(powers[slots] / greatest, self._floor)
+        bias: NDArray[np.float32] = (self._weight * shares).astype(np.float32)
         return bias
 
     def _slots_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
