@@ -81,7 +81,10 @@ class PastBias:
                     bucket_s=self._bucket_s,
                 )
                 popularity.load(view, before)
-                self._found[name] = popularity.bias(self._catalogue.keys)
+                live = np.unpackbits(
+                    self._catalogue.alive, count=self._catalogue.head.rows, bitorder="little"
+                ).view(np.bool_)
+                self._found[name] = popularity.bias(self._catalogue.keys, live)
                 self._found[name].flags.writeable = False
         self._found.move_to_end(name)
         while len(self._found) > _REMEMBERED:

@@ -6,7 +6,8 @@ item's counter alone, so that levels are kept while time moves on. Popularity at
 ``2^(level - t / half_life)``, and ``t`` is the newest bucket of the log, never the local clock: the
 same log gives the same bias, whenever it is replayed.
 
-``bias = weight * log1p(popularity) / log1p(greatest popularity)``, between 0 and ``weight``.
+``bias = weight * log1p(popularity) / log1p(greatest popularity)``, between 0 and ``weight``; the
+greatest is of the items that are there, whatever was there before.
 
 Stored, a counter is its newest pair (``counters``, 8 bytes) and the older ones
 (``counters_older``), because nearly every event adds to the newest alone: a small value in a dense
@@ -166,10 +167,17 @@ class Popularity:
                 self._older[slots[touched.whole]] = levels
             self.revision += 1
 
-    def bias(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    def bias(
+        self, keys: NDArray[np.uint64], live: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """The bias of the items with these keys: ``float32 [n]``; 0 for one never counted.
 
         May be called from another thread than ``update``.
+
+        Args:
+            keys: ``uint64 [n]``.
+            live: which of them are there, ``bool [n]``: a log whose deleted items were compacted
+                away has no row of them, and leads to the same bias. None: all.
         """
         with self._lock:
             slots = self._slots.lookup(np.ascontiguousarray(keys))
@@ -186,9 +194,10 @@ class Popularity:
         powers = np.log1p(np.exp2(np.logaddexp2(older, newest) - now))
         # One more at the end, for the items never counted (slot -1).
         powers = np.append(powers, 0.0)
-        greatest = powers[slots].max(initial=0.0)
+        found = powers[slots]
+        greatest = (found if live is None else found[live]).max(initial=0.0)
         scale = self._weight / greatest if greatest > 0 else 0.0
-        bias: NDArray[np.float32] = (powers[slots] * scale).astype(np.float32)
+        bias: NDArray[np.float32] = (np.minimum(found, greatest) * scale).astype(np.float32)
         return bias
 
     def _slots_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:

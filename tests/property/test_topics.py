@@ -1,0 +1,184 @@
+"""The order between topics and partitions, cuts, crashes and compaction change no final answer."""
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from small_server import MadeUpEncoder, task
+from topics_log import ITEMS, PARTITIONS, ROOMY, TEXTS, USERS, Log, Record, logs, upserts
+from topics_oracle import Gone, Item, Said, User
+from topics_replica import Replica
+
+from rankstream.server.filters import (
+    AllOf,
+    BetweenUser,
+    EqualsUser,
+    Filter,
+    NoneOf,
+    between,
+    equals,
+    exists,
+)
+from rankstream.server.types import Asked, Query
+
+settings.register_profile("topics", derandomize=True, deadline=None, database=None)
+deterministic = settings(settings.get_profile("topics"), max_examples=60)
+
+EVERYONE = (*USERS, "nobody")
+QUERY = ("blue", 0.7)
+EVENTS = [("events", n) for n in range(PARTITIONS["events"])]
+OTHERS = [("items", 0), ("items", 1), ("users", 0), ("users", 1)]
+
+FILTERS = {
+    "of a category": (equals("category", "c1"), lambda i, u: i.category == "c1"),
+    "by price": (between("price", 4, 30), lambda i, u: i.price is not None and 4 <= i.price <= 30),
+    "without a fit": (NoneOf((exists("fit"),)), lambda i, u: not i.fit),
+    "as the user likes": (EqualsUser("category", "likes"), lambda i, u: u.likes == i.category != ""),
+    "new, in budget": (
+        AllOf((equals("tags", "new"), BetweenUser("price", None, "budget"))),
+        lambda i, u: "new" in i.tags and None not in (i.price, u.budget) and i.price <= u.budget,
+    ),
+}
+
+
+def tasks_of(user):
+    """Every kind of question about a user; k is more than there are items."""
+    query = Query(*QUERY)
+    asked = Asked(query=query, encoded={QUERY[0]: MadeUpEncoder().encode([QUERY[0]])[0]})
+    rest = {"k": 20, "explained": 20, "reasons": 300}
+    return {
+        "whole": task(user, **rest),
+        "given": task(user, item_ids=[*ITEMS, "nothing"], **rest),
+        "unseen": task(user, exclude_seen=True, **rest),
+        "query": task(user, asked=asked, **rest),
+        **{name: task(user, filter=Filter.make(t), **rest) for name, (t, _) in FILTERS.items()},
+    }
+
+
+TASKS = {(user, kind): t for user in EVERYONE for kind, t in tasks_of(user).items()}
+NAMES = [name.encode() for name in EVERYONE]
+
+
+@contextmanager
+def replica(log, records=None, **more):
+    """A replica over a log, or over what is left of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        ends = {where: len(entries) for where, entries in log.partitions.items()}
+        left = {where: log.records(where) for where in ends} if records is None else records
+        made = Replica(Path(folder), left, ends, log.caps, log.oracle.tuning, **more)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def outcome(made):
+    """What a replica holds and says at the end, to its own worker and to a new one."""
+    made.finish()
+    answers = made.answers(list(TASKS.values()))
+    assert made.answers(list(TASKS.values()), made.new_engine()) == answers
+    return made.state(NAMES), dict(zip(TASKS, answers, strict=True))
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("events"), st.sets(st.sampled_from(EVENTS), min_size=1), st.integers(1, 9)),
+        st.tuples(st.just("others"), st.sampled_from(OTHERS), st.integers(1, 4)),
+        st.tuples(st.sampled_from(["encode", "commit", "rank", "bias", "crash"])),
+    ),
+    max_size=25,
+)
+
+
+def drive(made, schedule):
+    """Goes through the log as a schedule says."""
+    for step, *how in schedule:
+        if step == "events":
+            made.take(sorted(how[0]), how[1])
+        elif step == "others":
+            made.take([how[0]], how[1])
+        elif step == "rank":
+            made.rank(TASKS["ann", "new, in budget"])
+        elif step == "bias":
+            made.bias_file.refresh()
+        else:
+            {"encode": made.encode, "commit": made.commit, "crash": made.crash}[step]()
+
+
+def in_order(made, log):
+    """Each record alone, as it was produced, committed and encoded at once."""
+    for topic, number, _, _ in log.produced:
+        made.take([(topic, number)], 1)
+        made.commit()
+        made.encode()
+        made.commit()
+
+
+def check_state(state, log):
+    oracle, ids = log.oracle, {name: number for number, name in enumerate(EVERYONE)}
+    assert state["profiles"] == [oracle.profile_bytes(user) for user in EVERYONE]
+    assert state["seen"] == [oracle.seen_bytes(user) for user in EVERYONE]
+    people = [[i.decode() for i in state["people"][ids[user]].ids] for user in EVERYONE]
+    assert people == [oracle.person(user) for user in EVERYONE]
+    assert state["counters"] == oracle.counters()
+    assert state["items_count"] == len(state["items"]) == len(oracle.items)
+    assert all(text.vector for text in state["texts"].values())
+
+
+def check_answers(answers, log):
+    for user in EVERYONE:
+        plain, asked = log.oracle.rank(user), log.oracle.rank(user, QUERY)
+        about, seen = log.oracle.attributes(user), log.oracle.seen_items(user)
+        items = log.oracle.items
+        check_answer(answers[user, "whole"], plain, set(items))
+        check_answer(answers[user, "given"], plain, set(items))
+        check_answer(answers[user, "unseen"], plain, set(items) - seen)
+        check_answer(answers[user, "query"], asked, set(items))
+        for name, (_, passes) in FILTERS.items():
+            wanted = {i for i, item in items.items() if passes(item, about)}
+            check_answer(answers[user, name], plain, wanted)
+        missing = [n for n, i in enumerate([*ITEMS, "nothing"]) if i not in items]
+        assert answers[user, "given"][1] == missing
+
+
+def check_answer(answer, expected, wanted):
+    shown, _, fallback, _ = answer
+    assert set(shown) == wanted
+    if expected.shaky:
+        # What cancels out but for rounding is no direction to agree upon.
+        event("shaky")
+        return
+    known = "no_usable_history" if expected.known else "unknown_user"
+    assert fallback == ("" if expected.personal else known)
+    for name, (score, blocks, bias, reasons) in shown.items():
+        total, parts, popular, why = expected.items[name]
+        assert score == pytest.approx(total, abs=1e-6)
+        assert blocks == pytest.approx(parts, abs=1e-6)
+        assert bias == pytest.approx(popular, abs=1e-6)
+        found = sorted(((i, text), kind, at, part) for i, text, kind, at, part in reasons)
+        assert [r[:3] for r in found] == [r[:3] for r in why]
+        for r, w in zip(found, why, strict=True):
+            assert r[3] == pytest.approx(w[3], abs=1e-6)
+
+
+@deterministic
+@given(logs(), steps, steps)
+def test_any_interleaving_answers_as_the_log_read_in_order(log, one, other):
+    outcomes = []
+    for schedule in (one, other):
+        with replica(log) as made:
+            drive(made, schedule)
+            outcomes.append(outcome(made))
+    with replica(log) as made:
+        in_order(made, log)
+        outcomes.append(outcome(made))
+
+    state, answers = outcomes[-1]
+    check_state(state, log)
+    check_answers(answers, log)
+    for found in outcomes[:-1]:
+        assert found == outcomes[-1]
