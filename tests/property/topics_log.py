@@ -287,6 +287,8 @@ def logs(draw):
     log = Log(caps)
     for made in draw(st.lists(upserts, max_size=3)):
         log.apply(made)
-    for operation in draw(st.lists(st.one_of(_often, _often, _often, more), min_size=1, max_size=40)):
+    for operation in draw(
+        st.lists(st.one_of(_often, _often, _often, more), min_size=1, max_size=40)
+    ):
         log.apply(operation)
     return log

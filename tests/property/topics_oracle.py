@@ -213,14 +213,18 @@ class Oracle:
             value = hashed(feature, b"attribute")
             attributes[value % ATTRIBUTES] += 1.0 if value >> 63 else -1.0
         image = np.zeros(IMAGE) if item.image is None else np.array(item.image, np.float32)
-        return [unit(block).astype(np.float32).astype(np.float64) for block in (text, attributes, image)]
+        return [
+            unit(block).astype(np.float32).astype(np.float64) for block in (text, attributes, image)
+        ]
 
     def past(self, ids):
         """(weight, blocks, label, type, time) of all that counts for one person."""
         tuning, owner = self.tuning, ids[0]
         records, found, counts = self.history(ids), [], {}
         names = {hashed(name, b"item"): name for name in self.items}
-        lives, weights, caps = map(dict, (tuning.half_lives_ms, tuning.type_weights, tuning.type_caps))
+        lives, weights, caps = map(
+            dict, (tuning.half_lives_ms, tuning.type_weights, tuning.type_caps)
+        )
         for r in reversed(records):
             counts[r.type] = counts.get(r.type, 0) + 1
             age = records[-1].time - r.time
@@ -255,7 +259,12 @@ class Oracle:
             mine = self.vectors(name)
             blocks = [s * (t @ v) for s, t, v in zip(scales, total, mine, strict=True)]
             reasons = sorted(
-                (label, kind, at, w * sum(s * (b @ v) for s, b, v in zip(scales, own, mine, strict=True)))
+                (
+                    label,
+                    kind,
+                    at,
+                    w * sum(s * (b @ v) for s, b, v in zip(scales, own, mine, strict=True)),
+                )
                 for w, own, label, kind, at in past
             )
             items[name] = sum(blocks) + bias[name], blocks, bias[name], reasons
