@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from profile_oracle import MOVED, RESET, TEXT, TYPE_IDS, Counters, Logged, canonical
+from profile_oracle import (
+    MOVED,
+    RESET,
+    TEXT,
+    TYPE_IDS,
+    Counters,
+    Logged,
+    canonical,
+    identity,
+    profile_bytes,
+    seen_bytes,
+)
 from profile_oracle import history as history_of
-from profile_oracle import identity, profile_bytes, seen_bytes
 from profile_oracle import seen as seen_of
 from small_server import MadeUpEncoder
 

@@ -185,8 +185,7 @@ class Replica:
     def finish(self):
         """To the end of the log, everything encoded, popularity shown."""
         for where in self.log:
-            while self.next[where] < self.ends[where]:
-                self.take([where], 100)
+            self.take([where], len(self.log[where]))
         self.commit()
         while self.encode(100):
             self.commit()
