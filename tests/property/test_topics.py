@@ -265,7 +265,7 @@ def final(operations, caps=ROOMY, schedule=(), **more):
 
 
 def clicks(count):
-    return [Said("ann", f"e{n}", count - n, "click", ITEMS[n % 5]) for n in range(count)]
+    return [Said("ann", f"e{n}", count - n, "click", ITEMS[n % 4]) for n in range(count)]
 
 
 def counted(state):

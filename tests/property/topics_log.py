@@ -11,7 +11,7 @@ from topics_oracle import Bad, Gone, Item, Merge, Oracle, Reset, Said, Tuning, U
 from rankstream.proto.v1 import events_pb2, profiles_pb2
 
 USERS = ("ann", "bob", "cat", "web-1", "app-1")
-ITEMS = ("sea", "sky", "sun", "ash", "oak")
+ITEMS = ("sea", "sky", "sun", "oak")
 WORDS = ("red", "blue", "green")
 TEXTS = ("red shoes", "blue", "  red   shoes ", "green tea")
 PARTITIONS = {"events": 3, "items": 2, "users": 2}
@@ -272,11 +272,13 @@ _rare = st.one_of(
     _merges,
     st.builds(Purged, _users),
     st.builds(Gone, _users),
-    st.builds(Gone, _items),
     st.builds(Bad, _users),
 )
 _again = st.builds(Again, st.integers(0, 30))
-_often = st.one_of(_events(), _events(), _events(), upserts, upserts, _profiles(), _pauses, _rare)
+_gone = st.builds(Gone, _items)
+_often = st.one_of(
+    _events(), _events(), _events(), upserts, upserts, _gone, _profiles(), _pauses, _rare
+)
 
 
 @st.composite
@@ -288,7 +290,7 @@ def logs(draw):
     for made in draw(st.lists(upserts, max_size=3)):
         log.apply(made)
     for operation in draw(
-        st.lists(st.one_of(_often, _often, _often, more), min_size=1, max_size=40)
+        st.lists(st.one_of(_often, _often, _often, more), min_size=12, max_size=40)
     ):
         log.apply(operation)
     return log
