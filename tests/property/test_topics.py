@@ -1,5 +1,6 @@
 """The order between topics and partitions, cuts, crashes and compaction change no final answer."""
 
+import asyncio
 import dataclasses
 import tempfile
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from small_server import MadeUpEncoder, task
 from topics_log import ITEMS, PARTITIONS, ROOMY, TIGHT, USERS, Again, Log, Record, bytes_of, logs
-from topics_oracle import Gone, Said, Tuning, User
-from topics_replica import Replica
+from topics_oracle import Gone, Merge, Said, Tuning, User
+from topics_replica import TOPIC_IDS, Replica
 
+from rankstream.proto.v1.profiles_pb2 import MergeProfilesRequest
+from rankstream.server.config import Limits
 from rankstream.server.filters import (
     AllOf,
     BetweenUser,
@@ -24,7 +27,10 @@ from rankstream.server.filters import (
     exists,
 )
 from rankstream.server.profiles.users import MAX_CLAIMS
+from rankstream.server.services.profiles import ProfilesService
+from rankstream.server.stream import publisher
 from rankstream.server.types import Asked, Query
+from rankstream.server.wire import Names
 
 settings.register_profile("topics", derandomize=True, deadline=None, database=None)
 deterministic = settings(settings.get_profile("topics"), max_examples=40)
@@ -308,3 +314,50 @@ def test_more_claims_of_one_identity_than_are_remembered(tmp_path, claims, owner
 
     assert made.state([b"web-1"])["people"][0].user == owner.encode()
     made.close()
+
+
+class Written:
+    """Takes what a service writes to the log."""
+
+    def __init__(self):
+        self.records = []
+
+    async def publish(self, topic, records):
+        self.records += [(topic, record.key, record.value) for record in records]
+        return [publisher.Written(0, 0) for _ in records]
+
+
+class Fresh:
+    """Whatever is asked for has been applied."""
+
+    async def wait(self, after, deadline):
+        return False
+
+    def topic_id(self, lane):
+        return TOPIC_IDS[lane]
+
+
+class Context:
+    def time_remaining(self):
+        return 5.0
+
+
+@few
+@given(logs())
+def test_merges_are_those_of_the_service(log):
+    """The logs' merges come from the oracle: here it is asked the same as the service."""
+    written, names = Written(), Names("", "", "", {lane: lane for lane in TOPIC_IDS}, {})
+    with replica(log) as made:
+        in_order(made, log)
+        parts = made.store, made.profiles, Fresh(), made.page, names, Limits()
+        service = ProfilesService(written, *parts)
+        for guest in USERS:
+            request = MergeProfilesRequest(from_user_id=guest, into_user_id="nobody")
+            asyncio.run(service.MergeProfiles(request, Context()))
+
+    moved = [log.oracle.retained(guest) for guest in USERS]
+    merges = [("events", b"nobody", bytes_of(Merge("nobody", m))) for m in moved if m]
+    assert written.records[::2] == merges
+    assert [key.decode() for _, key, _ in written.records[1::2]] == [
+        guest for guest, m in zip(USERS, moved, strict=True) if m
+    ]
