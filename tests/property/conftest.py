@@ -12,6 +12,7 @@ _FILES = {
     "topics_oracle": TESTS / "property" / "topics_oracle.py",
     "topics_log": TESTS / "property" / "topics_log.py",
     "topics_replica": TESTS / "property" / "topics_replica.py",
+    "topics_runs": TESTS / "property" / "topics_runs.py",
 }
 
 for name, path in _FILES.items():

@@ -1,134 +1,22 @@
 """The order between topics and partitions, cuts, crashes and compaction change no final answer."""
 
-import asyncio
-import dataclasses
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
-from small_server import MadeUpEncoder, task
-from topics_log import ITEMS, PARTITIONS, ROOMY, TIGHT, USERS, Again, Log, Record, bytes_of, logs
-from topics_oracle import Gone, Merge, Said, Tuning, User
-from topics_replica import TOPIC_IDS, Replica
-
-from rankstream.proto.v1.profiles_pb2 import MergeProfilesRequest
-from rankstream.server.config import Limits
-from rankstream.server.filters import (
-    AllOf,
-    BetweenUser,
-    EqualsUser,
-    Filter,
-    NoneOf,
-    between,
-    equals,
-    exists,
+from topics_log import ITEMS, ROOMY, Log, logs
+from topics_oracle import Gone, Said
+from topics_runs import (
+    EVERYONE,
+    FILTERS,
+    QUERY,
+    deterministic,
+    drive,
+    few,
+    in_order,
+    outcome,
+    replica,
+    steps,
 )
-from rankstream.server.profiles.users import MAX_CLAIMS
-from rankstream.server.services.profiles import ProfilesService
-from rankstream.server.stream import publisher
-from rankstream.server.types import Asked, Query
-from rankstream.server.wire import Names
-
-settings.register_profile("topics", derandomize=True, deadline=None, database=None)
-deterministic = settings(settings.get_profile("topics"), max_examples=40)
-few = settings(deterministic, max_examples=15)
-
-EVERYONE = (*USERS, "nobody")
-QUERY = ("blue", 0.7)
-EVENTS = [("events", n) for n in range(PARTITIONS["events"])]
-OTHERS = [("items", 0), ("items", 1), ("users", 0), ("users", 1)]
-
-FILTERS = {
-    "of a category": (equals("category", "c1"), lambda i, u: i.category == "c1"),
-    "by price": (between("price", 4, 30), lambda i, u: i.price is not None and 4 <= i.price <= 30),
-    "without a fit": (NoneOf((exists("fit"),)), lambda i, u: not i.fit),
-    "as the user likes": (
-        EqualsUser("category", "likes"),
-        lambda i, u: u.likes == i.category != "",
-    ),
-    "new, in budget": (
-        AllOf((equals("tags", "new"), BetweenUser("price", None, "budget"))),
-        lambda i, u: "new" in i.tags and None not in (i.price, u.budget) and i.price <= u.budget,
-    ),
-}
-
-
-def tasks_of(user):
-    """Every kind of question about a user; k is more than there are items."""
-    query = Query(*QUERY)
-    asked = Asked(query=query, encoded={QUERY[0]: MadeUpEncoder().encode([QUERY[0]])[0]})
-    rest = {"k": 20, "explained": 20, "reasons": 300}
-    return {
-        "whole": task(user, **rest),
-        "given": task(user, item_ids=[*ITEMS, "nothing"], **rest),
-        "unseen": task(user, exclude_seen=True, **rest),
-        "query": task(user, asked=asked, **rest),
-        **{name: task(user, filter=Filter.make(t), **rest) for name, (t, _) in FILTERS.items()},
-    }
-
-
-TASKS = {(user, kind): t for user in EVERYONE for kind, t in tasks_of(user).items()}
-NAMES = [name.encode() for name in EVERYONE]
-
-
-@contextmanager
-def replica(log, records=None, **more):
-    """A replica over a log, or over what is left of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        ends = {where: len(entries) for where, entries in log.partitions.items()}
-        left = {where: log.records(where) for where in ends} if records is None else records
-        made = Replica(Path(folder), left, ends, log.caps, log.oracle.tuning, **more)
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-def outcome(made):
-    """What a replica holds and says at the end, to its own worker and to a new one."""
-    made.finish()
-    answers = made.answers(list(TASKS.values()))
-    assert made.answers(list(TASKS.values()), made.new_engine()) == answers
-    return made.state(NAMES), dict(zip(TASKS, answers, strict=True))
-
-
-steps = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("events"), st.sets(st.sampled_from(EVENTS), min_size=1), st.integers(1, 9)
-        ),
-        st.tuples(st.just("others"), st.sampled_from(OTHERS), st.integers(1, 4)),
-        st.tuples(st.sampled_from(["encode", "commit", "rank", "bias", "crash"])),
-    ),
-    max_size=25,
-)
-
-
-def drive(made, schedule):
-    """Goes through the log as a schedule says."""
-    for step, *how in schedule:
-        if step == "events":
-            made.take(sorted(how[0]), how[1])
-        elif step == "others":
-            made.take([how[0]], how[1])
-        elif step == "rank":
-            made.rank(TASKS["ann", "new, in budget"])
-        elif step == "bias":
-            made.bias_file.refresh()
-        else:
-            {"encode": made.encode, "commit": made.commit, "crash": made.crash}[step]()
-
-
-def in_order(made, log):
-    """Each record alone, as it was produced, committed and encoded at once."""
-    for topic, number, _, _ in log.produced:
-        made.take([(topic, number)], 1)
-        made.commit()
-        made.encode()
-        made.commit()
 
 
 def check_state(state, log):
@@ -258,106 +146,3 @@ def test_an_event_that_comes_again_changes_nothing_while_it_is_retained(data, lo
 
     assert again | {"positions": {}} == state | {"positions": {}}
     assert found == answers
-
-
-def final(operations, caps=ROOMY, schedule=(), **more):
-    """State and answers after operations."""
-    log = Log(caps)
-    for operation in operations:
-        log.apply(operation)
-    with replica(log, **more) as made:
-        drive(made, schedule)
-        return outcome(made)
-
-
-def clicks(count):
-    return [Said("ann", f"e{n}", count - n, "click", ITEMS[n % 4]) for n in range(count)]
-
-
-def counted(state):
-    return sum(state["counters"].values())
-
-
-def test_beyond_the_retained_set_a_duplicate_counts_again():
-    log = clicks(TIGHT.seen + 1)
-    (once, _), (within, _), (beyond, _) = (
-        final([*log, *again], TIGHT) for again in ([], [Again(len(log) - 1)], [Again(0)])
-    )
-
-    assert counted(within) == counted(once)
-    assert counted(beyond) == counted(once) + 1
-    for other in (within, beyond):
-        assert (other["profiles"], other["seen"]) == (once["profiles"], once["seen"])
-
-
-def test_texts_beyond_the_bound_are_forgotten_oldest_first():
-    said = [Said("ann", "", None, "search", text=f"text {n}") for n in range(6)]
-    state, _ = final(said, schedule=[("events", {EVENTS[0]}, 1), ("commit",)] * 6, kept_texts=4)
-
-    assert {t.text for t in state["texts"].values()} == {f"text {n}" for n in range(2, 6)}
-    assert state["profiles"] == final(said)[0]["profiles"]
-
-
-@pytest.mark.parametrize(("claims", "owner"), [(MAX_CLAIMS, "user-00"), (MAX_CLAIMS + 1, "web-1")])
-def test_more_claims_of_one_identity_than_are_remembered(tmp_path, claims, owner):
-    """When all that came later are given up, the first one holds, if it was remembered."""
-    names = [f"user-{n:02d}" for n in range(claims)]
-    claim = [Record(n, n, b"", User(name, identities=("web-1",))) for n, name in enumerate(names)]
-    leave = [Record(claims + n, 99, b"", User(name)) for n, name in enumerate(names) if n]
-    records = [dataclasses.replace(r, key=None, value=bytes_of(r.value)) for r in claim + leave]
-    where = ("users", 0)
-    made = Replica(tmp_path, {where: records}, {where: len(records)}, ROOMY, Tuning())
-
-    for _ in records:
-        made.take([where], 1)
-        made.commit()
-
-    assert made.state([b"web-1"])["people"][0].user == owner.encode()
-    made.close()
-
-
-class Written:
-    """Takes what a service writes to the log."""
-
-    def __init__(self):
-        self.records = []
-
-    async def publish(self, topic, records):
-        self.records += [(topic, record.key, record.value) for record in records]
-        return [publisher.Written(0, 0) for _ in records]
-
-
-class Fresh:
-    """Whatever is asked for has been applied."""
-
-    async def wait(self, after, deadline):
-        return False
-
-    def topic_id(self, lane):
-        return TOPIC_IDS[lane]
-
-
-class Context:
-    def time_remaining(self):
-        return 5.0
-
-
-@few
-@given(logs())
-def test_merges_are_those_of_the_service(log):
-    """The logs' merges come from the oracle: here it is asked the same as the service."""
-    written, names = Written(), Names("", "", "", {lane: lane for lane in TOPIC_IDS}, {})
-    with replica(log) as made:
-        in_order(made, log)
-        parts = made.store, made.profiles, Fresh(), made.page, names, Limits()
-        service = ProfilesService(written, *parts)
-        for guest in USERS:
-            request = MergeProfilesRequest(from_user_id=guest, into_user_id="nobody")
-            asyncio.run(service.MergeProfiles(request, Context()))
-
-    moved = [log.oracle.retained(guest) for guest in USERS]
-    merges = [("events", b"nobody", bytes_of(Merge("nobody", m))) for m in moved if m]
-    assert written.records[::2] == merges
-    assert [key.decode() for _, key, _ in written.records[1::2]] == [
-        guest for guest, m in zip(USERS, moved, strict=True) if m
-    ]

@@ -14,7 +14,6 @@ from profile_oracle import (
     MOVED,
     RESET,
     TEXT,
-    TYPE_IDS,
     Counters,
     Logged,
     canonical,
@@ -333,6 +332,3 @@ def pooled(past):
             total[b] = total[b] + weight * block
             absolute[b] += abs(weight) * np.linalg.norm(block)
     return total, absolute
-
-
-__all__ = ["TYPE_IDS", "Bad", "Gone", "Item", "Merge", "Oracle", "Reset", "Said", "Tuning", "User"]
