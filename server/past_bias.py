@@ -117,6 +117,9 @@ class PastBias:
                 msg = "the server is stopping"
                 raise Unavailable(msg)
             popularity.update(page)
-        bias = popularity.bias(self._catalogue.keys)
+        live = np.unpackbits(
+            self._catalogue.alive, count=self._catalogue.head.rows, bitorder="little"
+        ).view(np.bool_)
+        bias = popularity.bias(self._catalogue.keys, live)
         bias.flags.writeable = False
         return bias

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
+
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.catalog.segments import Segments
@@ -13,7 +15,7 @@ from rankstream.server.store import Store
 
 
 class BiasFile:
-    """Writes the bias of all rows, whole, when popularity or rows have changed."""
+    """Writes the bias of all rows, whole, when popularity, rows or which of them live changed."""
 
     def __init__(
         self,
@@ -28,20 +30,26 @@ class BiasFile:
         self._popularity = popularity
         self._page = page
         self._folder = folder
-        self._seen: tuple[int, int] = (-1, -1)
+        self._live = np.ones(segments.capacity, np.bool_)
+        self._version = self._deaths = 0
+        self._seen: tuple[int, int, int] = (-1, -1, -1)
         # Never a number that a worker of before may still know.
         self._sequence = time.time_ns() // 1_000_000
 
     def refresh(self) -> None:
         """Puts a new file in place and announces it, if there is anything new."""
         with self._store.read() as view:
-            rows = view.head().rows
-        now = (self._popularity.revision, rows)
+            head, dead = view.head(), view.tombstones_after(self._version)
+        self._live[dead] = False
+        self._version, self._deaths = head.catalogue_version, self._deaths + len(dead)
+        rows = head.rows
+        now = (self._popularity.revision, rows, self._deaths)
         if now == self._seen:
             return
         self._sequence += 1
         path = bias_path(self._folder, self._sequence)
-        self._popularity.bias(self._segments.keys[:rows]).tofile(path)
+        bias = self._popularity.bias(self._segments.keys[:rows], self._live[:rows])
+        bias.tofile(path)
         self._page.set_bias(self._sequence)
         self._seen = now
         for old in self._folder.glob("bias-*.f32"):

@@ -8,7 +8,8 @@ same log gives the same bias, whenever it is replayed.
 
 ``bias = weight * max(floor, log1p(popularity) / log1p(greatest popularity))``, at most ``weight``.
 The floor is what an item starts with of which nothing is known yet: without it nothing new would
-ever be shown beside what is popular. Where nothing is popular at all, the bias is 0.
+ever be shown beside what is popular. The greatest is
+of the items that are there, whatever was there before; where that is 0, so is the bias.
 
 Stored, a counter is its newest pair (``counters``, 8 bytes) and the older ones
 (``counters_older``), because nearly every event adds to the newest alone: a small value in a dense
@@ -178,10 +179,17 @@ class Popularity:
                 self._older[slots[touched.whole]] = levels
             self.revision += 1
 
-    def bias(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    def bias(
+        self, keys: NDArray[np.uint64], live: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """The bias of the items with these keys: ``float32 [n]``.
 
         May be called from another thread than ``update``.
+
+        Args:
+            keys: ``uint64 [n]``.
+            live: which of them are there, ``bool [n]``: a log whose deleted items were compacted
+                away has no row of them, and leads to the same bias. None: all.
         """
         with self._lock:
             slots = self._slots.lookup(np.ascontiguousarray(keys))
@@ -198,10 +206,11 @@ class Popularity:
         powers = np.log1p(np.exp2(np.logaddexp2(older, newest) - now))
         # One more at the end, for the items never counted (slot -1).
         powers = np.append(powers, 0.0)
-        greatest = powers[slots].max(initial=0.0)
+        found = powers[slots]
+        greatest = (found if live is None else found[live]).max(initial=0.0)
         if greatest == 0:
             return np.zeros(len(keys), np.float32)
-        shares = np.maximum(powers[slots] / greatest, self._floor)
+        shares = np.clip(found / greatest, self._floor, 1.0)
         bias: NDArray[np.float32] = (self._weight * shares).astype(np.float32)
         return bias
 

@@ -76,3 +76,17 @@ def test_a_new_process_takes_a_greater_number(server, file):
     BiasFile(*parts, server.folder / "segments").refresh()
 
     assert server.page.bias_sequence > before
+
+
+def test_an_item_that_is_gone_weighs_on_nobody(server, file):
+    """Whether its row is there depends on how the log was cut, and what was compacted away."""
+    server.put(item("i0", "a"), item("i1", "b"))
+    server.events(*(("ann", "i0", at, "click", 1.0) for at in range(9)))
+    server.events(("ann", "i1", 10, "click", 1.0))
+    file.refresh()
+    assert bias(server)[1] < 0.1
+
+    server.put(delete=["i0"])
+    file.refresh()
+
+    assert bias(server)[1] == np.float32(0.3)

@@ -9,8 +9,19 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-TYPE_IDS = {"$reset": 0, "impression": 1, "view": 2, "click": 3, "rate": 6, "search": 7}
+TYPE_IDS = {
+    "$reset": 0,
+    "impression": 1,
+    "view": 2,
+    "click": 3,
+    "purchase": 5,
+    "rate": 6,
+    "search": 7,
+    "review": 8,
+    "dislike": 10,
+}
 RESET = "$reset"
+TEXT, MOVED = 0x8000, 0x4000
 
 
 class Logged(NamedTuple):
@@ -23,6 +34,7 @@ class Logged(NamedTuple):
     type: str = "click"
     weight: float = 1.0
     broker: int = 0
+    ext: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,8 @@ def canonical(record):
     """What decides which of two versions is greater, and the order within a set."""
     (bits,) = struct.unpack("<I", struct.pack("<f", record.weight))
     number = TYPE_IDS[record.type]
-    return struct.pack(">QQQHHI", record.time, record.key, record.target, 0, number, bits)
+    words = record.time, record.key, record.target, record.ext, number, bits
+    return struct.pack(">QQQHHI", *words)
 
 
 def stored(record):
@@ -51,7 +64,7 @@ def stored(record):
         record.target,
         record.weight,
         TYPE_IDS[record.type],
-        0,
+        record.ext,
     )
 
 
@@ -142,5 +155,5 @@ class Counters:
         return members
 
     def _count(self, record, sign):
-        if record.type in self.caps.counted_types:
+        if record.type in self.caps.counted_types and not record.ext & (TEXT | MOVED):
             self.counts[record.target, record.time // self.caps.bucket_ms] += sign

@@ -38,6 +38,7 @@ def logs(draw, max_size=50, keys=FEW_KEYS, types=TYPES, resets=True):
         target=st.sampled_from((0, 1, 2**64 - 1)),
         type=kinds,
         weight=st.sampled_from((1.0, -1.0, 0.5)),
+        ext=st.just(0),
     )
     log = draw(st.lists(record, min_size=1, max_size=max_size))
     return [r._replace(broker=1_000 + i) for i, r in enumerate(log)]
