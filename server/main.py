@@ -19,9 +19,11 @@ from rankstream.server.errors import InvalidArgument, RankstreamError, StateRefu
 Command = Callable[..., None]
 
 # The least value of a numeric setting where it is not 1.
+_MOST = {"bias_floor": 1, "events_partitions": MAX_PARTITIONS, "port": 65_535, "workers": 64}
 _LEAST: dict[str, float] = {
     "allowed_skew_s": 0,
     "attributes_weight": 0,
+    "bias_floor": 0,
     "bias_weight": 0,
     "bucket_s": 60,
     "cache_mib": 0,
@@ -29,6 +31,7 @@ _LEAST: dict[str, float] = {
     "drain_s": 0,
     "events_retention_ms": -1,
     "fetch_max_wait_ms": 0,
+    "interests_weight": 0,
     "kernels": 0,
     "linger_ms": 0,
     "longest_backoff_s": 0,
@@ -109,7 +112,7 @@ def check(settings: Settings) -> Settings:
         problem = f"{settings.limits.max_id_bytes}, expected {range_of}"
         raise InvalidArgument(field="max_id_bytes", problem=problem)
     limits = settings.limits
-    for name, most in (("events_partitions", MAX_PARTITIONS), ("port", 65_535), ("workers", 64)):
+    for name, most in _MOST.items():
         _require_at_most(settings, name, most)
     for name in ("max_batch_rank_entries", "max_texts"):
         # Otherwise a request within its limit would find the queue too small for ever.
