@@ -55,6 +55,8 @@ from rankstream.server.stream.writer import Writer
 from rankstream.server.types import Lane
 
 _BIAS_S = 1.0
+_EVENTS_REST_S = 0.004
+_COMPACTED_REST_S = 0.03
 _CHECKPOINT_S = 0.25
 # Lists of a batch's values come and go by the thousand; none of them are in cycles.
 _GC_THRESHOLDS = (200_000, 50, 100)
@@ -199,7 +201,7 @@ class Ingest:
         folder = EventFolder(state.fold, state.popularity, keeping)
         template = ItemTemplate.parse(encoder_settings(settings, paths).template)
         self._events = EventsLane(
-            _opener(settings, found.topics.events),
+            _opener(settings, found.topics.events, _EVENTS_REST_S),
             found.events,
             topic_id=found.described[found.topics.events].topic_id,
             topic=found.topics.events,
@@ -243,7 +245,7 @@ class Ingest:
     ) -> CompactedLane[Any]:
         return CompactedLane(
             lane,
-            _opener(self._settings, topic),
+            _opener(self._settings, topic, _COMPACTED_REST_S),
             positions,
             topic_id=found.described[topic].topic_id,
             topic=topic,
@@ -307,13 +309,17 @@ def _every(period_s: float, stopping: threading.Event, run: Callable[[], None]) 
         run()
 
 
-def _opener(settings: Settings, topic: str) -> Callable[[Mapping[int, int]], LogConsumer]:
+def _opener(
+    settings: Settings, topic: str, rest_s: float
+) -> Callable[[Mapping[int, int]], LogConsumer]:
     kafka = settings.kafka
     return functools.partial(
         LogConsumer,
         kafka.bootstrap_servers,
         topic,
         fetch_max_wait_ms=kafka.fetch_max_wait_ms,
+        # The embedded broker answers a fetch at once, whatever there is.
+        rest_s=rest_s if kafka.embedded else 0.0,
     )
 
 

@@ -7,6 +7,7 @@ a poll is not the last offset plus one (transaction markers and compacted record
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,7 +61,16 @@ def _client(**settings: Any) -> KafkaNetClient:
 
 
 class LogConsumer:
-    """Reads one topic from given positions on. One thread."""
+    """Reads one topic from given positions on. One thread.
+
+    Args:
+        bootstrap_servers: comma-separated host:port.
+        topic: its name.
+        positions: where to begin, by partition.
+        fetch_max_wait_ms: how long a broker may wait for records.
+        rest_s: how long we wait between two fetches, for a broker that does not: asked without
+            rest, it and the client would keep a core busy while nothing happens.
+    """
 
     def __init__(
         self,
@@ -69,8 +79,10 @@ class LogConsumer:
         positions: Mapping[int, int],
         *,
         fetch_max_wait_ms: int,
+        rest_s: float = 0.0,
     ) -> None:
         self._topic = topic
+        self._rest_s = rest_s
         try:
             self._consumer = kafka.KafkaConsumer(
                 bootstrap_servers=bootstrap_servers.split(","),
@@ -106,9 +118,7 @@ class LogConsumer:
             Unavailable: the client gave up on the broker.
         """
         try:
-            polled: dict[Any, list[Record]] = self._consumer.poll(
-                timeout_ms=timeout_ms, max_records=max_records
-            )
+            polled = self._polled(timeout_ms, max_records)
         except OffsetOutOfRangeError as error:
             msg = (
                 f"{self._topic}: a stored position lies outside the log ({error}): records were "
@@ -120,6 +130,17 @@ class LogConsumer:
             msg = f"{self._topic}: {error}"
             raise Unavailable(msg) from error
         return [Chunk(tp.partition, found, self._next(tp, found)) for tp, found in polled.items()]
+
+    def _polled(self, timeout_ms: int, max_records: int) -> dict[Any, list[Record]]:
+        if not self._rest_s:
+            found: dict[Any, list[Record]] = self._consumer.poll(timeout_ms, max_records)
+            return found
+        until = time.monotonic() + timeout_ms / 1000
+        while True:
+            found = self._consumer.poll(0, max_records)
+            if found or time.monotonic() >= until:
+                return found
+            time.sleep(self._rest_s)
 
     def _next(self, partition: Any, found: list[Record]) -> int:
         """The position behind records of the last poll, which markers may have put further on."""
