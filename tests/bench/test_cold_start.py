@@ -134,5 +134,6 @@ def test_popularity_is_that_of_the_newest_days_of_an_item():
         np.array([10 * DAY_S, 40 * DAY_S], np.int64),
     )
 
-    expected = 0.7 * np.log1p([0.5, 1.0, 0.0]) / np.log1p(1.0)
+    shares = np.log1p([0.5, 1.0, 0.0]) / np.log1p(1.0)
+    expected = 0.7 * np.maximum(shares, 0.35)
     np.testing.assert_allclose(bias_of(log, 3), expected)
