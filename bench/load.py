@@ -72,7 +72,7 @@ def _rules(wish: Wish) -> Rules | None:
     if not wish.admin:
         return None
     try:
-        return read_rules(wish.admin, wish.half_life_s)
+        return read_rules(wish.admin)
     except grpc.RpcError as error:
         raise unusable(error, f"GetServerInfo of --admin {wish.admin}") from error
 

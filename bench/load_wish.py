@@ -23,13 +23,11 @@ class Wish:
         plan: of the sending processes; ``process`` and ``folder`` are filled in later.
         population: whom and what requests are about.
         admin: host:port of the Admin service; "": scores are not made again.
-        half_life_s: the server's, which no RPC tells.
     """
 
     plan: Plan
     population: Population
     admin: str
-    half_life_s: float
 
 
 def make_wish(given: argparse.Namespace, notes: list[str]) -> Wish:
@@ -69,7 +67,7 @@ def make_wish(given: argparse.Namespace, notes: list[str]) -> Wish:
         processes=given.processes,
         folder="",
     )
-    return Wish(plan, population, given.admin, given.half_life)
+    return Wish(plan, population, given.admin)
 
 
 def _mix(text: str) -> dict[str, float]:
@@ -135,7 +133,6 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
     add("--batch-entries", type=_count, default=16, help="of a BatchRank (%(default)d)")
     add("--events-per-call", type=_count, default=10, help="of a RecordEvents (%(default)d)")
     add("--check", type=_not_negative, default=10.0, help="answers checked a second (%(default)g)")
-    add("--half-life", type=_positive, default=90 * 86_400.0, help="the server's --half-life-s")
     add("--seed", type=int, default=7, help="of times and requests (%(default)d)")
     add("--out", type=Path, metavar="FILE", help="the result as JSON")
     add("--plot", type=Path, metavar="FILE.png", help="latencies by percentile and over time")

@@ -44,23 +44,23 @@ class Rules:
     Attributes:
         block_weights: by block.
         type_weights: by event type.
-        half_life_ms: age at which an interaction counts half.
+        half_lives_ms: by event type: age at which an interaction counts half.
     """
 
     block_weights: Mapping[str, float]
     type_weights: Mapping[str, float]
-    half_life_ms: float
+    half_lives_ms: Mapping[str, float]
 
 
-def read_rules(admin: str, half_life_s: float) -> Rules:
-    """Asks the Admin service at host:port, which says all but the half-life."""
+def read_rules(admin: str) -> Rules:
+    """Asks the Admin service at host:port."""
     with grpc.insecure_channel(admin) as channel:
         request = admin_pb2.GetServerInfoRequest()
         info = admin_pb2_grpc.AdminStub(channel).GetServerInfo(request, timeout=_TIMEOUT_S)
     return Rules(
         {block.name: block.weight for block in info.blocks},
         {kind.name: kind.pooling_weight for kind in info.event_types},
-        1000 * half_life_s,
+        {kind.name: 1000 * kind.half_life_s for kind in info.event_types},
     )
 
 
@@ -168,7 +168,7 @@ class ScoreOracle:
             for one in interactions:
                 row = self._rows[one.item_id][name] if one.item_id else np.zeros(0)
                 if row.size:
-                    age = (newest - one.event_time_ms) / self._rules.half_life_ms
+                    age = (newest - one.event_time_ms) / self._rules.half_lives_ms[one.type]
                     own = self._rules.type_weights[one.type] * one.weight * 2.0**-age
                     total = own * row + (total if total.size else 0.0)
             query[name] = weight * _unit(total)

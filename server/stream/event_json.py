@@ -16,6 +16,7 @@ from rankstream.server.stream.checks import BadRecord
 _HEADER = "content-type"
 _JSON = b"application/json"
 _DEEPEST = 20
+_MOST_BRACKETS = 5_000
 _SHOWN_BYTES = 200
 
 
@@ -39,6 +40,11 @@ def event_from_json(value: bytes) -> events_pb2.Event:
         BadRecord: it is no JSON form of one.
     """
     event = events_pb2.Event()
+    brackets = value.count(b"{") + value.count(b"[")
+    if brackets > _MOST_BRACKETS:
+        # Unknown fields may be nested at will, and are read whole before they are ignored.
+        msg = f"value: not an Event in JSON: {brackets} brackets, the limit is {_MOST_BRACKETS}"
+        raise BadRecord(msg)
     try:
         json_format.Parse(value, event, ignore_unknown_fields=True, max_recursion_depth=_DEEPEST)
     # RecursionError: JSON nested deeper than the interpreter reads, before protobuf sees it.

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import load
@@ -44,7 +45,7 @@ def wish(target, mix, **changed):
         "folder": "",
     }
     population = Population(["u", "v"], ITEMS, 20, None, 4, 3)
-    return load.Wish(Plan(**plan | changed), population, "", 1.0)
+    return load.Wish(Plan(**plan | changed), population, "")
 
 
 def run_tool(target, *flags):
@@ -243,14 +244,14 @@ def test_a_short_run_against_a_real_server(server, tmp_path):
     admin = f"127.0.0.1:{server.admin_port}"
     mix = "rank=4,whole=2,batch=2,events=1,stream=2"
     flags = ("--rate", "60", "--seconds", "2", "--warm-up", "0.5", "--processes", "2")
-    flags += ("--made-up-users", "30", "--half-life", "86400", "--admin", admin, "--mix", mix)
+    flags += ("--made-up-users", "30", "--admin", admin, "--mix", mix)
 
     status, said = run_tool(server.target, *flags, "--check", "30", "--out", str(out))
 
     assert status == 0, said
     found = json.loads(out.read_text())
     by_kind = {one["case"]: one for one in found["results"]}
-    assert set(by_kind) == {"rank", "whole", "batch", "events", "all"}
+    assert set(by_kind) == {"rank", "whole", "batch", "events", "stream", "all"}
     assert all(one["errors"] == one["entry_errors"] == {} for one in by_kind.values())
     assert by_kind["all"]["p50_ms"] <= by_kind["all"]["p99.9_ms"] <= by_kind["all"]["max_ms"]
     assert found["checks"]["problems"] == []
@@ -259,7 +260,7 @@ def test_a_short_run_against_a_real_server(server, tmp_path):
 
 
 def test_scores_are_made_again_and_a_wrong_part_is_caught(server):
-    oracle = ScoreOracle(server.channel(), read_rules(f"127.0.0.1:{server.admin_port}", 86_400.0))
+    oracle = ScoreOracle(server.channel(), read_rules(f"127.0.0.1:{server.admin_port}"))
     request = ranking_pb2.RankRequest(user_id="aged")
     answer = rank(server, "aged")
     parts = answer.items[0].parts.blocks
@@ -272,13 +273,15 @@ def test_scores_are_made_again_and_a_wrong_part_is_caught(server):
 
 
 def test_another_half_life_gives_other_scores(server):
-    oracle = ScoreOracle(server.channel(), read_rules(f"127.0.0.1:{server.admin_port}", 1e9))
+    rules = read_rules(f"127.0.0.1:{server.admin_port}")
+    others = dict.fromkeys(rules.half_lives_ms, 1e12)
+    oracle = ScoreOracle(server.channel(), replace(rules, half_lives_ms=others))
 
     assert oracle.problems(ranking_pb2.RankRequest(user_id="aged"), rank(server, "aged"))
 
 
 def test_an_answer_from_before_an_event_is_not_compared(server):
-    oracle = ScoreOracle(server.channel(), read_rules(f"127.0.0.1:{server.admin_port}", 86_400.0))
+    oracle = ScoreOracle(server.channel(), read_rules(f"127.0.0.1:{server.admin_port}"))
     old = rank(server, "mover")
     profile(server, "mover", record(server, event("mover", "toy")))
 

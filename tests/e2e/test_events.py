@@ -186,7 +186,7 @@ REFUSED = {
     "events[0].item_id": event("bad", "", "impression", text="red"),
     "events[0].session_id": event("bad", "toy", session_id="s" * 257),
     "events[0].attributes": event(
-        "bad", "toy", attributes={str(n): common_pb2.AttributeValue(flag=True) for n in range(33)}
+        "bad", "toy", attributes={str(n): common_pb2.AttributeValue(flag=True) for n in range(65)}
     ),
     "events[0].type": event("bad", "", "$merge", moved=events_pb2.MovedInteractions()),
     "events[0].moved": event("bad", "toy", moved=events_pb2.MovedInteractions()),

@@ -10,7 +10,6 @@ from rankstream.server.catalog.blocks import make_layout, normalise
 from rankstream.server.catalog.segments import SegmentWriter, check_rows
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.encoder.text import ItemTemplate, text_hash
-from rankstream.server.errors import StateRefused
 from rankstream.server.facts import item_facts
 from rankstream.server.store import Store
 from rankstream.server.stream.checks import BadRecord
@@ -233,7 +232,7 @@ def test_rows_of_a_commit_that_was_lost_are_made_again(state):
 def test_a_full_generation_refuses(state):
     state.commit(*(upsert(f"i{n}", f"t{n}") for n in range(8)))
 
-    with pytest.raises(StateRefused, match="9 rows do not fit"):
+    with pytest.raises(OSError, match="9 rows do not fit"):
         state.index(upsert("more", "more"))
 
     assert state.head().rows == 8
