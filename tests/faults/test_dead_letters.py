@@ -163,7 +163,7 @@ def test_poison_users(server):
         last = out.send(topic, a_user("good", interests=["tea"]), b"good", partition=0)
         last = last.get(10).offset
 
-    wait_for(lambda: server.positions()["users", 0] == last + 1, "the position behind them")
+    wait_for(lambda: server.positions().get(("users", 0)) == last + 1, "the position behind them")
     assert list(profile(server, "good").user.interests) == ["tea"]
     letters = dead_letters(server, topic)
     assert set(letters) == set(sent.values())
