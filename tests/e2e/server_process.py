@@ -214,7 +214,7 @@ class ServerProcess:
         return self.admin.GetConsumerLag(admin_pb2.GetConsumerLagRequest(), timeout=10)
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """Next offset by topic, without its prefix, and partition; of users where any was written."""
+        """Next offset by topic, without its prefix, and partition; users where written."""
         start = len(self.prefix)
         return {
             (p.topic[start:], p.partition): p.next_offset
