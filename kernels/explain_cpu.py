@@ -61,7 +61,7 @@ def _contribute(
                 values[j, i] += weights[places[i]] * scales[block] * sums[j, i]
 
 
-@inlined
+@compiled
 def _explain_pairs(
     pair_rows: Int32,
     rows: Int32,
@@ -89,7 +89,7 @@ def _explain_pairs(
         _explain_by(pairs, rows, span, weights, scales, texts, True, offsets, found)
 
 
-@inlined
+@compiled
 def _explain_by(
     pairs: Float32,
     rows: Int32,
