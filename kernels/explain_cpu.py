@@ -149,20 +149,55 @@ def _explain_part(
 ) -> None:
     """Explains one part of the pairs, some of one query at a time."""
     pair, stop = pair_rows.size * part // parts, pair_rows.size * (part + 1) // parts
-    interactions[pair:stop] = -1
-    best[pair:stop] = 0.0
-    scales = np.empty(norms.shape[1])
     while pair < stop:
         b = owner_of(pair_indptr, pair)
-        for block in range(scales.shape[0]):
-            norm = norms[b, block]
-            scales[block] = block_weights[b, block] / norm if norm > 0.0 else 0.0
-        end = min(pair + _PAIRS, stop, pair_indptr[b + 1])
-        _explain_pairs(
+        end = min(stop, pair_indptr[b + 1])
+        explain_entry(
             pair_rows[pair:end],
             rows,
             indptr[b],
             indptr[b + 1],
+            weights,
+            block_weights[b],
+            norms[b],
+            items,
+            texts,
+            offsets,
+            interactions[pair:end],
+            best[pair:end],
+        )
+        pair = end
+
+
+@compiled
+def explain_entry(
+    pair_rows: Int32,
+    rows: Int32,
+    start: int,
+    stop: int,
+    weights: Float64,
+    block_weights: Float64,
+    norms: Float64,
+    items: Float32,
+    texts: Float32,
+    offsets: Int64,
+    interactions: Int32,
+    best: Float64,
+) -> None:
+    """Explains items of one query; fills ``interactions`` and ``best``, both ``[P, n_reasons]``."""
+    interactions[:] = -1
+    best[:] = 0.0
+    scales = np.zeros(norms.shape[0])
+    for block in range(scales.shape[0]):
+        if norms[block] > 0.0:
+            scales[block] = block_weights[block] / norms[block]
+    for pair in range(0, pair_rows.shape[0], _PAIRS):
+        end = min(pair + _PAIRS, pair_rows.shape[0])
+        _explain_pairs(
+            pair_rows[pair:end],
+            rows,
+            start,
+            stop,
             weights,
             scales,
             items,
@@ -175,7 +210,6 @@ def _explain_part(
             if pair_rows[place] < 0:
                 interactions[place] = -1
                 best[place] = 0.0
-        pair = end
 
 
 @compiled
@@ -256,17 +290,32 @@ def sum_blocks(
     sums[:] = 0.0
     if items.shape[0] == 0:
         return
-    tile = np.empty((1, TILE_ROWS))
     for b in range(indptr.shape[0] - 1):
-        for pair in range(indptr[b], indptr[b + 1], TILE_ROWS):
-            last = min(pair + TILE_ROWS, indptr[b + 1]) - 1
-            r0, r1 = max(rows[pair], 0), max(rows[min(pair + 1, last)], 0)
-            r2, r3 = max(rows[min(pair + 2, last)], 0), max(rows[last], 0)
-            for block in range(sums.shape[1]):
-                start, stop = offsets[block], offsets[block + 1]
-                tile_4x1(queries, b, items, r0, r1, r2, r3, start, stop, tile, 0)
-                for i in range(last - pair + 1):
-                    # The last row stands in the last place, also of a tile that is not full.
-                    if rows[pair + i] >= 0:
-                        place = TILE_ROWS - 1 if pair + i == last else i
-                        sums[pair + i, block] = tile[0, place]
+        sum_entry(queries, b, items, rows, indptr[b], indptr[b + 1], offsets, sums)
+
+
+@compiled
+def sum_entry(
+    queries: Float32,
+    b: int,
+    items: Float32,
+    rows: Int32,
+    first: int,
+    end: int,
+    offsets: Int64,
+    sums: Float64,
+) -> None:
+    """Fills ``sums[first:end]`` for the rows of one query that are not -1."""
+    tile = np.empty((1, TILE_ROWS))
+    for pair in range(first, end, TILE_ROWS):
+        last = min(pair + TILE_ROWS, end) - 1
+        r0, r1 = max(rows[pair], 0), max(rows[min(pair + 1, last)], 0)
+        r2, r3 = max(rows[min(pair + 2, last)], 0), max(rows[last], 0)
+        for block in range(sums.shape[1]):
+            start, stop = offsets[block], offsets[block + 1]
+            tile_4x1(queries, b, items, r0, r1, r2, r3, start, stop, tile, 0)
+            for i in range(last - pair + 1):
+                # The last row stands in the last place, also of a tile that is not full.
+                if rows[pair + i] >= 0:
+                    place = TILE_ROWS - 1 if pair + i == last else i
+                    sums[pair + i, block] = tile[0, place]

@@ -20,7 +20,7 @@ _OFFSET: Final = 2
 
 Spans: TypeAlias = tuple[UInt8, Int64, Int64, UInt64]
 """What kernels take of ids, a plain tuple because calls with one are quicker: text, starts, stops
-and keys, as in ``ItemIds``."""
+and keys, as in ``ItemIds``. One that stops before it starts has no name: its key decides alone."""
 
 _MULTIPLIERS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 _SHIFT = np.uint64(33)
@@ -82,6 +82,8 @@ def _keep_named(ids: Spans, names: UInt8, ends: Int64, rows: Int32) -> None:
     text, asked, stops, _ = ids
     starts = np.empty(rows.shape[0], np.int64)
     for i in range(rows.shape[0]):
+        if stops[i] < asked[i]:
+            continue
         row = rows[i] if rows[i] < ends.shape[0] else -1
         start, stop = ends[row - 1] if row > 0 else 0, ends[row] if row >= 0 else -1
         inside = start >= 0 and stop <= names.shape[0]

@@ -121,18 +121,53 @@ def _pool_part(
     lanes = np.empty(8)
     places = np.empty(4, np.int64)
     for b in range(_first_entry(indptr, part, parts), _first_entry(indptr, part + 1, parts)):
-        bad = _sum_rows(rows, weights, indptr[b], indptr[b + 1], items, texts, places, total)
+        span = indptr[b], indptr[b + 1]
+        bad = _sum_rows(rows, weights, *span, items, texts, places, total)
         if bad >= 0:
             return bad
-        queries[b] = 0.0
-        for block in range(norms.shape[1]):
-            start, stop = offsets[block], offsets[block + 1]
-            norms[b, block] = _norm(total, start, stop, lanes)
-            if norms[b, block] > 0.0:
-                scale = block_weights[b, block] / norms[b, block]
-                for d in range(start, stop):
-                    queries[b, d] = np.float32(total[d] * scale)
+        _scale(total, offsets, block_weights[b], lanes, queries[b], norms[b])
     return -1
+
+
+@compiled
+def _scale(
+    total: Float64,
+    offsets: Int64,
+    block_weights: Float64,
+    lanes: Float64,
+    query: Float32,
+    norms: Float64,
+) -> None:
+    """Makes one query of a weighted sum of rows: each block gets its weight as its length."""
+    query[:] = 0.0
+    for block in range(norms.shape[0]):
+        start, stop = offsets[block], offsets[block + 1]
+        norms[block] = _norm(total, start, stop, lanes)
+        if norms[block] > 0.0:
+            scale = block_weights[block] / norms[block]
+            for d in range(start, stop):
+                query[d] = np.float32(total[d] * scale)
+
+
+@compiled
+def pool_entry(
+    rows: Int32,
+    start: int,
+    stop: int,
+    weights: Float64,
+    items: Float32,
+    texts: Float32,
+    offsets: Int64,
+    block_weights: Float64,
+    query: Float32,
+    norms: Float64,
+) -> int:
+    """Pools the interactions ``start:stop`` into one query; returns a bad place, or -1."""
+    total, lanes, places = np.empty(offsets[-1]), np.empty(8), np.empty(4, np.int64)
+    bad = _sum_rows(rows, weights, start, stop, items, texts, places, total)
+    if bad < 0:
+        _scale(total, offsets, block_weights, lanes, query, norms)
+    return bad
 
 
 @compiled

@@ -56,7 +56,7 @@ def _score_tile(
 
 
 @compiled
-def _score_span(
+def score_span(
     queries: Float32,
     query: int,
     items: Float32,
@@ -107,7 +107,7 @@ def _score_part(
     while start < stop:
         query = owner_of(indptr, start)
         end = min(indptr[query + 1], stop)
-        bad = _score_span(queries, query, items, rows, bias, start, end, scores)
+        bad = score_span(queries, query, items, rows, bias, start, end, scores)
         if bad >= 0:
             return bad
         start = end
@@ -192,7 +192,7 @@ def pick(indptr: Int64, rows: Int32, scores: Float32, ks: Int64) -> tuple[Int64,
     found, best = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
     at = 0
     for b in range(ks.shape[0]):
-        keys = _best_keys(rows, scores, indptr[b], indptr[b + 1], ends[b + 1] - ends[b])
+        keys = best_keys(rows, scores, indptr[b], indptr[b + 1], ends[b + 1] - ends[b])
         ends[b] = at
         for i in range(keys.shape[0]):
             found[at], best[at] = row_of(keys[i]), score_of(keys[i])
@@ -202,7 +202,7 @@ def pick(indptr: Int64, rows: Int32, scores: Float32, ks: Int64) -> tuple[Int64,
 
 
 @compiled
-def _best_keys(rows: Int32, scores: Float32, start: int, stop: int, k: int) -> UInt64:
+def best_keys(rows: Int32, scores: Float32, start: int, stop: int, k: int) -> UInt64:
     """Keys of the best ``k`` candidates of ``start:stop`` that are known, descending."""
     if _SORT_FROM * k >= stop - start:
         keys, size = np.empty(stop - start, np.uint64), 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rankstream.kernels.answer import Catalogue, Profile, rank_one
+from rankstream.kernels.answer import Catalogue, Profiles, joined, rank_given
 from rankstream.kernels.arrays import Float32, freeze
 from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
@@ -86,12 +86,14 @@ def _answer(items: Float32, n_blocks: int) -> None:
     wanted, ones = Wanted(*np.ones((3, 1), np.int64)), np.ones((1, n_blocks))
     freeze((*wanted, row, ones))
     present(best, past, pooled, space, ones, extras, bias, wanted, texts, texts)
-    profile = Profile(_PROFILE, _SIZES, 1, _RULES, extras, added)
+    profiles = Profiles(_PROFILE, _SIZES, 1, _RULES, extras, added)
     catalogue = Catalogue(space, bias, texts, texts)
     ids = read_item_ids(b"\n\1a", 1)
     assert isinstance(ids, ItemIds)
-    for given in (ids, ids.keys):
-        rank_one(profile, table, _WEIGHING, catalogue, given, row, 1, wanted)
+    ks = np.ones(1, np.int64)
+    freeze((ks, indptr))
+    none = indptr, row
+    rank_given(profiles, table, _WEIGHING, catalogue, joined([ids]), none, ks, wanted)
     weights = np.ones(1)
     queries, norms = pool(row, indptr, weights, items, offsets, ones)
     top_k(queries, items, 1, bias=bias, excluded=(indptr, row))

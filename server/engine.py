@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from rankstream import kernels
 from rankstream.kernels import ItemIds
-from rankstream.kernels.answer import BAD_BIAS, Profile, rank_one
+from rankstream.kernels.answer import BAD_BIAS, Profiles, joined, rank_given
 from rankstream.kernels.answer import Catalogue as Items
-from rankstream.kernels.arrays import NO_BIAS, freeze
+from rankstream.kernels.arrays import NO_BIAS, freeze, frozen
 from rankstream.kernels.device import thread_count
 from rankstream.kernels.present import Wanted, present
 from rankstream.kernels.query import Extras, Space
@@ -37,7 +37,7 @@ from rankstream.server.facts import AttributeValue
 from rankstream.server.filters import Filter, Test
 from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
-from rankstream.server.profiles.stored import ProfileStore
+from rankstream.server.profiles.stored import ProfileStore, StoredValues
 from rankstream.server.profiles.users import Person
 from rankstream.server.ragged import ragged
 from rankstream.server.store import Store, View, item_id_of
@@ -59,7 +59,8 @@ popularity is part of the scores."""
 _QUICK_CANDIDATES = 1024
 # Tasks that are worth handing to another thread.
 _LEAST_PART = 4
-_NO_ROWS = np.empty(0, np.int32)
+_NO_ROWS, _NO_SPAN = np.empty(0, np.int32), np.zeros(2, np.int64)
+freeze((_NO_ROWS, _NO_SPAN))
 
 
 Task = RankTask | ExplainTask
@@ -138,9 +139,8 @@ class Engine:
     def rank(self, batch: Batch[Task]) -> Sequence[Answer | RankstreamError]:
         """Answers each task of a batch, in order."""
         tasks = batch.tasks
-        if len(tasks) == 1 and isinstance(tasks[0], RankTask) and self.is_quick(tasks[0]):
-            answer = self._rank_alone(tasks[0], batch.queue_us[0])
-            return [answer or self._rank([tasks[0]], batch.queue_us)[0]]
+        if len(tasks) == 1:
+            return self._answer(tasks, batch.queue_us)
         answers: dict[int, Answer | RankstreamError] = {}
         groups: dict[Hashable, list[int]] = {}
         for i, task in enumerate(tasks):
@@ -171,6 +171,8 @@ class Engine:
         parts = _parts(tasks)
         reads = self._read([tasks[part] for part in parts])
         clock.lap("gather")
+        if len(reads) == 1:
+            return self._compute(reads[0], queue_us, clock)
         # Made here, by one thread, for all.
         self._items()
         work = [
@@ -187,6 +189,8 @@ class Engine:
     ) -> list[RankAnswer | RankstreamError]:
         """Answers what was read."""
         tasks, gathered = read.tasks, read.gathered
+        if gathered.stored is not None and all(t.candidates is not None for t in tasks):
+            return self._compute_given(read, gathered.stored, queue_us, clock)
         subject = self._subjects.make(gathered, tasks, self._catalogue.table, self._space)
         clock.lap("pool")
         found = self._find(tasks, gathered.people, subject.pooled.queries, read.excluded)
@@ -257,53 +261,49 @@ class Engine:
         ]
         return Read(tasks, gathered, excluded, applied, known)
 
-    def _rank_alone(self, task: RankTask, queue_us: int) -> RankAnswer | None:
-        """As ``_rank`` for one task of few candidates: all stages in one call of a kernel.
-
-        None where the user's history is not in one place: several ids are one person.
-        """
-        clock, catalogue = _Clock(), self._catalogue
-        with self._store.read() as view:
-            catalogue.sync(view, self._page.bias_sequence)
-            gathered = self._subjects.gather(view, [task])
-            stored = gathered.stored
-            if stored is None:
-                return None
-            excluded = self._excluded_rows(view, task, gathered.people[0])
-            applied = view.positions()
-        clock.lap("gather")
-        assert task.candidates is not None
-        excluded.flags.writeable = False
-        answer = rank_one(
-            Profile(
-                stored.words,
-                stored.sizes,
-                LAYOUT_VERSION,
-                self._profiles.fold.rules,
-                gathered.extras,
-                gathered.interests,
-            ),
-            catalogue.table,
-            self._pooling.weighing,
-            self._items(),
-            task.candidates,
-            excluded,
-            task.k,
-            _wanted([task]),
+    def _compute_given(
+        self, read: Read, stored: StoredValues, queue_us: Sequence[int], clock: _Clock
+    ) -> list[RankAnswer | RankstreamError]:
+        """As ``_compute`` for stored users and given candidates: all stages in one kernel call."""
+        tasks, gathered = read.tasks, read.gathered
+        profiles = Profiles(
+            stored.words,
+            stored.sizes,
+            LAYOUT_VERSION,
+            self._profiles.fold.rules,
+            gathered.extras,
+            gathered.interests,
         )
-        if answer.bad:
-            raise _bad(answer.bad)
+        candidates = joined([t.candidates for t in tasks if t.candidates is not None])
+        excluded, ks = _joined_rows(read.excluded), np.array([t.k for t in tasks], np.int64)
+        ks.flags.writeable = False
+        table, weighing, wanted = self._catalogue.table, self._pooling.weighing, _wanted(tasks)
+        found = rank_given(
+            profiles, table, weighing, self._items(), candidates, excluded, ks, wanted
+        )
+        if found.bad:
+            raise _bad(found.bad)
+        missing = _split_places(found.missing, candidates.indptr)
         clock.lap("score")
-        return RankAnswer(
-            items=answer.items.data,
-            missing=answer.missing.tolist(),
-            fallback=_fallback(_is_known(answer.header, gathered.people[0]), answer.personal),
-            updated_at_ms=updated_at_ms(answer.header),
-            applied=applied,
-            head=catalogue.head,
-            queue_us=queue_us,
-            times=clock.times(1),
-        )
+        times, items, start = clock.times(len(tasks)), found.items.data, 0
+        answers: list[RankAnswer | RankstreamError] = []
+        for b, stop in enumerate(found.ends.tolist()):
+            header = found.headers[b]
+            known, personal = _is_known(header, gathered.people[b]), bool(found.personal[b])
+            answers.append(
+                RankAnswer(
+                    items=items[start:stop],
+                    missing=missing[b],
+                    fallback=_fallback(known, personal),
+                    updated_at_ms=updated_at_ms(header),
+                    applied=read.applied,
+                    head=self._catalogue.head,
+                    queue_us=queue_us[b],
+                    times=times,
+                )
+            )
+            start = stop
+        return answers
 
     @staticmethod
     def is_quick(task: Task) -> bool:
@@ -547,6 +547,26 @@ def _bad(code: int) -> CorruptState:
     if code == BAD_BIAS:
         what = "an item's bias is not finite"
     return CorruptState(f"{what}; rebuild the state from the log")
+
+
+def _joined_rows(lists: list[Rows]) -> tuple[NDArray[np.int64], Rows]:
+    """``ragged``, read-only; most tasks exclude nothing."""
+    if not any(map(len, lists)):
+        return (
+            _NO_SPAN if len(lists) == 1 else frozen(np.zeros(len(lists) + 1, np.int64))
+        ), _NO_ROWS
+    found = ragged(lists)
+    freeze(found)
+    return found
+
+
+def _split_places(places: NDArray[np.int64], indptr: NDArray[np.int64]) -> list[list[int]]:
+    """Places among all candidates as places among those of each task."""
+    batch = len(indptr) - 1
+    if not len(places):
+        return [[]] * batch
+    parts = np.split(places, np.searchsorted(places, indptr[1:-1]))
+    return [(part - indptr[b]).tolist() for b, part in enumerate(parts)]
 
 
 def _is_known(header: NDArray[np.int64], person: Person) -> bool:
