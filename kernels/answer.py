@@ -7,17 +7,16 @@ Python's own code and data gone from the caches: what runs between ten calls of 
 longer than the kernels do.
 """
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, UInt64, freeze, frozen
+from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, UInt64
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.encode import Ranked, Why, encode_batch
 from rankstream.kernels.explain_cpu import explain_entry, sum_entry
 from rankstream.kernels.heap import row_of, score_of
-from rankstream.kernels.item_ids import ItemIds
+from rankstream.kernels.item_ids import read_into
 from rankstream.kernels.key_table import KeyTable, find_named
 from rankstream.kernels.pool_cpu import pool_entry
 from rankstream.kernels.present import Wanted
@@ -69,21 +68,42 @@ class Catalogue(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The candidates of B users, each once a user; those of b are ``indptr[b]:indptr[b + 1]``.
+    """The candidates of B users: each gives ids, or keys.
 
     Attributes:
-        text: uint8[T], what holds the ids.
-        starts: int64[C]; id c is ``text[starts[c]:stops[c]]``.
-        stops: int64[C]; below ``starts``: there is a key only.
-        keys: uint64[C].
-        indptr: int64[B + 1].
+        wires: uint8[T]: messages of ``item_ids.py``, one after the other.
+        ends: int64[B], where each user's ends.
+        counts: int64[B], ids in it, repeats counted; -1: this user gives keys.
+        keys: uint64[.], each once a user.
+        key_ends: int64[B].
+        longest: bytes of an id at most.
     """
 
-    text: UInt8
+    wires: UInt8
+    ends: Int64
+    counts: Int64
+    keys: UInt64
+    key_ends: Int64
+    longest: int
+
+
+class Read(NamedTuple):
+    """Candidates without repeats; those of b are ``indptr[b]:indptr[b + 1]``.
+
+    Attributes:
+        indptr: int64[B + 1].
+        starts: int64[C], where the id begins in ``wires``; of a key, its place among the keys.
+        stops: int64[C], where the id ends; of a key, -1.
+        keys: uint64[C].
+        refused: int64[B, 2]: the first id of each that is empty or too long, and its bytes; -1:
+            none. Who gave one has no candidates.
+    """
+
+    indptr: Int64
     starts: Int64
     stops: Int64
     keys: UInt64
-    indptr: Int64
+    refused: Int64
 
 
 class Answers(NamedTuple):
@@ -92,7 +112,9 @@ class Answers(NamedTuple):
     Attributes:
         items: uint8[.]: ``RankResponse.items``, encoded, of one user after the other.
         ends: int64[B], where each one's end.
-        missing: int64[.], the candidates that do not exist, ascending.
+        missing: int64[., 3], the candidates that do not exist: whose, and where it starts and
+            stops, as in ``Read``.
+        refused: int64[B, 2], as in ``Read``.
         headers: int64[B, 4] of the profiles, see ``cells.py``; -1 where nothing is stored.
         personal: uint8[B], whether the history says anything about any block.
         bad: ``BAD_PROFILE`` or ``BAD_BIAS``, and then no items; else 0.
@@ -101,33 +123,57 @@ class Answers(NamedTuple):
     items: UInt8
     ends: Int64
     missing: Int64
+    refused: Int64
     headers: Int64
     personal: UInt8
     bad: int
 
 
-def joined(given: Sequence[ItemIds | UInt64]) -> Candidates:
-    """The candidates of several users, each ids, or keys uint64[C]."""
-    parts = [_named(ids) for ids in given]
-    if len(parts) == 1:
-        return Candidates(*parts[0][:4], frozen(np.array([0, len(parts[0].keys)])))
-    counts = [len(ids.keys) for ids in parts]
-    text, starts, stops, keys = (np.concatenate([ids[i] for ids in parts]) for i in range(4))
-    ends = np.cumsum([len(ids.text) for ids in parts])
-    shift = np.repeat(np.concatenate([[0], ends[:-1]]), counts)
-    indptr = np.cumsum([0, *counts], dtype=np.int64)
-    made = Candidates(text, starts + shift, stops + shift, keys, indptr)
-    freeze(made)
-    return made
+@compiled
+def _read(candidates: Candidates, seed: np.uint64) -> Read:
+    batch, total = candidates.ends.shape[0], candidates.keys.shape[0]
+    for b in range(batch):
+        total += max(candidates.counts[b], 0)
+    starts, stops = np.empty(total, np.int64), np.empty(total, np.int64)
+    keys, indptr = np.empty(total, np.uint64), np.zeros(batch + 1, np.int64)
+    refused = np.full((batch, 2), -1)
+    at = first = first_key = 0
+    for b in range(batch):
+        if candidates.counts[b] < 0:
+            for place in range(first_key, candidates.key_ends[b]):
+                starts[at], stops[at], keys[at] = place, -1, candidates.keys[place]
+                at += 1
+        else:
+            end = at + candidates.counts[b]
+            wire = candidates.wires[first : candidates.ends[b]]
+            into = starts[at:end], stops[at:end], keys[at:end]
+            kept, bad, malformed = read_into(wire, candidates.longest, seed, *into)
+            if bad >= 0:
+                refused[b, 0], refused[b, 1] = bad, into[1][bad] - into[0][bad]
+            if malformed >= 0:
+                refused[b, 0] = malformed
+            for place in range(at, at + kept):
+                starts[place] += first
+                stops[place] += first
+            at += kept
+        indptr[b + 1] = at
+        first, first_key = candidates.ends[b], candidates.key_ends[b]
+    return Read(indptr, starts[:at], stops[:at], keys[:at], refused)
 
 
-def _named(given: ItemIds | UInt64) -> ItemIds:
-    if isinstance(given, ItemIds):
-        return given
-    starts, stops = np.zeros(len(given), np.int64), np.full(len(given), -1, np.int64)
-    named = ItemIds(np.empty(0, np.uint8), starts, stops, given, len(given))
-    freeze(named[:4])
-    return named
+@compiled
+def _missing(read: Read, rows: Int32) -> Int64:
+    """As ``Answers.missing``."""
+    count = 0
+    for place in range(rows.shape[0]):
+        count += rows[place] < 0
+    found, at = np.empty((count, 3), np.int64), 0
+    for b in range(read.indptr.shape[0] - 1 if count > 0 else 0):
+        for place in range(read.indptr[b], read.indptr[b + 1]):
+            if rows[place] < 0:
+                found[at, 0], found[at, 1], found[at, 2] = b, read.starts[place], read.stops[place]
+                at += 1
+    return found
 
 
 @compiled
@@ -142,8 +188,8 @@ def _drop(rows: Int32, excluded: Int32) -> None:
 
 @compiled
 def _nothing(past: Past, bad: int) -> Answers:
-    none = np.empty(0, np.int64)
-    return Answers(np.empty(0, np.uint8), none, none, past.headers, np.empty(0, np.uint8), bad)
+    none, bits = np.empty((0, 3), np.int64), np.empty(0, np.uint8)
+    return Answers(bits, np.empty(0, np.int64), none, none, past.headers, bits, bad)
 
 
 @compiled
@@ -194,7 +240,7 @@ def _rank_given(
     wanted: Wanted,
 ) -> Answers:
     space, ids, extras = catalogue.space, catalogue.ids, profiles.extras
-    items, bias, indptr = space.items, catalogue.bias, candidates.indptr
+    items, bias = space.items, catalogue.bias
     past, bad = gather_past(
         profiles.words,
         profiles.sizes,
@@ -208,10 +254,11 @@ def _rank_given(
     )
     if bad >= 0:
         return _nothing(past, BAD_PROFILE)
-    spans = candidates.text, candidates.starts, candidates.stops, candidates.keys
-    rows = np.empty(candidates.keys.shape[0], np.int32)
+    read = _read(candidates, seed)
+    indptr, rows = read.indptr, np.empty(read.keys.shape[0], np.int32)
+    spans = candidates.wires, read.starts, read.stops, read.keys
     find_named(slots, seed, spans, ids.text, ids.ends, rows)
-    missing = np.flatnonzero(rows < 0)
+    missing = _missing(read, rows)
     batch, blocks = ks.shape[0], space.block_weights.shape[0]
     queries, norms = np.empty((batch, items.shape[1]), np.float32), np.empty((batch, blocks))
     scores, personal = np.empty(rows.shape[0], np.float32), np.zeros(batch, np.uint8)
@@ -266,7 +313,7 @@ def _rank_given(
     ranked = Ranked(best_indptr, best_rows[:size], best_scores[:size], parts[:size], biases[:size])
     why = Why(pair_indptr, wanted.reasons, interactions, contributions)
     data, ends = encode_batch(ranked, ids, why, past, catalogue.kinds, extras.labels)
-    return Answers(data, ends, missing, past.headers, personal, 0)
+    return Answers(data, ends, missing, read.refused, past.headers, personal, 0)
 
 
 def rank_given(
@@ -283,7 +330,7 @@ def rank_given(
 
     Args:
         profiles: the users'.
-        table: item key -> row.
+        table: item key -> row; its seed also scatters the candidates.
         weighing: how much an interaction counts.
         catalogue: the items; every row of the table is one (not checked).
         candidates: of each.

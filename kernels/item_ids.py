@@ -135,13 +135,29 @@ def _read(
     keys = np.empty(given, np.uint64)
     if malformed >= 0:
         return starts, stops, keys, given, -1, malformed
-    _find_ids(wire, starts, stops)
+    kept, bad, malformed = read_into(wire, max_bytes, seed, starts, stops, keys)
+    if bad >= 0:
+        return starts, stops, keys, given, bad, -1
+    return starts[:kept], stops[:kept], keys[:kept], given, -1, malformed
+
+
+@compiled
+def read_into(
+    wire: UInt8, max_bytes: int, seed: np.uint64, starts: Int64, stops: Int64, keys: UInt64
+) -> tuple[int, int, int]:
+    """Reads ids into arrays that are as long as there are ids given, repeats counted.
+
+    Returns:
+        How many there are without repeats, the first bad one or -1, where it is malformed or -1.
+    """
+    given, malformed = _find_ids(wire, starts, stops)
+    if malformed >= 0 or given != starts.shape[0]:
+        return 0, -1, max(malformed, 0)
     for i in range(given):
         if not 0 < stops[i] - starts[i] <= max_bytes:
-            return starts, stops, keys, given, i, -1
+            return 0, i, -1
     hash_into(wire, starts, stops, _PERSON, keys)
-    kept = _drop_repeats(wire, starts, stops, keys, seed)
-    return starts[:kept], stops[:kept], keys[:kept], given, -1, -1
+    return _drop_repeats(wire, starts, stops, keys, seed), -1, -1
 
 
 def read_item_ids(wire: bytes, max_bytes: int) -> ItemIds | BadItemId:

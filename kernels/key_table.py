@@ -91,7 +91,7 @@ def _keep_named(ids: Spans, names: UInt8, ends: Int64, rows: Int32) -> None:
         rows[i] = row if inside and stop - start == stops[i] - asked[i] else -1
     for i in range(rows.shape[0]):
         length = stops[i] - asked[i]
-        if rows[i] >= 0 and not is_same(text, asked[i], names, starts[i], length):
+        if rows[i] >= 0 and length >= 0 and not is_same(text, asked[i], names, starts[i], length):
             rows[i] = -1
 
 

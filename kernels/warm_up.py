@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rankstream.kernels.answer import Catalogue, Profiles, joined, rank_given
+from rankstream.kernels.answer import Candidates, Catalogue, Profiles, rank_given
 from rankstream.kernels.arrays import Float32, freeze
 from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
@@ -90,10 +90,10 @@ def _answer(items: Float32, n_blocks: int) -> None:
     catalogue = Catalogue(space, bias, texts, texts)
     ids = read_item_ids(b"\n\1a", 1)
     assert isinstance(ids, ItemIds)
-    ks = np.ones(1, np.int64)
-    freeze((ks, indptr))
-    none = indptr, row
-    rank_given(profiles, table, _WEIGHING, catalogue, joined([ids]), none, ks, wanted)
+    ks, keys = np.ones(1, np.int64), ids.keys[:0]
+    candidates = Candidates(ids.text, np.full(1, ids.text.size), ks, keys, np.zeros(1, np.int64), 1)
+    freeze((ks, indptr, *candidates[:5]))
+    rank_given(profiles, table, _WEIGHING, catalogue, candidates, (indptr, row), ks, wanted)
     weights = np.ones(1)
     queries, norms = pool(row, indptr, weights, items, offsets, ones)
     top_k(queries, items, 1, bias=bias, excluded=(indptr, row))

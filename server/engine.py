@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rankstream import kernels
 from rankstream.kernels import ItemIds
-from rankstream.kernels.answer import BAD_BIAS, Profiles, joined, rank_given
+from rankstream.kernels.answer import BAD_BIAS, Profiles, rank_given
 from rankstream.kernels.answer import Catalogue as Items
 from rankstream.kernels.arrays import NO_BIAS, freeze, frozen
 from rankstream.kernels.device import thread_count
@@ -29,6 +29,7 @@ from rankstream.kernels.rank import Best, pick_candidates
 from rankstream.kernels.texts import Texts, numbered, text_at
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
+from rankstream.server.candidates import GivenIds, id_at, joined, missing_names
 from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.errors import CorruptState, NotFound, RankstreamError
@@ -91,7 +92,7 @@ class Found:
     """The best rows of some tasks, and the candidates of each that do not exist."""
 
     best: Best
-    missing: list[list[int]]
+    missing: list[Sequence[str | int]]
 
 
 class Engine:
@@ -221,7 +222,7 @@ class Engine:
         (read,) = self._read([[task]])
         extras = read.gathered.extras
         subject = self._subjects.make(read.gathered, [task], self._catalogue.table, self._space)
-        rows = self._candidate_rows(task.candidates)
+        rows = self._candidate_rows(_read_candidates(task))
         past, ids = subject.past, self._catalogue
         scores, causes = explain_scores(subject, self._space, extras, self._bias([task]), rows)
         header, personal = past.headers[0], bool(subject.pooled.norms.any())
@@ -274,7 +275,8 @@ class Engine:
             gathered.extras,
             gathered.interests,
         )
-        candidates = joined([t.candidates for t in tasks if t.candidates is not None])
+        given = [t.candidates for t in tasks if t.candidates is not None]
+        candidates = joined(given)
         excluded, ks = _joined_rows(read.excluded), np.array([t.k for t in tasks], np.int64)
         ks.flags.writeable = False
         table, weighing, wanted = self._catalogue.table, self._pooling.weighing, _wanted(tasks)
@@ -283,11 +285,16 @@ class Engine:
         )
         if found.bad:
             raise _bad(found.bad)
-        missing = _split_places(found.missing, candidates.indptr)
+        missing = missing_names(found.missing, given, candidates)
         clock.lap("score")
         times, items, start = clock.times(len(tasks)), found.items.data, 0
         answers: list[RankAnswer | RankstreamError] = []
+        refused = found.refused.tolist()
         for b, stop in enumerate(found.ends.tolist()):
+            asked = given[b]
+            if refused[b][0] >= 0 and isinstance(asked, GivenIds):
+                answers.append(asked.refuse(*refused[b]))
+                continue
             header = found.headers[b]
             known, personal = _is_known(header, gathered.people[b]), bool(found.personal[b])
             answers.append(
@@ -406,7 +413,7 @@ class Engine:
     ) -> Found:
         """The best of the rows that are allowed, a bitmask."""
         catalogue, ks = self._catalogue, np.array([t.k for t in tasks], np.int64)
-        missing: list[list[int]] = [[] for _ in tasks]
+        missing: list[Sequence[str | int]] = [[] for _ in tasks]
         if not ks.any() or catalogue.head.rows == 0:
             return Found(_nothing(len(tasks)), missing)
         found = kernels.top_k(
@@ -431,8 +438,12 @@ class Engine:
     ) -> Found:
         """The given candidates in order."""
         catalogue = self._catalogue
-        candidates = [self._candidate_rows(task.candidates) for task in tasks]
-        missing = [np.flatnonzero(rows < 0).tolist() for rows in candidates]
+        given = [_read_candidates(task) for task in tasks]
+        candidates = [self._candidate_rows(asked) for asked in given]
+        missing = [
+            _names(asked, np.flatnonzero(rows < 0))
+            for asked, rows in zip(given, candidates, strict=True)
+        ]
         for rows, out in zip(candidates, excluded, strict=True):
             if len(out):
                 rows[np.isin(rows, out)] = -1
@@ -453,12 +464,12 @@ class Engine:
         rows = self._catalogue.head.rows
         return np.concatenate([past[:rows], np.zeros(max(0, rows - len(past)), np.float32)])
 
-    def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64] | None) -> NDArray[np.int32]:
+    def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64]) -> NDArray[np.int32]:
         """The row of each candidate, or -1."""
         catalogue = self._catalogue
         if isinstance(asked, ItemIds):
             return catalogue.table.find(asked, catalogue.ids, catalogue.id_ends)
-        return _NO_ROWS if asked is None else catalogue.table.lookup(asked)
+        return catalogue.table.lookup(asked)
 
     def _present(
         self, tasks: list[RankTask], best: Best, subject: Subject, extras: Extras
@@ -560,13 +571,17 @@ def _joined_rows(lists: list[Rows]) -> tuple[NDArray[np.int64], Rows]:
     return found
 
 
-def _split_places(places: NDArray[np.int64], indptr: NDArray[np.int64]) -> list[list[int]]:
-    """Places among all candidates as places among those of each task."""
-    batch = len(indptr) - 1
-    if not len(places):
-        return [[]] * batch
-    parts = np.split(places, np.searchsorted(places, indptr[1:-1]))
-    return [(part - indptr[b]).tolist() for b, part in enumerate(parts)]
+def _read_candidates(task: RankTask) -> ItemIds | NDArray[np.uint64]:
+    given = task.candidates
+    assert given is not None
+    return given.read() if isinstance(given, GivenIds) else given
+
+
+def _names(asked: ItemIds | NDArray[np.uint64], places: NDArray[np.int64]) -> Sequence[str | int]:
+    """What some candidates are called."""
+    if isinstance(asked, ItemIds):
+        return [id_at(asked, place) for place in places.tolist()]
+    return [int(key) for key in asked[places]]
 
 
 def _is_known(header: NDArray[np.int64], person: Person) -> bool:

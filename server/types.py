@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.kernels import ItemIds
+from rankstream.server.candidates import Given, count_candidates
 from rankstream.server.filters import Filter
 
 UserId = NewType("UserId", str)
@@ -94,11 +94,6 @@ class ReadAfter:
     wanted: tuple[Position, ...]
     max_wait_s: float | None
     allow_stale: bool
-
-
-def count_candidates(given: ItemIds | NDArray[np.uint64]) -> int:
-    """How many candidates there are."""
-    return len(given.keys if isinstance(given, ItemIds) else given)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,8 +180,7 @@ class RankTask:
 
     Attributes:
         user: the user_id's bytes; empty where the subject is another.
-        candidates: what to rank, without repeats: ids as the request gave them, or item keys
-            ``uint64 [C]``; None: the whole catalogue, or what ``filter`` passes of it.
+        candidates: what to rank; None: the whole catalogue, or what ``filter`` passes of it.
         k: how many to return; 0: none.
         excluded: item keys ``uint64 [n]`` that must not be returned.
         exclude_seen: leave out what the user has acted on.
@@ -198,7 +192,7 @@ class RankTask:
     """
 
     user: bytes
-    candidates: ItemIds | NDArray[np.uint64] | None
+    candidates: Given | None
     k: int
     excluded: NDArray[np.uint64]
     exclude_seen: bool
@@ -209,7 +203,7 @@ class RankTask:
 
     @property
     def n_candidates(self) -> int:
-        """How many candidates are given."""
+        """How many candidates are given, repeats counted."""
         return 0 if self.candidates is None else count_candidates(self.candidates)
 
 
@@ -237,7 +231,7 @@ class RankAnswer:
 
     Attributes:
         items: ``RankResponse.items``, encoded: the items, best first, with their parts and reasons.
-        missing: indices of the candidates that the catalogue does not hold.
+        missing: the candidates that the catalogue does not hold: ids, or keys.
         fallback: why the answer is not personal, or "".
         updated_at_ms: the broker's timestamp of the newest record in the profile; 0: none.
         applied: the positions that this answer has seen.
@@ -247,7 +241,7 @@ class RankAnswer:
     """
 
     items: memoryview
-    missing: list[int]
+    missing: Sequence[str | int]
     fallback: str
     updated_at_ms: int
     applied: tuple[Position, ...]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream import kernels
-from rankstream.kernels import ItemIds
 from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.asked_wire import RequestForm, asked_from_pb, block_weights_from_pb
+from rankstream.server.candidates import Given, GivenIds, count_candidates, id_at
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
@@ -29,7 +29,6 @@ from rankstream.server.types import (
     RankAnswer,
     RankTask,
     ReadAfter,
-    count_candidates,
     item_keys,
 )
 
@@ -200,8 +199,11 @@ class RankEncoder:
         """A ``RankResponse``: protobuf reads the messages behind one another as one."""
         head = ranking_pb2.RankResponse(request_id=request_id, freshness=freshness)
         head.MergeFrom(self.common)
-        if answer.missing:
-            _add_missing(head, task, answer.missing)
+        for name in answer.missing:
+            if isinstance(name, str):
+                head.missing_item_ids.append(name)
+            else:
+                head.missing_item_keys.append(name)
         served, timing, times = head.served_by, head.timing, answer.times
         served.fallback, served.generation = answer.fallback, answer.head.generation
         timing.queue_us, timing.batch_size = answer.queue_us, times.batch_size
@@ -219,8 +221,9 @@ class RankEncoder:
         total_us: int,
     ) -> ranking_pb2.ExplainResponse:
         """An ``ExplainResponse``."""
-        asked = task.ranking.candidates
-        assert isinstance(asked, ItemIds)
+        given = task.ranking.candidates
+        assert isinstance(given, GivenIds)
+        asked = given.read()
         response = ranking_pb2.ExplainResponse(
             request_id=request_id,
             freshness=freshness,
@@ -248,13 +251,6 @@ class RankEncoder:
                 blocks = explained.contributions[c].tolist()
                 item.contributions.add(reason=reason, blocks=blocks)
         return response
-
-
-def _add_missing(head: ranking_pb2.RankResponse, task: RankTask, missing: list[int]) -> None:
-    if isinstance(task.candidates, ItemIds):
-        head.missing_item_ids.extend(id_at(task.candidates, i) for i in missing)
-    elif task.candidates is not None:
-        head.missing_item_keys.extend(task.candidates[missing].tolist())
 
 
 def encode_field(number: int, message: bytes) -> tuple[bytes, bytes]:
@@ -297,11 +293,11 @@ def vector_to_pb(values: NDArray[np.float32]) -> common_pb2.Vector:
 
 def _candidates_from_pb(
     request: ranking_pb2.RankRequest, field: str, limits: Limits
-) -> ItemIds | NDArray[np.uint64] | None:
-    """The candidates without repeats; None: the whole catalogue, or what a filter passes of it."""
+) -> Given | None:
+    """The candidates; None: the whole catalogue, or what a filter passes of it."""
     kind = request.WhichOneof("candidates")
     if kind == "item_ids":
-        return _checked_ids(request.item_ids, field + "item_ids.item_ids", limits)
+        return _given_ids(request.item_ids, field + "item_ids.item_ids", limits)
     if kind == "item_keys":
         keys = request.item_keys.item_keys
         _check_count(len(keys), field + "item_keys.item_keys", limits)
@@ -318,20 +314,10 @@ def _filter_from_pb(request: ranking_pb2.RankRequest, limits: Limits, field: str
     return filter_from_pb(request.filter, limits, field)
 
 
-def _checked_ids(message: ranking_pb2.ItemIds, field: str, limits: Limits) -> ItemIds:
-    _check_count(len(message.item_ids), field, limits)
-    # Read from its bytes: a Python string for each of many candidates costs more than ranking them.
-    found = kernels.read_item_ids(message.SerializeToString(), limits.max_id_bytes)
-    if isinstance(found, ItemIds):
-        return found
-    longest = limits.max_id_bytes
-    problem = f"longer than {longest} bytes" if found.length else "empty, expected an id"
-    raise InvalidArgument(field=f"{field}[{found.place}]", problem=problem)
-
-
-def id_at(ids: ItemIds, place: int) -> str:
-    """One of the ids of a request."""
-    return ids.text[ids.starts[place] : ids.stops[place]].tobytes().decode()
+def _given_ids(message: ranking_pb2.ItemIds, field: str, limits: Limits) -> GivenIds:
+    count = len(message.item_ids)
+    _check_count(count, field, limits)
+    return GivenIds(message.SerializeToString(), count, limits.max_id_bytes, field)
 
 
 def _check_count(count: int, field: str, limits: Limits) -> None:

@@ -42,6 +42,7 @@ from rankstream.proto.v1 import (
 from rankstream.server.announce import Announcements
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batch, Batcher
+from rankstream.server.candidates import GivenIds
 from rankstream.server.catalog.blocks import Layout, make_layout
 from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
@@ -353,8 +354,7 @@ def _warm_engine(engine: Engine) -> None:
     """Ranks once for nobody: every code path of the hot line has run before the first caller."""
     nothing = np.empty(0, np.uint64)
     keys = kernels.distinct_keys(np.zeros(1, np.uint64))
-    ids = kernels.read_item_ids(b"", 1)
-    assert isinstance(ids, kernels.ItemIds)
+    ids = GivenIds(b"", 0, 1, "item_ids")
     whole, by_key, by_id = (
         RankTask(b"\0", candidates, 1, nothing, True, 10, 3) for candidates in (None, keys, ids)
     )

@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 
-from rankstream.kernels import read_item_ids
 from rankstream.proto.v1 import catalog_pb2, common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
+from rankstream.server.candidates import GivenIds
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.popularity import Popularity
@@ -86,7 +86,7 @@ def task(user="nobody", **given):
     names = given.pop("item_ids", None)
     if names is not None:
         wire = ranking_pb2.ItemIds(item_ids=names).SerializeToString()
-        given["candidates"] = read_item_ids(wire, 256)
+        given["candidates"] = GivenIds(wire, len(names), 256, "item_ids")
     defaults = {
         "candidates": None,
         "k": 10,
