@@ -42,7 +42,7 @@ def check_answers(answers, log):
         for name, (_, passes) in FILTERS.items():
             wanted = {i for i, item in items.items() if passes(item, about)}
             check_answer(answers[user, name], plain, wanted)
-        missing = [n for n, i in enumerate([*ITEMS, "nothing"]) if i not in items]
+        missing = [i for i in [*ITEMS, "nothing"] if i not in items]
         assert answers[user, "given"][1] == missing
 
 
