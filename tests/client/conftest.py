@@ -1,4 +1,4 @@
-"""The fake server, and a client of it."""
+"""The fake server, a client of it, and the command line that speaks to it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from fake_server import Running, run_fake_server
 from fake_state import Fake, status
 
 from rankstream.client import Client
+from rankstream.client.cli import main
 
 
 @pytest.fixture
@@ -33,3 +35,15 @@ def client(running: Running) -> Iterator[Client]:
 @pytest.fixture
 def make_status() -> Any:
     return status
+
+
+@pytest.fixture
+def run(running: Running) -> Any:
+    """``rankstream`` with these arguments, asking the fake server."""
+
+    def invoke(*arguments: str, **options: Any) -> Result:
+        targets = ["--target", running.target, "--admin-target", running.target]
+        environment = {"COLUMNS": "200", "TERM": "dumb"}
+        return CliRunner().invoke(main, [*targets, *arguments], env=environment, **options)
+
+    return invoke

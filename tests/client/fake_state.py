@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ FRESHNESS = common_pb2.Freshness(
     catalogue_version=5,
 )
 TOKEN = b"\x00\xfftoken"
+# As the command line shows and takes it.
+PRINTED_TOKEN = base64.urlsafe_b64encode(TOKEN).decode()
 TIMING = common_pb2.Timing(queue_us=1, score_us=20, total_us=1500, batch_size=2)
 
 
