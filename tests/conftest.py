@@ -1,4 +1,4 @@
-"""Brokers for the whole test tree: the embedded one, and Apache Kafka where it was fetched.
+"""For the whole test tree: an empty state, the embedded broker, and Apache Kafka where fetched.
 
 ``broker`` runs a test against both. Under REQUIRE_KAFKA=1 a missing Kafka is a failure, not a skip.
 
@@ -20,14 +20,26 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
     import kafka  # noqa: F401
 
+from rankstream.server.store import Store
 from rankstream.server.stream.embedded_broker import EmbeddedBroker
 
 TESTS = Path(__file__).parent
 
 # Behind everything else: the names are short, and nothing may be hidden by them.
 sys.path += [*map(str, sorted(TESTS.glob("[a-z]*/"))), str(TESTS.parent / "bench")]
+pytest.register_assert_rewrite(
+    *(path.stem for path in TESTS.glob("*/*.py") if path.stem != "conftest")
+)
 
 import apache_kafka  # noqa: E402 - found just above
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty state, to be written."""
+    made = Store(tmp_path / "state", map_size_gib=1, write=True)
+    yield made
+    made.close()
 
 
 def kafka_or_skip(data_dir):

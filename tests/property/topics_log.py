@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypothesis import strategies as st
+from memory_log import Record
 from profile_oracle import TYPE_IDS, Caps
 from small_server import attribute, item
 from topics_oracle import Bad, Gone, Item, Merge, Oracle, Reset, Said, Tuning, User
@@ -23,17 +24,6 @@ TYPES = {
 }
 ROOMY, TIGHT = Caps(history=255, seen=4096, **TYPES), Caps(history=5, seen=8, **TYPES)
 START = 1_000_000
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record of the log, as a consumer hands it out."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple = ()
 
 
 class Lost(NamedTuple):
@@ -89,7 +79,7 @@ class Log:
         names = ITEMS if topic == "items" else USERS
         number = (names.index(name) + misplaced) % PARTITIONS[topic]
         entries = self.partitions[topic, number]
-        made = Record(len(entries), self.now, name.encode(), bytes_of(record))
+        made = Record(len(entries), bytes_of(record), name.encode(), self.now)
         entries.append((record, made))
         self.produced.append((topic, number, record, made))
         self.oracle.fold(topic, f"{topic}/{number}/{made.offset}", self.now, record)
