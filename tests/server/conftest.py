@@ -1,3 +1,0 @@
-"""A small server in this process."""
-
-from small_server import server  # noqa: F401
