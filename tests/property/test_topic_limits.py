@@ -7,8 +7,9 @@ import itertools
 import pytest
 from hypothesis import given
 from memory_log import Record
-from topics_log import ITEMS, ROOMY, TIGHT, USERS, Again, Log, bytes_of, logs
-from topics_oracle import Merge, Said, Tuning, User
+from topics_bytes import bytes_of
+from topics_log import ITEMS, ROOMY, TIGHT, USERS, Again, Log, logs
+from topics_records import Merge, Said, Tuning, User
 from topics_replica import TOPIC_IDS, Replica
 from topics_runs import EVENTS, drive, few, in_order, outcome, replica
 

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 from memory_log import Record
-from profile_oracle import TYPE_IDS, Caps
-from small_server import attribute, item
-from topics_oracle import Bad, Gone, Item, Merge, Oracle, Reset, Said, Tuning, User
-
-from rankstream.proto.v1 import events_pb2, profiles_pb2
+from profile_oracle import Caps
+from topics_bytes import bytes_of
+from topics_oracle import Oracle
+from topics_records import Bad, Gone, Item, Merge, Reset, Said, Tuning, User
 
 USERS = ("ann", "bob", "cat", "web-1", "app-1")
 ITEMS = ("sea", "sky", "sun", "oak")
@@ -136,75 +135,6 @@ class Log:
 def _is_event(record):
     """Whether it may come twice: a lost one has no order with its user's others."""
     return isinstance(record, (Said, Merge)) and not str(record[1]).startswith("lost-")
-
-
-def bytes_of(record):
-    """A record's value."""
-    if isinstance(record, Gone):
-        return None
-    if isinstance(record, Item):
-        return _item(record).SerializeToString(deterministic=True)
-    if isinstance(record, User):
-        return _user(record).SerializeToString(deterministic=True)
-    return _event(record).SerializeToString(deterministic=True)
-
-
-def _item(record):
-    given = {"fit": record.fit} if record.fit else {}
-    return item(
-        record.item_id,
-        record.title,
-        category=record.category,
-        tags=record.tags,
-        price=record.price,
-        image=record.image,
-        attributes=given,
-    )
-
-
-def _user(record):
-    made = profiles_pb2.User(
-        user_id=record.user, interests=record.interests, identities=record.identities
-    )
-    if record.likes:
-        made.attributes["likes"].CopyFrom(attribute(record.likes))
-    if record.budget is not None:
-        made.attributes["budget"].CopyFrom(attribute(record.budget))
-    return made
-
-
-def _event(record):
-    if isinstance(record, Bad):
-        return events_pb2.Event(user_id=record.user, type="nonsense", item_id="sea")
-    if isinstance(record, Reset):
-        return events_pb2.Event(user_id=record.user, type="$reset", event_time_ms=record.time)
-    if isinstance(record, Merge):
-        return _merge_event(record)
-    made = events_pb2.Event(
-        event_id=record.event_id,
-        user_id=record.user,
-        event_time_ms=record.time,
-        type=record.type,
-        item_id=record.item,
-        value=record.value,
-        weight=record.weight,
-        text=record.text,
-    )
-    if record.position:
-        made.position = record.position
-    return made
-
-
-def _merge_event(record):
-    newest = max(m.time for m in record.moved)
-    made = events_pb2.Event(user_id=record.user, type="$merge", event_time_ms=newest)
-    for m in record.moved:
-        made.moved.event_keys.append(m.key)
-        made.moved.target_keys.append(m.target)
-        made.moved.event_times_ms.append(m.time)
-        made.moved.weights.append(m.weight)
-        made.moved.kinds.append(TYPE_IDS[m.type] | m.ext << 16)
-    return made
 
 
 _ages = st.sampled_from([None, -1_000, 0, 0, 1, 700, 700, 4_000, 9_000, 60_000])
