@@ -8,6 +8,7 @@ from requests_to import (
     TITLES,
     WHOLE,
     after,
+    beyond,
     catalogue,
     event,
     ids_of,
@@ -39,14 +40,14 @@ class TestFreshness:
             assert profile(server, "fresh", token).history_size == n + 1
 
     def test_a_token_not_reached_in_time(self, server):
-        future = self.beyond(server, "slow")
+        future = beyond(record(server, event("slow", "toy")))
         request = {"candidates": WHOLE, "read_after": after(future, 50)}
 
         with refused(StatusCode.DEADLINE_EXCEEDED, "min_token", "50 ms", "allow_stale"):
             server.ranking.Rank(self.request(**request), timeout=10)
 
     def test_a_stale_answer_says_so(self, server):
-        future = self.beyond(server, "stale")
+        future = beyond(record(server, event("stale", "toy")))
         request = self.request(read_after=after(future, 20, allow_stale=True))
 
         answer = server.ranking.Rank(request, timeout=10)
@@ -82,13 +83,6 @@ class TestFreshness:
     def request(**fields):
         fields.pop("candidates", None)
         return ranking_pb2.RankRequest(user_id="late", whole_catalogue=WHOLE, **fields)
-
-    @staticmethod
-    def beyond(server, user):
-        """A token one record past what the log holds."""
-        token = record(server, event(user, "toy"))
-        offset = int.from_bytes(token[-8:], "little")
-        return token[:-8] + (offset + 1_000_000).to_bytes(8, "little")
 
 
 class TestCandidates:
@@ -152,7 +146,7 @@ def test_a_batch_loses_only_its_bad_entry(server):
 
 
 def test_a_batch_waits_once_for_tokens_that_never_come(server):
-    never = TestFreshness.beyond(server, "never")
+    never = beyond(record(server, event("never", "toy")))
     entry = ranking_pb2.RankRequest(
         user_id="n", whole_catalogue=WHOLE, read_after=after(never, 300)
     )

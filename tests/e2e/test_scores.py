@@ -13,6 +13,7 @@ from requests_to import (
     profile,
     rank,
     record,
+    rows_of,
     upsert,
 )
 from server_process import wait_for
@@ -100,7 +101,7 @@ def test_one_click_scores_text_as_the_encoder_sees_it(server):
         for name in TITLES
     ]
     answer = server.encoder.Embed(encoder_pb2.EmbedRequest(texts=texts), timeout=20)
-    vectors = np.frombuffer(answer.embeddings.data, "<f4").reshape(answer.embeddings.shape)
+    vectors = rows_of(answer)
     own = vectors[list(TITLES).index("nemo")]
 
     ranked = rank(server, "cosine", list(TITLES), token)
@@ -177,7 +178,7 @@ def test_texts_are_embedded_and_a_long_one_is_flagged(server):
 
     answer = server.encoder.Embed(request, timeout=20)
 
-    vectors = np.frombuffer(answer.embeddings.data, "<f4").reshape(answer.embeddings.shape)
+    vectors = rows_of(answer)
     assert vectors.shape == (4, info(server).encoder.dimensions)
     assert [r.truncated for r in answer.results] == [False, False, True, False]
     assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-3)
