@@ -1,9 +1,11 @@
-"""Brokers for the whole test tree: the embedded one, and Apache Kafka where it was fetched.
+"""For the whole test tree: an empty state, the embedded broker, and Apache Kafka where fetched.
 
 ``broker`` runs a test against both. Under REQUIRE_KAFKA=1 a missing Kafka is a failure, not a skip.
+
+The folders here are no packages: a module beside the tests is imported by its name, from any of
+them, so no two may share one. The modules of ``bench`` are imported as they import each other.
 """
 
-import importlib.util
 import itertools
 import os
 import re
@@ -18,19 +20,26 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
     import kafka  # noqa: F401
 
+from rankstream.server.store import Store
 from rankstream.server.stream.embedded_broker import EmbeddedBroker
 
+TESTS = Path(__file__).parent
 
-def _load(path):
-    """A module by its file: the test tree is no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+# Behind everything else: the names are short, and nothing may be hidden by them.
+sys.path += [*map(str, sorted(TESTS.glob("[a-z]*/"))), str(TESTS.parent / "bench")]
+pytest.register_assert_rewrite(
+    *(path.stem for path in TESTS.glob("*/*.py") if path.stem != "conftest")
+)
+
+import apache_kafka  # noqa: E402 - found just above
 
 
-apache_kafka = _load(Path(__file__).parent / "kafka" / "apache_kafka.py")
+@pytest.fixture
+def store(tmp_path):
+    """An empty state, to be written."""
+    made = Store(tmp_path / "state", map_size_gib=1, write=True)
+    yield made
+    made.close()
 
 
 def kafka_or_skip(data_dir):

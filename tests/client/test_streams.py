@@ -7,6 +7,7 @@ import threading
 
 import grpc
 import pytest
+from fake_state import TOKEN
 
 from rankstream.client import (
     AsyncClient,
@@ -249,7 +250,7 @@ def test_events_are_acknowledged_one_by_one(driver, fake):
     assert [ack.outcome for ack in acks] == [
         *("ACCEPTED", "DUPLICATE", "REJECTED", "REJECTED", "ACCEPTED")
     ]
-    assert acks[0].token == b"\x00\xfftoken"
+    assert acks[0].token == TOKEN
     assert acks[0].error is None
     assert str(acks[2].error) == "item_id: bad is bad"
     assert str(acks[3].error).startswith("value: ")
@@ -279,7 +280,7 @@ def test_an_import_of_items_reports_and_sums_up(driver, fake):
     assert (done.accepted, done.rejected) == (2 * CHUNK_ENTRIES - 1, 2)
     assert [(f.index, f.item_id) for f in done.failures] == [(7, "i7"), (300, "")]
     assert str(done.failures[1].error).startswith("price: 'free' is of type str")
-    assert done.token == b"\x00\xfftoken"
+    assert done.token == TOKEN
     assert [len(m.items) for m in fake.requests["ImportItems"][0]] == [
         *(CHUNK_ENTRIES, CHUNK_ENTRIES, 1)
     ]

@@ -1,27 +1,3 @@
-"""Makes servers, requests and the generator of Go code importable by name."""
+"""The servers of the end-to-end tests, for other languages."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
-TESTS = Path(__file__).parents[1]
-MODULES = (
-    "e2e/server_process",
-    "e2e/requests_to",
-    "e2e/server_fixtures",
-    "compat/descriptors",
-)
-
-for module in MODULES:
-    name = Path(module).name
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, TESTS / f"{module}.py")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-
-from server_fixtures import (  # noqa: E402, F401 - loaded just above
-    encoder_cache,
-    pytest_runtest_makereport,
-    serve,
-    serve_shared,
-)
+from server_fixtures import encoder_cache, pytest_runtest_makereport, serve, serve_shared  # noqa: F401

@@ -7,6 +7,7 @@ import hashlib
 from contextlib import contextmanager
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -45,6 +46,11 @@ def after(token: bytes, max_wait_ms: int = 10_000, *, allow_stale: bool = False)
     return common_pb2.ReadAfter(min_token=token, max_wait_ms=max_wait_ms, allow_stale=allow_stale)
 
 
+def beyond(token: bytes) -> bytes:
+    """A token of records that the log does not hold, however long one waits."""
+    return token[:-8] + (1 << 40).to_bytes(8, "little")
+
+
 def upsert(server, items):
     """Writes items and waits until they can be ranked; the token."""
     answer = server.catalog.UpsertItems(catalog_pb2.UpsertItemsRequest(items=items), timeout=20)
@@ -57,6 +63,11 @@ def upsert(server, items):
 def blocks_of(answer, item) -> dict[str, float]:
     """An item's inner products by block."""
     return dict(zip(answer.block_names, item.parts.blocks, strict=True))
+
+
+def rows_of(answer) -> np.ndarray:
+    """An encoder's vectors, ``float32 [texts, dimensions]``."""
+    return np.frombuffer(answer.embeddings.data, "<f4").reshape(answer.embeddings.shape)
 
 
 def event(user: str, item: str, kind: str = "click", **fields) -> events_pb2.Event:

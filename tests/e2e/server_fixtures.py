@@ -1,5 +1,6 @@
 """Servers for tests: ``serve`` makes them, and what they printed is shown where a test fails."""
 
+import functools
 import itertools
 
 import pytest
@@ -18,6 +19,16 @@ def encoder_cache(tmp_path_factory):
 def serve_shared(tmp_path_factory, encoder_cache):
     """``serve`` for servers that a module's tests share."""
     yield from _factory(tmp_path_factory.mktemp("servers"), encoder_cache)
+
+
+@pytest.fixture(scope="module", params=["embedded", "kafka"])
+def serve_on(request, serve_shared):
+    """``serve_shared`` over each broker: ``serve_on("prefix.", vectors="image:3")``."""
+    if request.param == "embedded":
+        # It is this server's alone, and its topics have no prefix of their own.
+        return lambda prefix, **flags: serve_shared(**flags)
+    broker = request.getfixturevalue("kafka_broker")
+    return functools.partial(serve_shared, broker.bootstrap)
 
 
 @pytest.fixture

@@ -5,7 +5,18 @@ import asyncio
 import grpc
 import numpy as np
 import pytest
-from requests_to import TITLES, after, catalogue, ids_of, info, log_of, rank, refused, upsert
+from requests_to import (
+    TITLES,
+    after,
+    catalogue,
+    ids_of,
+    info,
+    log_of,
+    rank,
+    refused,
+    rows_of,
+    upsert,
+)
 
 from rankstream.proto.v1 import catalog_pb2, catalog_pb2_grpc, common_pb2, encoder_pb2
 
@@ -262,10 +273,6 @@ def test_the_encoders_stream_answers_as_embed_does(server):
         assert [r.tokens for r in answer.results] == [r.tokens for r in alone.results]
     invalid = StatusCode.INVALID_ARGUMENT.value[0]
     assert {r.status.code for r in refused_one.results} == {invalid}
-
-
-def rows_of(answer):
-    return np.frombuffer(answer.embeddings.data, "<f4").reshape(answer.embeddings.shape)
 
 
 def test_texts_are_tokenized_as_the_encoder_reads_them(server):

@@ -25,14 +25,9 @@ StatusCode = grpc.StatusCode
 WHOLE = {"whole_catalogue": ranking_pb2.WholeCatalogue()}
 
 
-@pytest.fixture(scope="module", params=["embedded", "kafka"])
-def server(request, serve_shared):
-    bootstrap = ""
-    if request.param == "kafka":
-        bootstrap = request.getfixturevalue("kafka_broker").bootstrap
-    started = serve_shared(bootstrap, f"signals-{request.param}.", bias_weight=0.0).start()
-    if not bootstrap:
-        started.prefix = "rankstream."
+@pytest.fixture(scope="module")
+def server(serve_on):
+    started = serve_on("signals.", bias_weight=0.0).start()
     upsert(started, catalogue())
     yield started
     assert "Traceback" not in started.log

@@ -3,25 +3,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from rankstream.server.encoder.base import Encoder, EncoderSettings
 from rankstream.server.encoder.load import DEFAULT_PACKAGE, DEFAULT_REQUIREMENT, load_encoder
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def folders() -> ModuleType:
-    """``folders.py`` beside this file: tests are not a package, so nothing imports it by name."""
-    spec = importlib.util.spec_from_file_location("encoder_folders", HERE / "folders.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

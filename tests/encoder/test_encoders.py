@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+import folders
 import numpy as np
 import pytest
 
@@ -50,7 +51,7 @@ def test_alike_films_are_nearer(torch_f32):
     assert alike > 0.2 + cosine_of(torch_f32, toys, "Alien. Action, Horror, Sci-Fi, Thriller")
 
 
-def test_openvino_equals_torch(folders, torch_f32, openvino_f32):
+def test_openvino_equals_torch(torch_f32, openvino_f32):
     texts = [*GOLDEN_TEXTS, *MIXED]
 
     cosines = folders.cosines(torch_f32.encode(texts), openvino_f32.encode(texts))
@@ -60,7 +61,7 @@ def test_openvino_equals_torch(folders, torch_f32, openvino_f32):
     assert torch_f32.numerics != openvino_f32.numerics
 
 
-def test_bf16_stays_near_and_is_a_space_of_its_own(folders, torch_f32, openvino_f32, encoder_cache):
+def test_bf16_stays_near_and_is_a_space_of_its_own(torch_f32, openvino_f32, encoder_cache):
     settings = EncoderSettings(encoder_cache, backend="openvino", precision="bf16")
     try:
         bf16 = load_encoder(settings)
@@ -76,7 +77,7 @@ def test_bf16_stays_near_and_is_a_space_of_its_own(folders, torch_f32, openvino_
 
 
 @pytest.mark.parametrize("name", ["torch_f32", "openvino_f32"])
-def test_a_text_alone_and_in_a_batch_are_alike_and_in_order(folders, request, name):
+def test_a_text_alone_and_in_a_batch_are_alike_and_in_order(request, name):
     encoder = request.getfixturevalue(name)
 
     together = encoder.encode(MIXED)
@@ -169,7 +170,7 @@ def test_a_warm_start_imports_neither_torch_nor_transformers(openvino_f32, encod
 
 
 @pytest.fixture(scope="module")
-def random_bert(folders, tmp_path_factory):
+def random_bert(tmp_path_factory):
     return folders.write_random_model(tmp_path_factory.mktemp("bert"))
 
 
@@ -210,7 +211,7 @@ def test_a_plain_folder_pools_as_asked(random_bert, encoder_cache, backend, pool
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-def test_a_model_without_fused_attention_falls_back(folders, tmp_path, encoder_cache, backend):
+def test_a_model_without_fused_attention_falls_back(tmp_path, encoder_cache, backend):
     changes = {"pad_token_id": 1, "max_position_embeddings": 66}
     folder = folders.write_random_model(tmp_path / "mpnet", "mpnet", **changes)
     texts = ["toy story", "wood train for kids", ""]
@@ -226,9 +227,7 @@ def test_a_model_without_fused_attention_falls_back(folders, tmp_path, encoder_c
     np.testing.assert_allclose(encoder.encode(texts), by_hand, atol=2e-5)
 
 
-def test_a_sentence_folder_without_normalize_is_left_as_long_as_it_is(
-    folders, tmp_path, encoder_cache
-):
+def test_a_sentence_folder_without_normalize_is_left_as_long_as_it_is(tmp_path, encoder_cache):
     folder = folders.write_random_model(tmp_path / "model")
     folders.write_sentence_folder(folder, {"pooling_mode_cls_token": True})
     prompts = {"prompts": {"q": "toy "}, "default_prompt_name": "q"}
@@ -243,7 +242,7 @@ def test_a_sentence_folder_without_normalize_is_left_as_long_as_it_is(
     np.testing.assert_allclose(vector / np.linalg.norm(vector), by_hand, atol=2e-5)
 
 
-def test_weights_that_are_missing_are_not_made_up(folders, tmp_path, encoder_cache):
+def test_weights_that_are_missing_are_not_made_up(tmp_path, encoder_cache):
     folder = folders.write_random_model(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
@@ -252,7 +251,7 @@ def test_weights_that_are_missing_are_not_made_up(folders, tmp_path, encoder_cac
         load_encoder(EncoderSettings(encoder_cache, str(folder), "torch", "f32"))
 
 
-def test_a_tokenizer_of_another_model_is_refused(folders, tmp_path, encoder_cache):
+def test_a_tokenizer_of_another_model_is_refused(tmp_path, encoder_cache):
     folder = folders.write_random_model(tmp_path / "model", vocab_size=40)
 
     with pytest.raises(ModelRefused, match="but the model has 40 tokens"):

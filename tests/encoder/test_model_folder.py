@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import folders
 import pytest
 
 from rankstream.server.encoder.base import EncoderSettings, ModelRefused
@@ -16,7 +17,7 @@ POOLING = {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
 
 
 @pytest.fixture
-def folder(folders, tmp_path):
+def folder(tmp_path):
     return folders.write_fake_model(tmp_path / "model")
 
 
@@ -33,7 +34,7 @@ def test_a_plain_folder_pools_the_mean_and_normalises(folder):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
-def test_a_sentence_folder_says_its_pooling_in_both_dialects(folders, folder, pooling):
+def test_a_sentence_folder_says_its_pooling_in_both_dialects(folder, pooling):
     flag = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}[pooling]
     folders.write_sentence_folder(folder, {f"pooling_mode_{flag}": True})
     (folder / "sentence_bert_config.json").write_text(
@@ -47,7 +48,7 @@ def test_a_sentence_folder_says_its_pooling_in_both_dialects(folders, folder, po
     assert (old.max_tokens, old.modules.lower_case, old.modules.normalise) == (32, True, False)
 
 
-def test_the_transformer_may_lie_in_a_folder_of_its_own(folders, folder):
+def test_the_transformer_may_lie_in_a_folder_of_its_own(folder):
     inner = folder / "0_Transformer"
     inner.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -63,7 +64,7 @@ def test_positions_that_count_from_the_padding_hold_fewer_tokens(folder):
     assert read_model_folder(folder).max_positions == 64
 
 
-def test_shards_are_read_from_their_index(folders, folder):
+def test_shards_are_read_from_their_index(folder):
     shutil.move(folder / "model.safetensors", folder / "a.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"embeddings": "a.safetensors"}}))
@@ -107,7 +108,7 @@ def test_onnx_alone_is_not_enough(folder):
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc", "a/../../b", "..\\x", "a\0b", 7, None])
-def test_paths_that_leave_the_folder_are_refused(folders, folder, path):
+def test_paths_that_leave_the_folder_are_refused(folder, path):
     for modules in (
         [TRANSFORMER | {"path": path}, POOLING],
         [TRANSFORMER, POOLING | {"path": path}],
@@ -130,7 +131,7 @@ def test_paths_that_leave_the_folder_are_refused(folders, folder, path):
         [TRANSFORMER, POOLING, "Normalize"],
     ],
 )
-def test_modules_that_are_not_supported_are_refused(folders, folder, modules):
+def test_modules_that_are_not_supported_are_refused(folder, modules):
     folders.write_sentence_folder(folder, MEAN, modules)
 
     with pytest.raises(ModelRefused, match="modules.json"):
@@ -147,14 +148,14 @@ def test_modules_that_are_not_supported_are_refused(folders, folder, modules):
         MEAN | {"word_embedding_dimension": 8},
     ],
 )
-def test_wrong_pooling_is_refused(folders, folder, pooling):
+def test_wrong_pooling_is_refused(folder, pooling):
     folders.write_sentence_folder(folder, pooling)
 
     with pytest.raises(ModelRefused, match="pooling"):
         read_model_folder(folder)
 
 
-def test_a_default_prompt_is_read_and_must_exist(folders, folder):
+def test_a_default_prompt_is_read_and_must_exist(folder):
     folders.write_sentence_folder(folder, MEAN)
     config = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
     file = folder / "config_sentence_transformers.json"

@@ -1,5 +1,6 @@
 import json
 
+import folders
 import pytest
 
 from rankstream.server.encoder import safetensors_header
@@ -10,14 +11,14 @@ A = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 B = {"dtype": "I8", "shape": [], "data_offsets": [24, 25]}
 
 
-def write(folders, tmp_path, header, data_bytes):
+def write(tmp_path, header, data_bytes):
     file = tmp_path / "model.safetensors"
     folders.write_safetensors(file, header, data_bytes)
     return file
 
 
-def test_an_honest_header_is_read_in_the_order_of_its_bytes(folders, tmp_path):
-    file = write(folders, tmp_path, {"__metadata__": {"format": "pt"}, "b": B, "a": A}, 25)
+def test_an_honest_header_is_read_in_the_order_of_its_bytes(tmp_path):
+    file = write(tmp_path, {"__metadata__": {"format": "pt"}, "b": B, "a": A}, 25)
 
     assert read_header(file) == (Tensor("a", (2, 3), 0, 24), Tensor("b", (), 24, 25))
 
@@ -54,8 +55,8 @@ def test_what_the_library_writes_is_read(tmp_path):
         ([], 0, "not an object"),
     ],
 )
-def test_a_lying_header_is_refused(folders, tmp_path, header, data_bytes, reason):
-    file = write(folders, tmp_path, header, data_bytes)
+def test_a_lying_header_is_refused(tmp_path, header, data_bytes, reason):
+    file = write(tmp_path, header, data_bytes)
 
     with pytest.raises(ModelRefused, match=reason):
         read_header(file)

@@ -1,5 +1,6 @@
 """The encoder over backends that misbehave."""
 
+import folders
 import numpy as np
 import pytest
 
@@ -33,7 +34,7 @@ def honest(batch):
 
 
 @pytest.fixture
-def make(folders, tmp_path):
+def make(tmp_path):
     folders.write_tokenizer(tmp_path / "tokenizer.json")
     tokenizer = Tokenizer(tmp_path / "tokenizer.json", 64, len(folders.VOCABULARY), False)
 
@@ -89,7 +90,7 @@ def test_a_backend_that_breaks_is_a_typed_error(make):
         make(broken).encode(["a"])
 
 
-def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(folders, tmp_path):
+def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(tmp_path):
     folders.write_tokenizer(tmp_path / "t.json", special=False)
     tokens = Tokenizer(tmp_path / "t.json", 64, len(folders.VOCABULARY), True).tokenize(["", "TOY"])
 
@@ -97,7 +98,7 @@ def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(folders, t
     assert tokens.lengths.tolist() == [1, 1]
 
 
-def test_what_the_model_reads_is_named(make, folders):
+def test_what_the_model_reads_is_named(make):
     short, cut = make(honest).tokenize(["a", "a " * 100])
 
     names = [folders.VOCABULARY[token] for token in short.token_ids]

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 
 import numpy as np
+import pytest
 
 from rankstream.proto.v1 import catalog_pb2, common_pb2, ranking_pb2
 from rankstream.server.announce import Announcements
@@ -203,3 +204,11 @@ class SmallServer:
     def close(self):
         self.segments.close()
         self.store.close()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A small server without items."""
+    made = SmallServer(tmp_path)
+    yield made
+    made.close()

@@ -4,16 +4,11 @@ import random
 
 import grpc
 import pytest
-from requests_to import catalogue, ids_of, rank, upsert
+from rubbish import mutated, padded
 
-from rankstream.proto.v1 import (
-    catalog_pb2,
-    encoder_pb2,
-    events_pb2,
-    profiles_pb2,
-    ranking_pb2,
-)
+from rankstream.proto.v1 import catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2
 
+pytestmark = pytest.mark.usefixtures("next_request_is_right")
 FINE = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -36,22 +31,6 @@ EXPORT = profiles_pb2.ExportUserRequest(user_id="fuzz")
 RUBBISH = b"\x0a\xff\xff\xff\xff\x07"
 
 
-@pytest.fixture(scope="module")
-def server(serve_shared):
-    started = serve_shared(max_message_bytes=2 << 20).start()
-    upsert(started, catalogue())
-    yield started
-    assert "Traceback" not in started.log
-
-
-@pytest.fixture(autouse=True)
-def _the_next_request_is_right(server):
-    pids = server.children()
-    yield
-    assert set(ids_of(rank(server, "someone", ["toy", "alien"]))) == {"toy", "alien"}
-    assert server.children() == pids
-
-
 def sent(server, method, messages):
     """The answers' bytes and the status of a stream of raw messages."""
     call = server.channel().stream_stream(f"/rankstream.v1.{method}")(iter(messages), timeout=60)
@@ -61,14 +40,6 @@ def sent(server, method, messages):
     except grpc.RpcError:
         assert call.code() != grpc.StatusCode.OK
     return answers, call.code()
-
-
-def mutated(draw, valid):
-    data = bytearray(valid)
-    for _ in range(draw.randint(1, 4)):
-        at = draw.randrange(len(data) + 1)
-        data[at : at + draw.randrange(2)] = draw.randbytes(draw.randrange(3))
-    return bytes(data)
 
 
 def rubbish(draw, valid):
@@ -160,10 +131,8 @@ STREAMS = {
 @pytest.mark.parametrize("method", STREAMS)
 def test_1_a_message_over_the_limit_ends_the_stream(server, method):
     valid = STREAMS[method].SerializeToString()
-    # A field that nobody knows, of 3 MiB.
-    large = valid + b"\xfa\x7f\x80\x80\xc0\x01" + bytes(3 << 20)
 
-    _, code = sent(server, method, [valid, large])
+    _, code = sent(server, method, [valid, padded(valid, 3 << 20)])
 
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
 

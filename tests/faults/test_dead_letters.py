@@ -14,13 +14,9 @@ NOW = time.time_ns() // 1_000_000
 HOUR = 3_600_000
 
 
-@pytest.fixture(scope="module", params=["embedded", "kafka"])
-def server(request, serve_shared):
-    flags = {"max_record_bytes": LARGEST, "vectors": "image:2"}
-    if request.param == "embedded":
-        return serve_shared(**flags).start()
-    broker = request.getfixturevalue("kafka_broker")
-    return serve_shared(broker.bootstrap, "poison.", **flags).start()
+@pytest.fixture(scope="module")
+def server(serve_on):
+    return serve_on("poison.", max_record_bytes=LARGEST, vectors="image:2").start()
 
 
 def encoded(kind="click", **fields):

@@ -3,12 +3,12 @@
 import os
 import random
 import signal
-import threading
 import time
 
 import pytest
 from crash_load import FLAGS, Load, assert_state_is, read_expected
 from requests_to import TITLES, WHOLE, catalogue, event, profile, record, upsert
+from restless_threads import RestlessThreads
 from server_process import alive, wait_for
 
 from rankstream.client import Client, RankstreamError
@@ -17,13 +17,9 @@ from rankstream.proto.v1 import ranking_pb2, ranking_pb2_grpc
 KILLS = 15
 
 
-@pytest.fixture(scope="module", params=["embedded", "kafka"])
-def server(request, serve_shared):
-    flags = FLAGS | {"workers": 2, "longest_backoff_s": 0.2}
-    if request.param == "embedded":
-        return serve_shared(**flags).start()
-    broker = request.getfixturevalue("kafka_broker")
-    return serve_shared(broker.bootstrap, "kill.", **flags).start()
+@pytest.fixture(scope="module")
+def server(serve_on):
+    return serve_on("kill.", **FLAGS, workers=2, longest_backoff_s=0.2).start()
 
 
 def test_kills_of_ingest_lose_and_double_nothing(server):
@@ -74,34 +70,23 @@ def test_answers_resume_by_themselves_when_a_worker_is_killed(server):
     assert profile(server, "fan").history_size == 1
 
 
-class Ranking:
-    """Threads that rank without pause, each with a client as users have it."""
+class Ranking(RestlessThreads):
+    """Rank without pause, each thread with a client as users have it."""
 
     def __init__(self, server) -> None:
+        super().__init__(3)
         self.errors: list[RankstreamError] = []
         self._server = server
         self._answers = 0
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(3)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
 
     def wait_for_more(self, count):
         """Returns after ``count`` more answers."""
         wanted = self._answers + count
         wait_for(lambda: self._answers >= wanted, f"{count} more answers")
 
-    def _run(self):
+    def run(self):
         with Client(self._server.target, connections=3, timeout_s=10) as client:
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 try:
                     answer = client.rank("fan", list(TITLES))
                     assert answer.item_ids[0] == "alien"

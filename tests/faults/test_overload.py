@@ -8,7 +8,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from requests_to import TITLES, WHOLE, after, catalogue, event, ids_of, rank, record, upsert
+from requests_to import TITLES, WHOLE, after, beyond, catalogue, event, ids_of, rank, record, upsert
 from server_process import wait_for
 
 from rankstream.proto.v1 import encoder_pb2, ranking_pb2
@@ -98,8 +98,7 @@ def test_callers_that_go_away(server):
 
 
 def test_callers_that_go_away_while_they_wait_for_a_token(server):
-    token = record(server, event("crowd", "toy"))
-    never = token[:-8] + (1 << 40).to_bytes(8, "little")
+    never = beyond(record(server, event("crowd", "toy")))
     calls = [
         server.ranking.Rank.future(ask(server, read_after=after(never)), timeout=20)
         for _ in range(50)
@@ -113,8 +112,7 @@ def test_callers_that_go_away_while_they_wait_for_a_token(server):
 @pytest.mark.parametrize("timeout", [1e-6, 0.0, -1.0])
 def test_no_time_at_all(server, timeout):
     # Of what could be answered at once, an answer may overtake the client's clock.
-    token = record(server, event("crowd", "toy"))
-    never = token[:-8] + (1 << 40).to_bytes(8, "little")
+    never = beyond(record(server, event("crowd", "toy")))
 
     with pytest.raises(grpc.RpcError) as caught:
         server.ranking.Rank(ask(server, read_after=after(never)), timeout=timeout)
@@ -128,8 +126,7 @@ def test_all_the_time_there_is(server, timeout):
 
 
 def test_no_deadline_is_given_one(server):
-    token = record(server, event("crowd", "toy"))
-    never = token[:-8] + (1 << 40).to_bytes(8, "little")
+    never = beyond(record(server, event("crowd", "toy")))
     request = ask(server, read_after=after(never, 9_999))
 
     call = server.ranking.Rank.future(request)

@@ -2,11 +2,22 @@
 
 import signal
 import socket
-import threading
 
 import grpc
 import pytest
-from requests_to import TITLES, WHOLE, after, catalogue, event, profile, rank, record, upsert
+from requests_to import (
+    TITLES,
+    WHOLE,
+    after,
+    beyond,
+    catalogue,
+    event,
+    profile,
+    rank,
+    record,
+    upsert,
+)
+from restless_threads import RestlessThreads
 from server_process import alive, wait_for
 
 from rankstream.proto.v1 import ranking_pb2
@@ -25,10 +36,8 @@ def test_sigterm_under_load_drains(server):
     pids = list(server.children().values())
     token = record(server, event("u", "toy"))
     profile(server, "u", token)
-    beyond = token[:-8] + (1 << 40).to_bytes(8, "little")
-    held = ranking_pb2.RankRequest(
-        user_id="u", whole_catalogue=WHOLE, read_after=after(beyond, 2000, allow_stale=True)
-    )
+    never = after(beyond(token), 2000, allow_stale=True)
+    held = ranking_pb2.RankRequest(user_id="u", whole_catalogue=WHOLE, read_after=never)
     with Callers(server) as callers:
         wait_for(lambda: callers.answered > 100, "a load")
         waiting = server.ranking.Rank.future(held, timeout=20)
@@ -69,32 +78,21 @@ def test_processes_end_with_their_supervisor(server):
     assert set(server.children().values()).isdisjoint(pids.values())
 
 
-class Callers:
-    """Threads that rank without pause until the server is gone, and what became of each call."""
+class Callers(RestlessThreads):
+    """Rank without pause until the server is gone; what became of each call."""
 
     def __init__(self, server):
+        super().__init__(CALLERS)
         self.answered = 0
         self.outcomes = set()
         self._server = server
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(CALLERS)]
 
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self):
-        while not self._stopping.is_set():
+    def run(self):
+        while not self.stopping.is_set():
             try:
                 rank(self._server, "u", list(TITLES))
                 self.answered += 1
                 self.outcomes.add(grpc.StatusCode.OK)
             except grpc.RpcError as error:
                 self.outcomes.add(error.code())
-                self._stopping.wait(0.01)
+                self.stopping.wait(0.01)

@@ -1,12 +1,9 @@
 """What profiles hold of events that someone is about to write."""
 
-import pytest
-
 from rankstream.server.profiles.interaction import RESET_TYPE, event_key, record_bytes
 from rankstream.server.profiles.presence import read_presence
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.texts import Keeping
-from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
 from rankstream.server.stream.event_columns import DecodedEvent
 from rankstream.server.types import Position, item_key
@@ -20,13 +17,6 @@ class NoPopularity:
 
     def update(self, touched):
         pass
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path, map_size_gib=1, write=True)
-    yield made
-    made.close()
 
 
 def event(at, kind=CLICK, weight=1.0, user=b"ann", item="sea"):

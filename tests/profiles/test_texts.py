@@ -13,17 +13,9 @@ from rankstream.server.profiles.texts import (
     text_of,
     texts_to_encode,
 )
-from rankstream.server.store import Store
 from rankstream.server.types import text_key
 
 DIMENSIONS, STRIDE = 3, 8
-
-
-@pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path, map_size_gib=1, write=True)
-    yield opened
-    opened.close()
 
 
 def remember(store, *texts, most=100):

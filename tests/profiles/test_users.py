@@ -13,15 +13,7 @@ from rankstream.server.profiles.users import (
     UserRecord,
     find_person,
 )
-from rankstream.server.store import Store
 from rankstream.server.types import Position, text_key
-
-
-@pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path, map_size_gib=1, write=True)
-    yield opened
-    opened.close()
 
 
 def record(at, *identities, interests=(), payload=b"payload"):

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_log import Record
 from profile_memory import MemoryProfiles, Transaction
 
 from rankstream.proto.v1 import events_pb2
@@ -21,16 +22,6 @@ NOW = 1_000
 FOLD = FoldSettings(history_cap=6, seen_cap=8, recent_cap=2)
 CODEC = EventCodec(FOLD, Limits(), "events", 4)
 NAMES = ("", "red", "blue shoes", "  red ")
-
-
-class Record:
-    """One record of the log."""
-
-    key = None
-    headers = ()
-
-    def __init__(self, offset, value):
-        self.offset, self.value, self.timestamp = offset, value, NOW
 
 
 @st.composite
@@ -94,7 +85,7 @@ def folded(batches):
     store, texts, offset = MemoryProfiles(FOLD), {}, 0
     for batch in batches:
         values = [event.SerializeToString() for event in batch]
-        records = [Record(offset + n, value) for n, value in enumerate(values)]
+        records = [Record(offset + n, value, timestamp=NOW) for n, value in enumerate(values)]
         offset += len(records)
         (decoded,) = CODEC.decode_chunks([Chunk(0, records, offset)])
         assert not decoded.refused

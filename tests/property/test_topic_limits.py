@@ -6,8 +6,10 @@ import itertools
 
 import pytest
 from hypothesis import given
-from topics_log import ITEMS, ROOMY, TIGHT, USERS, Again, Log, Record, bytes_of, logs
-from topics_oracle import Merge, Said, Tuning, User
+from memory_log import Record
+from topics_bytes import bytes_of
+from topics_log import ITEMS, ROOMY, TIGHT, USERS, Again, Log, logs
+from topics_records import Merge, Said, Tuning, User
 from topics_replica import TOPIC_IDS, Replica
 from topics_runs import EVENTS, drive, few, in_order, outcome, replica
 
@@ -67,8 +69,8 @@ def test_texts_beyond_the_bound_are_forgotten_oldest_first():
 def test_more_claims_of_one_identity_than_are_remembered(tmp_path, claims, owner):
     """When all that came later are given up, the first one holds, if it was remembered."""
     names = [f"user-{n:02d}" for n in range(claims)]
-    claim = [Record(n, n, b"", User(name, identities=("web-1",))) for n, name in enumerate(names)]
-    leave = [Record(claims + n, 99, b"", User(name)) for n, name in enumerate(names) if n]
+    claim = [Record(n, User(name, identities=("web-1",)), b"", n) for n, name in enumerate(names)]
+    leave = [Record(claims + n, User(name), b"", 99) for n, name in enumerate(names) if n]
     records = [dataclasses.replace(r, key=None, value=bytes_of(r.value)) for r in claim + leave]
     where = ("users", 0)
     made = Replica(tmp_path, {where: records}, {where: len(records)}, ROOMY, Tuning())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 from topics_log import ITEMS, ROOMY, Log, logs
-from topics_oracle import Gone, Said
+from topics_records import Gone, Said
 from topics_runs import (
     EVERYONE,
     FILTERS,

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypothesis import strategies as st
-from profile_oracle import TYPE_IDS, Caps
-from small_server import attribute, item
-from topics_oracle import Bad, Gone, Item, Merge, Oracle, Reset, Said, Tuning, User
-
-from rankstream.proto.v1 import events_pb2, profiles_pb2
+from memory_log import Record
+from profile_oracle import Caps
+from topics_bytes import bytes_of
+from topics_oracle import Oracle
+from topics_records import Bad, Gone, Item, Merge, Reset, Said, Tuning, User
 
 USERS = ("ann", "bob", "cat", "web-1", "app-1")
 ITEMS = ("sea", "sky", "sun", "oak")
@@ -23,17 +23,6 @@ TYPES = {
 }
 ROOMY, TIGHT = Caps(history=255, seen=4096, **TYPES), Caps(history=5, seen=8, **TYPES)
 START = 1_000_000
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record of the log, as a consumer hands it out."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple = ()
 
 
 class Lost(NamedTuple):
@@ -89,7 +78,7 @@ class Log:
         names = ITEMS if topic == "items" else USERS
         number = (names.index(name) + misplaced) % PARTITIONS[topic]
         entries = self.partitions[topic, number]
-        made = Record(len(entries), self.now, name.encode(), bytes_of(record))
+        made = Record(len(entries), bytes_of(record), name.encode(), self.now)
         entries.append((record, made))
         self.produced.append((topic, number, record, made))
         self.oracle.fold(topic, f"{topic}/{number}/{made.offset}", self.now, record)
@@ -146,75 +135,6 @@ class Log:
 def _is_event(record):
     """Whether it may come twice: a lost one has no order with its user's others."""
     return isinstance(record, (Said, Merge)) and not str(record[1]).startswith("lost-")
-
-
-def bytes_of(record):
-    """A record's value."""
-    if isinstance(record, Gone):
-        return None
-    if isinstance(record, Item):
-        return _item(record).SerializeToString(deterministic=True)
-    if isinstance(record, User):
-        return _user(record).SerializeToString(deterministic=True)
-    return _event(record).SerializeToString(deterministic=True)
-
-
-def _item(record):
-    given = {"fit": record.fit} if record.fit else {}
-    return item(
-        record.item_id,
-        record.title,
-        category=record.category,
-        tags=record.tags,
-        price=record.price,
-        image=record.image,
-        attributes=given,
-    )
-
-
-def _user(record):
-    made = profiles_pb2.User(
-        user_id=record.user, interests=record.interests, identities=record.identities
-    )
-    if record.likes:
-        made.attributes["likes"].CopyFrom(attribute(record.likes))
-    if record.budget is not None:
-        made.attributes["budget"].CopyFrom(attribute(record.budget))
-    return made
-
-
-def _event(record):
-    if isinstance(record, Bad):
-        return events_pb2.Event(user_id=record.user, type="nonsense", item_id="sea")
-    if isinstance(record, Reset):
-        return events_pb2.Event(user_id=record.user, type="$reset", event_time_ms=record.time)
-    if isinstance(record, Merge):
-        return _merge_event(record)
-    made = events_pb2.Event(
-        event_id=record.event_id,
-        user_id=record.user,
-        event_time_ms=record.time,
-        type=record.type,
-        item_id=record.item,
-        value=record.value,
-        weight=record.weight,
-        text=record.text,
-    )
-    if record.position:
-        made.position = record.position
-    return made
-
-
-def _merge_event(record):
-    newest = max(m.time for m in record.moved)
-    made = events_pb2.Event(user_id=record.user, type="$merge", event_time_ms=newest)
-    for m in record.moved:
-        made.moved.event_keys.append(m.key)
-        made.moved.target_keys.append(m.target)
-        made.moved.event_times_ms.append(m.time)
-        made.moved.weights.append(m.weight)
-        made.moved.kinds.append(TYPE_IDS[m.type] | m.ext << 16)
-    return made
 
 
 _ages = st.sampled_from([None, -1_000, 0, 0, 1, 700, 700, 4_000, 9_000, 60_000])

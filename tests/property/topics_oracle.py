@@ -4,9 +4,7 @@ It shares no code with the product but the made-up encoder, which is a given fun
 Profiles and counters are those of ``profile_oracle``, the definition of the merging set.
 """
 
-import hashlib
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,95 +21,19 @@ from profile_oracle import (
 )
 from profile_oracle import history as history_of
 from profile_oracle import seen as seen_of
-from small_server import MadeUpEncoder
-
-ATTRIBUTES = 64
-IMAGE = 5
-
-
-class Said(NamedTuple):
-    """An event; ``time`` None: the broker's."""
-
-    user: str
-    event_id: str
-    time: int | None
-    type: str
-    item: str = ""
-    text: str = ""
-    value: float | None = None
-    weight: float | None = None
-    position: int = 0
-
-
-class Reset(NamedTuple):
-    user: str
-    time: int
-
-
-class Merge(NamedTuple):
-    """A guest's retained interactions under ``user``."""
-
-    user: str
-    moved: tuple
-
-
-class Bad(NamedTuple):
-    """A record that goes to the dead letters."""
-
-    user: str
-
-
-class Item(NamedTuple):
-    item_id: str
-    word: str
-    category: str = ""
-    tags: tuple = ()
-    price: float | None = None
-    fit: str = ""
-    image: tuple | None = None
-
-    @property
-    def title(self):
-        return f"{self.item_id} {self.word}"
-
-
-class User(NamedTuple):
-    user: str
-    likes: str = ""
-    budget: float | None = None
-    interests: tuple = ()
-    identities: tuple = ()
-
-
-class Gone(NamedTuple):
-    """A deletion, of an item or a user."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How scores are made."""
-
-    text_weight: float = 1.0
-    attributes_weight: float = 0.2
-    image_weight: float = 0.7
-    bias_weight: float = 0.3
-    interests_weight: float = 0.7
-    popularity_half_life: float = 3.0  # in buckets
-    half_life_ms: float = 20_000.0
-    half_lives_ms: tuple = (("view", 5_000.0),)
-    type_weights: tuple = (("view", 0.25), ("rate", 1.7))
-    type_caps: tuple = (("view", 2),)
-
-
-def hashed(text, person):
-    digest = hashlib.blake2b(text.encode(), digest_size=8, person=person).digest()
-    return int.from_bytes(digest, "little")
-
-
-def squeezed(text):
-    return " ".join(text.split())
+from topics_records import Bad, Item, Merge, Reset, User
+from topics_vectors import (
+    ATTRIBUTES,
+    IMAGE,
+    encoded,
+    features,
+    hashed,
+    pooled,
+    signed,
+    squeezed,
+    text_blocks,
+    unit,
+)
 
 
 class Scores(NamedTuple):
@@ -297,45 +219,3 @@ class Oracle:
     def attributes(self, user):
         owner = self.owner(user)
         return self.users[owner][1] if owner in self.users else User(owner)
-
-
-def signed(said):
-    """The signed weight of an event, as fp32."""
-    value, weight = said.value, 1.0
-    if said.type in ("rate", "review") and value is not None:
-        weight = min(max((value - 3.0) / 2.0, -1.0), 1.0)
-    elif said.type == "purchase" and value is not None:
-        weight = 4.0 * (value / (3.0 + abs(value)))
-    elif said.type == "dislike":
-        weight = -1.0
-    return float(np.float32((1.0 if said.weight is None else said.weight) * weight + 0.0))
-
-
-def features(item):
-    found = [f"tag={tag}" for tag in dict.fromkeys(item.tags)]
-    found += [f"category={item.category}"] if item.category else []
-    return found + ([f"price={math.floor(2 * math.log2(item.price))}"] if item.price else [])
-
-
-def encoded(text):
-    return MadeUpEncoder().encode([text])[0].astype(np.float64)
-
-
-def text_blocks(text):
-    return [encoded(text), np.zeros(ATTRIBUTES), np.zeros(IMAGE)]
-
-
-def unit(block):
-    norm = np.linalg.norm(block)
-    return block / norm if norm else block * 0.0
-
-
-def pooled(past):
-    """The weighted sum by block, and what its norm would be without cancellation."""
-    total = [np.zeros(len(block)) for block in text_blocks("")]
-    absolute = [0.0] * len(total)
-    for weight, blocks, *_ in past:
-        for b, block in enumerate(blocks):
-            total[b] = total[b] + weight * block
-            absolute[b] += abs(weight) * np.linalg.norm(block)
-    return total, absolute

@@ -17,13 +17,6 @@ TOPIC, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 RECORD = ItemRecord(7, b"h" * 16, 1234, "film-ü", b"payload")
 
 
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "state", map_size_gib=1, write=True)
-    yield made
-    made.close()
-
-
 def test_a_new_state_is_empty(store):
     with store.read() as view:
         assert view.head() == Head(1, 0, 0, 0)

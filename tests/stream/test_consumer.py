@@ -1,10 +1,10 @@
 """The one reader of a topic: what it hands out, and that it needs no thread for it."""
 
 import threading
-from dataclasses import dataclass
 
 import kafka
 import pytest
+from memory_log import Record
 
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.stream import consumer as consumer_module
@@ -88,13 +88,6 @@ def test_no_broker_is_said(monkeypatch):
     monkeypatch.setattr(consumer_module, "_BOOTSTRAP_TIMEOUT_MS", 200)
     with pytest.raises(Unavailable, match="no broker answers at 127.0.0.1:1"):
         LogConsumer("127.0.0.1:1", TOPIC, {0: 0}, fetch_max_wait_ms=50)
-
-
-@dataclass
-class Record:
-    """One record of the log."""
-
-    offset: int
 
 
 class Client:

@@ -8,7 +8,6 @@ from kafka import KafkaProducer
 
 from rankstream.server.announce import Announcements
 from rankstream.server.config import Kafka
-from rankstream.server.store import Store
 from rankstream.server.stream.embedded_broker import EmbeddedBroker
 from rankstream.server.stream.log import find_log, wait_for_log
 from rankstream.server.stream.positions import OffsetOutsideLog
@@ -23,13 +22,6 @@ def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("broker")
     with EmbeddedBroker(folder) as broker:
         yield broker, folder
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "state", map_size_gib=1, write=True)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from rankstream.server.store import Store
 from rankstream.server.stream import readers as readers_module
 from rankstream.server.stream.readers import ReaderWatch
 from rankstream.server.types import Head
@@ -27,13 +26,6 @@ for line in sys.stdin:
             view.head()
     print("done", flush=True)
 """
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "state", map_size_gib=1, write=True)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from rankstream.server.announce import Announcements
-from rankstream.server.store import Store
 from rankstream.server.stream.writer import Chore, Writer
 from rankstream.server.types import Position
 
@@ -29,18 +28,6 @@ class Work:
 
     def committed(self):
         self.log.append(("committed", self.offset))
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "state", map_size_gib=1, write=True)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def page(tmp_path):
-    return Announcements(tmp_path / "announce", write=True)
 
 
 def offset_in(store):

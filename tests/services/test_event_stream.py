@@ -5,6 +5,7 @@ import os
 
 import pytest
 from google.rpc import code_pb2
+from service_calls import Call
 from small_server import EVENTS_ID
 
 from rankstream.proto.v1 import events_pb2
@@ -45,11 +46,6 @@ class Log:
         first = len(self.written)
         self.written += records
         return [Written(record.key[-1] % 2, first + n) for n, record in enumerate(records)]
-
-
-class Call:
-    def time_remaining(self):
-        return None
 
 
 class Case:

@@ -5,31 +5,10 @@ import random
 from contextlib import aclosing
 
 import pytest
+from service_calls import Call, Requests
 
 from rankstream.server.errors import InvalidArgument, NotFound
 from rankstream.server.services.streams import message_deadline, ordered
-
-
-class Requests:
-    """A stream of requests; counts how many were read, and can be told to wait or to fail."""
-
-    def __init__(self, *given):
-        self.given = list(given)
-        self.read = 0
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        if self.read == len(self.given):
-            raise StopAsyncIteration
-        self.read += 1
-        found = self.given[self.read - 1]
-        if isinstance(found, asyncio.Future):
-            found = await found
-        if isinstance(found, BaseException):
-            raise found
-        return found
 
 
 async def idle():
@@ -353,14 +332,6 @@ def test_a_handler_that_is_cancelled_from_elsewhere_does_not_hang_the_stream():
         return alone()
 
     assert asyncio.run(scenario())
-
-
-class Call:
-    def __init__(self, left):
-        self.left = left
-
-    def time_remaining(self):
-        return self.left
 
 
 @pytest.mark.parametrize(("left", "expected"), [(None, 10), (3, 3), (3600, 10), (-1, -1)])

@@ -1,4 +1,4 @@
-"""EmbedStream and Tokenize: in order, each request and each text with its own fate."""
+"""Embed, EmbedStream and Tokenize: in order, each request and each text with its own fate."""
 
 import asyncio
 import threading
@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from google.rpc import code_pb2
+from service_calls import Call, Requests, codes
 
 from rankstream.proto.v1 import encoder_pb2
 from rankstream.server.batcher import Batcher
@@ -28,6 +29,7 @@ class LengthEncoder:
         self.gate.set()
 
     def encode_counted(self, texts):
+        self.threads.add(threading.current_thread().name)
         self.gate.wait(10)
         if "bad" in texts:
             msg = "the encoder failed"
@@ -39,33 +41,6 @@ class LengthEncoder:
     def tokenize(self, texts):
         self.threads.add(threading.current_thread().name)
         return [TokenizedText(list(map(ord, t[:5])), list(t[:5]), len(t) > 5) for t in texts]
-
-
-class Call:
-    def __init__(self, left=None):
-        self.left = left
-
-    def time_remaining(self):
-        return self.left
-
-
-class Stream:
-    def __init__(self, *requests):
-        self.left = iter(requests)
-        self.read = 0
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        try:
-            given = next(self.left)
-        except StopIteration:
-            raise StopAsyncIteration from None
-        self.read += 1
-        if isinstance(given, Exception):
-            raise given
-        return encoder_pb2.EmbedRequest(texts=given)
 
 
 @pytest.fixture
@@ -85,9 +60,16 @@ def service(encoder):
         batcher.close()
 
 
+def sent(*requests):
+    """The stream of requests with these texts; an error is raised in its place."""
+    return Requests(
+        *(r if isinstance(r, Exception) else encoder_pb2.EmbedRequest(texts=r) for r in requests)
+    )
+
+
 def embedded(service, *requests, left=None):
     async def scenario():
-        found = [r async for r in service.EmbedStream(Stream(*requests), Call(left))]
+        found = [r async for r in service.EmbedStream(sent(*requests), Call(left))]
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return found
 
@@ -97,10 +79,6 @@ def embedded(service, *requests, left=None):
 def rows_of(response):
     vector = response.embeddings
     return np.frombuffer(vector.data, "<f4").reshape(vector.shape)[:, 0].tolist()
-
-
-def codes(entries):
-    return [entry.status.code for entry in entries]
 
 
 def test_responses_come_in_the_order_of_the_requests(service):
@@ -136,7 +114,7 @@ def test_a_stream_whose_time_is_over_says_so_in_each_response(service):
 
 def test_no_more_requests_are_read_than_are_in_flight(service, encoder):
     encoder.gate.clear()
-    requests = Stream(*[["a", "b"]] * 20)
+    requests = sent(*[["a", "b"]] * 20)
 
     async def scenario():
         stream = service.EmbedStream(requests, Call())
@@ -169,3 +147,25 @@ def test_too_many_texts_are_refused(service):
     with pytest.raises(InvalidArgument, match="texts: 4 texts, the limit is 3"):
         tokenized(service, *"abcd")
     assert len(tokenized(service).texts) == 0
+
+
+def embed(service, *texts):
+    return asyncio.run(service.Embed(encoder_pb2.EmbedRequest(texts=texts), Call()))
+
+
+def test_each_text_is_embedded_or_has_its_own_error(service, encoder):
+    response = embed(service, "ab", "x" * 51, "abcdef")
+    with pytest.raises(InvalidArgument, match="texts: 4 texts, the limit is 3"):
+        embed(service, *"aaaa")
+
+    rows = np.frombuffer(response.embeddings.data, "<f4").reshape(response.embeddings.shape)
+    assert rows.tolist() == [[2, 2], [0, 0], [6, 6]]
+    assert codes(response.results) == [code_pb2.OK, code_pb2.INVALID_ARGUMENT, code_pb2.OK]
+    assert response.results[1].status.message == "texts[1]: 51 characters, the limit is 50"
+    assert [(r.tokens, r.truncated) for r in response.results] == [
+        (2, False),
+        (0, False),
+        (6, True),
+    ]
+    assert encoder.threads
+    assert all(name.startswith("encoder") for name in encoder.threads)
