@@ -5,6 +5,7 @@ import numpy as np
 from small_server import HALF_LIFE_MS, item, items_of, keys_of, task
 
 from rankstream.kernels import distinct_keys
+from rankstream.server.candidates import GivenIds
 from rankstream.server.types import item_key
 
 USERS = ("ann", "bob", "cat", "dan")
@@ -50,7 +51,8 @@ class Oracle:
         if asked.exclude_seen:
             out -= {e[1] for e in self.history if e[0] == asked.user.decode() and e[3] != "search"}
         if asked.candidates is not None:
-            wanted = getattr(asked.candidates, "keys", asked.candidates).tolist()
+            given = asked.candidates
+            wanted = (given.read().keys if isinstance(given, GivenIds) else given).tolist()
             out = {name for name in out if item_key(name) in wanted}
         found = []
         for name in out:

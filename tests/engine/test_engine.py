@@ -7,7 +7,7 @@ from small_server import ids_of, item, items_of, keys_of, task
 
 from rankstream.kernels import answer as answer_kernel
 from rankstream.kernels import distinct_keys, pool_cpu, query, rank_cpu, warm_up
-from rankstream.server.errors import CorruptState
+from rankstream.server.errors import CorruptState, InvalidArgument
 
 
 def test_a_task_alone_gets_the_bytes_that_it_gets_in_company(server):
@@ -121,8 +121,30 @@ def test_missing_candidates_are_reported_and_excluded_ones_are_not(server):
     asked = task("ann", item_ids=wanted, k=5, exclude=["i1"])
     (alone,), (answer, _) = server.rank(asked), server.rank(asked, task("bob"))
 
-    assert answer.missing == alone.missing == [1, 2, 4]
+    assert answer.missing == alone.missing == ["i3", "unknown", "i7"]
     assert ids_of(answer) == ids_of(alone) == ["i2"]
+
+
+def test_candidates_are_each_their_own_and_named_once(server):
+    furnish(server, 8)
+    asked = [["i1", "i2", "i1"], [], ["no"], ["i2", "", "i5"], ["i5", "i2" * 200], ["i9"]]
+    tasks = [task(user, item_ids=names) for user, names in zip("abcdef", asked, strict=True)]
+
+    found = server.rank(*tasks, task("g", candidates=distinct_keys(keys_of(["i2", "gone"]))))
+
+    for answer, alone in zip(found, [server.rank(one)[0] for one in tasks], strict=False):
+        assert type(answer) is type(alone)
+        if isinstance(answer, InvalidArgument):
+            assert str(answer) == str(alone)
+        else:
+            assert (ids_of(answer), answer.missing) == (ids_of(alone), alone.missing)
+    first, nothing, gone, empty, long, last, by_key = found
+    assert (sorted(ids_of(first)), ids_of(nothing), ids_of(gone)) == (["i1", "i2"], [], [])
+    assert "item_ids[1]: empty" in str(empty)
+    assert "item_ids[1]: longer than 256 bytes" in str(long)
+    assert gone.missing == ["no"]
+    assert (ids_of(last), ids_of(by_key)) == (["i9"], ["i2"])
+    assert by_key.missing == keys_of(["gone"]).tolist()
 
 
 def test_equal_scores_go_to_the_lower_row(server):
@@ -165,7 +187,7 @@ def test_an_empty_catalogue_answers_with_nothing(server):
     (alone,) = server.rank(asked)
 
     assert ids_of(whole) == ids_of(given) == ids_of(alone) == []
-    assert given.missing == alone.missing == [0]
+    assert given.missing == alone.missing == ["sea"]
     assert whole.head.rows == 0
 
 
@@ -213,7 +235,8 @@ def test_every_way_of_asking_is_one_signature_of_the_kernels(server):
     for one in asked:
         server.rank(one)
 
-    for kernel in (answer_kernel._rank_one, query.gather_past, pool_cpu.pool_serial, rank_cpu.pick):
+    hot = answer_kernel._rank_given, query.gather_past, pool_cpu.pool_serial, rank_cpu.pick
+    for kernel in hot:
         outside = [s for s in kernel.signatures if all_read_only(s)]
         assert len(outside) == 1, kernel
 
