@@ -8,40 +8,37 @@ it: its own, or the event loop's while that one is idle (``batcher.py``).
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream import kernels
-from rankstream.kernels import ItemIds
 from rankstream.kernels.answer import BAD_BIAS, Profiles, rank_given
 from rankstream.kernels.answer import Catalogue as Items
-from rankstream.kernels.arrays import NO_BIAS, freeze, frozen
+from rankstream.kernels.arrays import freeze, frozen
 from rankstream.kernels.device import thread_count
 from rankstream.kernels.present import Wanted, present
 from rankstream.kernels.query import Extras, Space
-from rankstream.kernels.rank import Best, pick_candidates
+from rankstream.kernels.rank import Best
 from rankstream.kernels.texts import Texts, numbered, text_at
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
-from rankstream.server.candidates import GivenIds, id_at, joined, missing_names
+from rankstream.server.candidates import GivenIds, joined, missing_names
 from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.errors import CorruptState, NotFound, RankstreamError
 from rankstream.server.explanation import Cause, ExplainAnswer, explain_scores
 from rankstream.server.facts import AttributeValue
-from rankstream.server.filters import Filter, Test
 from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.stored import ProfileStore, StoredValues
 from rankstream.server.profiles.users import Person
 from rankstream.server.ragged import ragged
-from rankstream.server.store import Store, View, item_id_of
+from rankstream.server.retrieval import Retrieval, Rows, past_bias, read_candidates
+from rankstream.server.stage_clock import StageClock
+from rankstream.server.store import Store, View
 from rankstream.server.subjects import (
     TYPE_NAMES,
     Gathered,
@@ -50,19 +47,13 @@ from rankstream.server.subjects import (
     is_known,
     updated_at_ms,
 )
-from rankstream.server.types import ExplainTask, Position, RankAnswer, RankTask, StageTimes
-
-Rows = NDArray[np.int32]
-_Group: TypeAlias = tuple[Test | Literal["given", "all"], bool]
-"""What candidates a task has: those given, all, or those of all that pass a test; and whether
-popularity is part of the scores."""
+from rankstream.server.types import ExplainTask, Position, RankAnswer, RankTask
 
 _QUICK_CANDIDATES = 1024
 # Tasks that are worth handing to another thread.
 _LEAST_PART = 4
 _NO_ROWS, _NO_SPAN = np.empty(0, np.int32), np.zeros(2, np.int64)
 freeze((_NO_ROWS, _NO_SPAN))
-
 
 Task = RankTask | ExplainTask
 Answer = RankAnswer | ExplainAnswer
@@ -85,14 +76,6 @@ class Read:
     excluded: list[Rows]
     applied: tuple[Position, ...]
     known: list[bool]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """The best rows of some tasks, and the candidates of each that do not exist."""
-
-    best: Best
-    missing: list[Sequence[str | int]]
 
 
 class Engine:
@@ -122,11 +105,10 @@ class Engine:
     ) -> None:
         self._store = store
         self._catalogue = catalogue
-        self._masks = masks
+        self._retrieval = Retrieval(catalogue, masks, attributes_of)
         self._profiles = profiles
         self._pooling = pooling
         self._page = page
-        self._attributes_of = attributes_of
         self._type_names = numbered({**type_names, **TYPE_NAMES})
         self._subjects = Subjects(profiles, pooling, catalogue.layout)
         self._shown: tuple[int, Items] | None = None
@@ -168,7 +150,7 @@ class Engine:
         self, tasks: list[RankTask], queue_us: Sequence[int]
     ) -> list[RankAnswer | RankstreamError]:
         """Answers in parts, side by side: kernels run without the interpreter's lock."""
-        clock = _Clock()
+        clock = StageClock()
         parts = _parts(tasks)
         reads = self._read([tasks[part] for part in parts])
         clock.lap("gather")
@@ -186,7 +168,7 @@ class Engine:
         return answers
 
     def _compute(
-        self, read: Read, queue_us: Sequence[int], clock: _Clock
+        self, read: Read, queue_us: Sequence[int], clock: StageClock
     ) -> list[RankAnswer | RankstreamError]:
         """Answers what was read."""
         tasks, gathered = read.tasks, read.gathered
@@ -194,7 +176,7 @@ class Engine:
             return self._compute_given(read, gathered.stored, queue_us, clock)
         subject = self._subjects.make(gathered, tasks, self._catalogue.table, self._space)
         clock.lap("pool")
-        found = self._find(tasks, gathered.people, subject.pooled.queries, read.excluded)
+        found = self._retrieval.find(tasks, gathered.people, subject.pooled.queries, read.excluded)
         clock.lap("score")
         items = self._present(tasks, found.best, subject, gathered.extras)
         clock.lap("present")
@@ -222,9 +204,11 @@ class Engine:
         (read,) = self._read([[task]])
         extras = read.gathered.extras
         subject = self._subjects.make(read.gathered, [task], self._catalogue.table, self._space)
-        rows = self._candidate_rows(_read_candidates(task))
+        rows = self._retrieval.rows_of(read_candidates(task))
         past, ids = subject.past, self._catalogue
-        scores, causes = explain_scores(subject, self._space, extras, self._bias([task]), rows)
+        scores, causes = explain_scores(
+            subject, self._space, extras, self._retrieval.bias([task]), rows
+        )
         header, personal = past.headers[0], bool(subject.pooled.norms.any())
         return ExplainAnswer(
             scores=scores,
@@ -263,7 +247,7 @@ class Engine:
         return Read(tasks, gathered, excluded, applied, known)
 
     def _compute_given(
-        self, read: Read, stored: StoredValues, queue_us: Sequence[int], clock: _Clock
+        self, read: Read, stored: StoredValues, queue_us: Sequence[int], clock: StageClock
     ) -> list[RankAnswer | RankstreamError]:
         """As ``_compute`` for stored users and given candidates: all stages in one kernel call."""
         tasks, gathered = read.tasks, read.gathered
@@ -355,122 +339,6 @@ class Engine:
             self._shown = catalogue.changes, items
         return self._shown[1]
 
-    def _find(
-        self,
-        tasks: list[RankTask],
-        people: Sequence[Person],
-        queries: NDArray[np.float32],
-        excluded: list[Rows],
-    ) -> Found:
-        """The best of the catalogue or of the candidates given; what is alike is found at once."""
-        groups: dict[_Group, list[int]] = {}
-        for b, (task, person) in enumerate(zip(tasks, people, strict=True)):
-            groups.setdefault(self._group_of(task, person), []).append(b)
-        if len(groups) == 1:
-            return self._find_alike(next(iter(groups)), tasks, queries, excluded)
-        parts = [
-            self._find_alike(
-                group, [tasks[b] for b in chosen], queries[chosen], [excluded[b] for b in chosen]
-            )
-            for group, chosen in groups.items()
-        ]
-        return _merged(parts, [b for chosen in groups.values() for b in chosen])
-
-    def _find_alike(
-        self,
-        group: _Group,
-        tasks: list[RankTask],
-        queries: NDArray[np.float32],
-        excluded: list[Rows],
-    ) -> Found:
-        wanted, bias = group[0], self._bias(tasks)
-        if wanted == "given":
-            return self._rank_given(tasks, queries, excluded, bias)
-        allowed = self._catalogue.alive if wanted == "all" else self._masks.mask(wanted)
-        return self._retrieve(tasks, queries, excluded, allowed, bias)
-
-    def _group_of(self, task: RankTask, person: Person) -> _Group:
-        with_bias = task.asked is None or task.asked.with_bias
-        if task.candidates is not None:
-            return "given", with_bias
-        if task.filter is None:
-            return "all", with_bias
-        return task.filter.resolve(self._user_attributes(task.filter, person)), with_bias
-
-    def _user_attributes(self, asked: Filter, person: Person) -> Mapping[str, AttributeValue]:
-        """What is known of a task's user, for filters that ask."""
-        if person.record is None or not asked.user_attributes:
-            return {}
-        return self._attributes_of(person.record.payload)
-
-    def _retrieve(
-        self,
-        tasks: list[RankTask],
-        queries: NDArray[np.float32],
-        excluded: list[Rows],
-        allowed: NDArray[np.uint8],
-        bias: NDArray[np.float32],
-    ) -> Found:
-        """The best of the rows that are allowed, a bitmask."""
-        catalogue, ks = self._catalogue, np.array([t.k for t in tasks], np.int64)
-        missing: list[Sequence[str | int]] = [[] for _ in tasks]
-        if not ks.any() or catalogue.head.rows == 0:
-            return Found(_nothing(len(tasks)), missing)
-        found = kernels.top_k(
-            queries,
-            catalogue.rows,
-            int(ks.max()),
-            bias=bias if len(bias) else None,
-            allowed=allowed,
-            excluded=ragged(excluded),
-        )
-        ends = np.minimum(found.counts, ks)
-        kept = np.arange(found.rows.shape[1]) < ends[:, None]
-        indptr = np.concatenate([[0], np.cumsum(ends)])
-        return Found(Best(indptr, found.rows[kept], found.scores[kept]), missing)
-
-    def _rank_given(
-        self,
-        tasks: list[RankTask],
-        queries: NDArray[np.float32],
-        excluded: list[Rows],
-        bias: NDArray[np.float32],
-    ) -> Found:
-        """The given candidates in order."""
-        catalogue = self._catalogue
-        given = [_read_candidates(task) for task in tasks]
-        candidates = [self._candidate_rows(asked) for asked in given]
-        missing = [
-            _names(asked, np.flatnonzero(rows < 0))
-            for asked, rows in zip(given, candidates, strict=True)
-        ]
-        for rows, out in zip(candidates, excluded, strict=True):
-            if len(out):
-                rows[np.isin(rows, out)] = -1
-        ks = np.array([t.k for t in tasks], np.int64)
-        indptr, rows = ragged(candidates)
-        best = pick_candidates(queries, catalogue.rows, indptr, rows, ks, bias)
-        return Found(best, missing)
-
-    def _bias(self, tasks: list[RankTask]) -> NDArray[np.float32]:
-        """The bias of a group of tasks."""
-        asked = tasks[0].asked
-        if asked is not None and not asked.with_bias:
-            return NO_BIAS
-        past = _past_bias(tasks[0])
-        if past is None:
-            return self._catalogue.bias
-        # Rows that came since were not popular then.
-        rows = self._catalogue.head.rows
-        return np.concatenate([past[:rows], np.zeros(max(0, rows - len(past)), np.float32)])
-
-    def _candidate_rows(self, asked: ItemIds | NDArray[np.uint64]) -> NDArray[np.int32]:
-        """The row of each candidate, or -1."""
-        catalogue = self._catalogue
-        if isinstance(asked, ItemIds):
-            return catalogue.table.find(asked, catalogue.ids, catalogue.id_ends)
-        return catalogue.table.lookup(asked)
-
     def _present(
         self, tasks: list[RankTask], best: Best, subject: Subject, extras: Extras
     ) -> list[memoryview]:
@@ -483,7 +351,7 @@ class Engine:
             items.space,
             subject.block_weights,
             extras,
-            self._catalogue.bias if _past_bias(tasks[0]) is None else self._bias(tasks),
+            self._catalogue.bias if past_bias(tasks[0]) is None else self._retrieval.bias(tasks),
             _wanted(tasks),
             items.ids,
             items.kinds,
@@ -506,37 +374,7 @@ def _kind_of(task: Task) -> Hashable:
     """Tasks that are answered together: one that asks for more does not slow those that do not."""
     if isinstance(task, ExplainTask):
         return "explain"
-    return task.asked is None, id(_past_bias(task))
-
-
-def _past_bias(task: RankTask) -> NDArray[np.float32] | None:
-    """The popularity that a task brings."""
-    return task.asked.bias if task.asked is not None else None
-
-
-def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:
-    """The external ids of live items by their keys."""
-    names = keys.astype("<u8").tobytes()
-    found = view.get_many("items", (names[i : i + 8] for i in range(0, len(names), 8)))
-    return [item_id_of(memoryview(blob)) if len(blob) else "" for blob in found]
-
-
-def _nothing(batch: int) -> Best:
-    return Best(np.zeros(batch + 1, np.int64), _NO_ROWS, np.empty(0, np.float32))
-
-
-def _merged(parts: list[Found], order: list[int]) -> Found:
-    """Results of several groups as one; ``order[i]`` is the task that the i-th result is of."""
-    rows, scores = ([a for p in parts for a in _split(p.best, i)] for i in (1, 2))
-    missing = [m for p in parts for m in p.missing]
-    places = np.argsort(order).tolist()
-    indptr, merged = ragged([rows[i] for i in places])
-    best = Best(indptr, merged, np.concatenate([scores[i] for i in places]))
-    return Found(best, [missing[i] for i in places])
-
-
-def _split(best: Best, column: int) -> list[NDArray[Any]]:
-    return np.split(best[column], best.indptr[1:-1])
+    return task.asked is None, id(past_bias(task))
 
 
 def _wanted(tasks: list[RankTask]) -> Wanted:
@@ -571,19 +409,6 @@ def _joined_rows(lists: list[Rows]) -> tuple[NDArray[np.int64], Rows]:
     return found
 
 
-def _read_candidates(task: RankTask) -> ItemIds | NDArray[np.uint64]:
-    given = task.candidates
-    assert given is not None
-    return given.read() if isinstance(given, GivenIds) else given
-
-
-def _names(asked: ItemIds | NDArray[np.uint64], places: NDArray[np.int64]) -> Sequence[str | int]:
-    """What some candidates are called."""
-    if isinstance(asked, ItemIds):
-        return [id_at(asked, place) for place in places.tolist()]
-    return [int(key) for key in asked[places]]
-
-
 def _is_known(header: NDArray[np.int64], person: Person) -> bool:
     return is_known(header) or person.record is not None
 
@@ -592,32 +417,3 @@ def _fallback(known: bool, personal: bool) -> str:
     if personal:
         return ""
     return "no_usable_history" if known else "unknown_user"
-
-
-class _Clock:
-    """Laps of one batch, in microseconds."""
-
-    def __init__(self) -> None:
-        self._laps: dict[str, int] = {}
-        self._last = time.perf_counter_ns()
-
-    def copy(self) -> _Clock:
-        """One that goes on from here."""
-        other = _Clock()
-        other._laps, other._last = dict(self._laps), self._last
-        return other
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter_ns()
-        self._laps[name] = (now - self._last) // 1000
-        self._last = now
-
-    def times(self, batch_size: int) -> StageTimes:
-        spent = self._laps.get
-        return StageTimes(
-            gather_us=spent("gather", 0),
-            pool_us=spent("pool", 0),
-            score_us=spent("score", 0),
-            present_us=spent("present", 0),
-            batch_size=batch_size,
-        )

@@ -300,3 +300,10 @@ class Store:
         if self._checkpoints is not None:
             self._checkpoints.close()
         self._env.close()
+
+
+def item_ids(view: View, keys: NDArray[np.uint64]) -> list[str]:
+    """The external ids of live items by their keys."""
+    names = keys.astype("<u8").tobytes()
+    found = view.get_many("items", (names[i : i + 8] for i in range(0, len(names), 8)))
+    return [item_id_of(memoryview(blob)) if len(blob) else "" for blob in found]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rankstream.proto.v1 import common_pb2, profiles_pb2, profiles_pb2_grpc
 from rankstream.server.announce import Announcements
 from rankstream.server.config import Limits
-from rankstream.server.engine import item_ids
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.freshness import Freshness
 from rankstream.server.interceptors import Context, deadline_of
@@ -19,7 +18,7 @@ from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.profiles.texts import text_of
 from rankstream.server.profiles.users import Person, find_person, user_record
 from rankstream.server.services.user_writer import UserWriter
-from rankstream.server.store import Store, View
+from rankstream.server.store import Store, View, item_ids
 from rankstream.server.stream.checks import check_id
 from rankstream.server.stream.publisher import Publisher
 from rankstream.server.stream.token import pack_token
