@@ -14,6 +14,7 @@ with reasons: what a request gets that asks for nothing else.
 - ``rank.stream.vs_unary``: requests a second of one client over one StreamRank, over those of the
   same client calling Rank; 256 candidates, the best ten answered, 64 in flight
   (``stream_client.py``).
+- ``rank.stream.vs_unary_in_turn``: the same stream over calls of Rank one after the other.
 - ``rank.whole_100k.p99_ms``: the best ten of the whole catalogue, 20/s, no events.
 - ``rank.restart.serving_ms``: from exec until health says SERVING, the broker being up.
 - ``rank.memory.segments_vs_second_worker``: the segments' bytes over the private memory of the

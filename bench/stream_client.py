@@ -1,13 +1,15 @@
-"""One client of StreamRank and of Rank: the same requests, the same number in flight, in turn.
+"""One client of StreamRank and of Rank: the same requests, in turn.
 
-Both halves are plain grpc.aio with bytes in and out, as one would write them: unary calls by as
-many coroutines as may be in flight; one stream with a coroutine that writes and one that reads. One
-process does both, over one connection each, so that nothing but the kind of call differs.
+All ways are plain grpc.aio with bytes in and out, as one would write them: unary calls by as many
+coroutines as may be in flight; one stream with a coroutine that writes and one that reads; and
+unary calls one after the other, which is what a stream replaces in a loop. One process does all,
+over one connection each, so that nothing but the kind of call differs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import tempfile
 import time
@@ -32,7 +34,7 @@ from rankstream.proto.v1 import ranking_pb2
 _LIMITS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.enable_retries", 0)]
 _WARM_UP_S = 0.3
 _IN_FLIGHT = 64
-_KEY = "rank.stream.vs_unary"
+_KEY, _KEY_ALONE = "rank.stream.vs_unary", "rank.stream.vs_unary_in_turn"
 
 
 class StreamFailed(Exception):
@@ -45,9 +47,9 @@ class Client:
 
     Attributes:
         address: host:port.
-        seconds: of each half.
-        in_flight: requests under way.
-        stream_first: the order of the halves.
+        seconds: of each way.
+        in_flight: requests under way, but for calls in turn.
+        stream_first: whether the stream comes first or last.
     """
 
     address: str
@@ -56,7 +58,7 @@ class Client:
     stream_first: bool = False
 
     def run(self, requests: Sequence[bytes]) -> dict[str, float]:
-        """Requests a second: {"stream", "unary"}.
+        """Requests a second: {"stream", "unary", "unary_in_turn"}.
 
         Raises:
             CompanionFailed: a call, or an entry of the stream, failed.
@@ -79,13 +81,13 @@ class Streams:
         self._address = address
         self._seconds = seconds
         self._requests = rank_candidates(500, SEED, k=10)
-        self._compared: list[tuple[float, float]] = []
+        self._compared: list[tuple[float, float, float]] = []
         with grpc.insecure_channel(address) as channel:
             if not answers_stream_rank(channel):
                 self._report.problems[_KEY] = "the server does not implement StreamRank"
 
     def compare(self, repeat: int) -> None:
-        """Measures both, unless that has failed before."""
+        """Measures all, unless that has failed before."""
         if _KEY in self._report.problems:
             return
         client = Client(self._address, self._seconds, _IN_FLIGHT, bool(repeat % 2))
@@ -94,14 +96,16 @@ class Streams:
         except CompanionFailed as error:
             self._report.problems[_KEY] = f"{error}: a call failed, see above"
             return
-        rates = {f"{half}_requests_per_s": rate for half, rate in found.items()}
+        rates = {f"{way}_requests_per_s": rate for way, rate in found.items()}
         self._report.add_result("stream", repeat, rates)
-        self._compared.append((found["stream"], found["unary"]))
+        self._compared.append((found["stream"], found["unary"], found["unary_in_turn"]))
 
     def conclude(self) -> None:
-        """Adds the ratio."""
+        """Adds the ratios."""
         if _KEY not in self._report.problems:
-            self._report.add_ratio(_KEY, *zip(*self._compared, strict=True))
+            stream, unary, in_turn = zip(*self._compared, strict=True)
+            self._report.add_ratio(_KEY, stream, unary)
+            self._report.add_ratio(_KEY_ALONE, stream, in_turn)
 
 
 async def unary_rate(client: Client, requests: Sequence[bytes], seconds: float) -> float:
@@ -120,6 +124,11 @@ async def unary_rate(client: Client, requests: Sequence[bytes], seconds: float) 
         started = time.perf_counter()
         await asyncio.gather(*(ask() for _ in range(client.in_flight)))
         return answers / (time.perf_counter() - started)
+
+
+async def unary_in_turn_rate(client: Client, requests: Sequence[bytes], seconds: float) -> float:
+    """Answers of Rank a second, each asked for when the one before it has come."""
+    return await unary_rate(dataclasses.replace(client, in_flight=1), requests, seconds)
 
 
 async def stream_rate(client: Client, requests: Sequence[bytes], seconds: float) -> float:
@@ -157,12 +166,12 @@ async def stream_rate(client: Client, requests: Sequence[bytes], seconds: float)
 async def _measure(spec: dict[str, Any]) -> None:
     requests = read_messages(Path(spec.pop("at")) / "requests")
     client = Client(**spec)
-    halves = {"stream": stream_rate, "unary": unary_rate}
-    names = list(halves) if client.stream_first else list(halves)[::-1]
+    ways = {"stream": stream_rate, "unary": unary_rate, "unary_in_turn": unary_in_turn_rate}
+    names = list(ways) if client.stream_first else list(ways)[::-1]
     for name in names:
-        await halves[name](client, requests, _WARM_UP_S)
+        await ways[name](client, requests, _WARM_UP_S)
     await_word()
-    report_found({name: await halves[name](client, requests, client.seconds) for name in names})
+    report_found({name: await ways[name](client, requests, client.seconds) for name in names})
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Batcher(Generic[Task, Answer]):
         self._engine = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._busy = False
         self._closed = False
-        self._batch_s = 0.001
+        self._entry_s = 0.0001
 
     async def submit(self, task: Task, deadline: float, *, more_follow: bool = False) -> Answer:
         """Queues one task in the ``single`` lane and waits for its answer.
@@ -183,7 +183,7 @@ class Batcher(Generic[Task, Answer]):
         if self._closed:
             raise _draining()
         if waiting + more > self._max_queued:
-            seconds = self._batch_s * waiting / self._max_batch
+            seconds = self._entry_s * waiting
             msg = f"{waiting} entries wait for the {self._name}, its limit is {self._max_queued}"
             raise Overloaded(msg, retry_after_s=max(0.01, seconds))
 
@@ -214,7 +214,7 @@ class Batcher(Generic[Task, Answer]):
         started: float,
         outcome: Sequence[Answer | RankstreamError] | BaseException,
     ) -> None:
-        self._batch_s += 0.2 * (time.monotonic() - started - self._batch_s)
+        self._entry_s += 0.2 * ((time.monotonic() - started) / len(entries) - self._entry_s)
         answers: Sequence[Answer | BaseException] = (
             [outcome] * len(entries) if isinstance(outcome, BaseException) else outcome
         )

@@ -11,12 +11,12 @@ FULL = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message="full")
 
 
 @pytest.mark.parametrize("stream_first", [False, True])
-def test_both_halves_have_a_rate(fake_server, stream_first):
+def test_all_ways_have_a_rate(fake_server, stream_first):
     client = Client(fake_server(FakeStreaming()), 0.2, 8, stream_first)
 
     found = client.run(rank_candidates(4, 1, k=3))
 
-    assert set(found) == {"stream", "unary"}
+    assert set(found) == {"stream", "unary", "unary_in_turn"}
     assert all(rate > 0 for rate in found.values())
 
 
@@ -27,7 +27,7 @@ def test_an_entry_that_fails_is_no_answer(fake_server):
         client.run(rank_candidates(4, 1, k=3))
 
 
-def test_the_comparison_is_a_ratio(fake_server):
+def test_the_comparisons_are_ratios(fake_server):
     report = Report({}, {})
     streams = Streams(report, fake_server(FakeStreaming()), 0.05)
 
@@ -35,7 +35,7 @@ def test_the_comparison_is_a_ratio(fake_server):
         streams.compare(repeat)
     streams.conclude()
 
-    assert list(report.ratios) == [KEY]
+    assert list(report.ratios) == [KEY, KEY + "_in_turn"]
     assert report.problems == {}
 
 
