@@ -95,8 +95,9 @@ class Read(NamedTuple):
         starts: int64[C], where the id begins in ``wires``; of a key, its place among the keys.
         stops: int64[C], where the id ends; of a key, -1.
         keys: uint64[C].
-        refused: int64[B, 2]: the first id of each that is empty or too long, and its bytes; -1:
-            none. Who gave one has no candidates.
+        refused: int64[B, 2]: the first id of each that is empty or too long, and its bytes; or
+            where the message is malformed, and -1. -1 twice: nothing. Who gave one has no
+            candidates.
     """
 
     indptr: Int64

@@ -47,7 +47,9 @@ class GivenIds:
         raise self.refuse(found.place, found.length)
 
     def refuse(self, place: int, length: int) -> InvalidArgument:
-        """What to say of an id that is empty or too long."""
+        """What to say of an id that is empty, too long, or (``length`` -1) no id at all."""
+        if length < 0:
+            return InvalidArgument(self.field, f"malformed from byte {place}, expected item ids")
         problem = f"longer than {self.longest} bytes" if length else "empty, expected an id"
         return InvalidArgument(field=f"{self.field}[{place}]", problem=problem)
 

@@ -7,6 +7,7 @@ from small_server import ids_of, item, items_of, keys_of, task
 
 from rankstream.kernels import answer as answer_kernel
 from rankstream.kernels import distinct_keys, pool_cpu, query, rank_cpu, warm_up
+from rankstream.server.candidates import GivenIds
 from rankstream.server.errors import CorruptState, InvalidArgument
 
 
@@ -142,6 +143,8 @@ def test_candidates_are_each_their_own_and_named_once(server):
     assert (sorted(ids_of(first)), ids_of(nothing), ids_of(gone)) == (["i1", "i2"], [], [])
     assert "item_ids[1]: empty" in str(empty)
     assert "item_ids[1]: longer than 256 bytes" in str(long)
+    (cut,) = server.rank(task("h", candidates=GivenIds(b"\n\5i2", 1, 256, "item_ids")))
+    assert "item_ids: malformed from byte 0" in str(cut)
     assert gone.missing == ["no"]
     assert (ids_of(last), ids_of(by_key)) == (["i9"], ["i2"])
     assert by_key.missing == keys_of(["gone"]).tolist()
