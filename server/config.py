@@ -54,7 +54,7 @@ class Kafka:
     fetch_max_wait_ms: int = option(
         250, "longest wait of one fetch, ms; a broker answers as soon as there is a record"
     )
-    poll_pace_ms: int = option(5, "least time between polls while few events arrive, ms")
+    poll_pace_ms: int = option(5, "longest rest between polls while few events arrive, ms")
     linger_ms: int = option(1, "how long the producer gathers records, ms")
     publish_timeout_s: float = option(10.0, "longest wait for the log to acknowledge a write, s")
     max_batch_events: int = option(8000, "events in one commit at most")
