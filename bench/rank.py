@@ -8,6 +8,8 @@ the server share the machine. Every candidate is answered, with its score's part
 with reasons: what a request gets that asks for nothing else.
 
 - ``rank.c256_idle.p99_ms``: Rank of 256 candidates by item_id, 300/s, no events.
+- ``rank.c256_idle.vs_plain_grpc_numpy``: the p99 of ``plain_service.py`` asked for one user's 256
+  candidates at the same rate, over ours: what this machine, now, makes of gRPC in Python.
 - ``rank.c256_under_5000.p99_ms``: the same, while 5,000 events a second arrive.
 - ``rank.batch_64x256.vs_plain_grpc_numpy``: BatchRank of 64 users x 256 candidates, two in flight;
   entries a second over those of ``plain_service.py``, asked the same.
@@ -24,9 +26,10 @@ with reasons: what a request gets that asks for nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +59,7 @@ _ENTRIES = 64
 _BATCHES = 8
 _IN_FLIGHT = 2
 _CONNECTIONS = 32
+_PLAIN_REQUEST = plain_service.messages()["Request"]
 _TOPIC = topic_settings(Settings()).events
 
 
@@ -126,7 +130,8 @@ class Batches:
         (self._port,) = free_ports(1)
         plain = f"127.0.0.1:{self._port}"
         self._theirs = Load(plain, plain_service.METHOD, bench.seconds, in_flight=_IN_FLIGHT)
-        self._their_requests = [_plain_request(batch) for batch in batches]
+        self._their_requests = [_plain_request(batch.requests) for batch in batches]
+        self._their_users = [_plain_request([e]) for batch in batches for e in batch.requests]
 
     @contextmanager
     def peer(self, data_dir: Path) -> Iterator[Companion]:
@@ -137,6 +142,13 @@ class Batches:
         companion.begin()
         companion.result()
 
+    def their_latency(self, repeat: int) -> float:
+        """The p99 of the plain service's 256 candidates of one user, ms."""
+        load = dataclasses.replace(self._theirs, rate=_RATE, in_flight=0, seed=repeat)
+        found = load.run(self._their_users)
+        self._bench.report.add_result("plain_c256_idle", repeat, found.summary())
+        return found.percentile_ms(99)
+
     def compare(self, repeat: int) -> tuple[float, float]:
         """Entries a second: (ours, the plain service's)."""
         ours, theirs = self._ours.run(self._our_requests), self._theirs.run(self._their_requests)
@@ -146,9 +158,9 @@ class Batches:
         return ours.calls_per_s, theirs.calls_per_s
 
 
-def _plain_request(batch: ranking_pb2.BatchRankRequest) -> bytes:
-    request = plain_service.messages()["Request"]()
-    for entry in batch.requests:
+def _plain_request(entries: Iterable[ranking_pb2.RankRequest]) -> bytes:
+    request = _PLAIN_REQUEST()
+    for entry in entries:
         request.entries.add(user_id=entry.user_id, item_ids=entry.item_ids.item_ids)
     serialised: bytes = request.SerializeToString()
     return serialised
@@ -160,16 +172,18 @@ def measure_answers(bench: Bench, data_dir: Path, quick: bool) -> None:
     with running_server(bench.bootstrap, data_dir) as server:
         latencies, batches = Latencies(bench, server.address), Batches(bench, server.address)
         streams = Streams(report, server.address, bench.seconds)
-        idle, under, whole, compared = [], [], [], []
+        idle, theirs, under, whole, compared = [], [], [], [], []
         with batches.peer(data_dir):
             for repeat in range(1, REPEATS + 1):
                 idle.append(latencies.idle(repeat))
+                theirs.append(batches.their_latency(repeat))
                 under.append(latencies.under_events(repeat))
                 compared.append(batches.compare(repeat))
                 streams.compare(repeat)
                 if not quick:
                     whole.append(latencies.whole(repeat))
     report.add_plain("rank.c256_idle.p99_ms", idle)
+    report.add_ratio("rank.c256_idle.vs_plain_grpc_numpy", theirs, idle)
     report.add_plain("rank.c256_under_5000.p99_ms", under)
     report.add_ratio("rank.batch_64x256.vs_plain_grpc_numpy", *zip(*compared, strict=True))
     streams.conclude()

@@ -41,7 +41,8 @@ def asked_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: st
     Raises:
         InvalidArgument: names the field.
     """
-    attributes_from_pb(request.context, form.limits, field + "context")
+    if request.context:
+        attributes_from_pb(request.context, form.limits, field + "context")
     subject = request.WhichOneof("subject")
     plain = subject == "user_id" and not (
         request.HasField("query")

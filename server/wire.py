@@ -37,6 +37,7 @@ ANY_STATE = ReadAfter((), None, allow_stale=False)
 _DEFAULT_K = 10
 _DEFAULT_EXPLAINED = 10
 _DEFAULT_REASONS = 3
+_NO_KEYS = item_keys(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +329,7 @@ def _check_count(count: int, field: str, limits: Limits) -> None:
 def _excluded_keys(ids: Sequence[str], field: str, limits: Limits) -> NDArray[np.uint64]:
     if len(ids) > limits.max_exclusions:
         raise InvalidArgument(field, f"{len(ids)} exclusions, the limit is {limits.max_exclusions}")
-    return item_keys(ids)
+    return item_keys(ids) if ids else _NO_KEYS
 
 
 def _explain_from_pb(explain: ranking_pb2.Explain, limits: Limits, field: str) -> tuple[int, int]:
