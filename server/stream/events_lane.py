@@ -30,6 +30,15 @@ _PACED = 12
 _RETRY_S = 0.5
 
 
+def rest_after(count: int, pace_s: float) -> float:
+    """How long to rest after a poll that brought ``count`` records, in seconds.
+
+    The more a poll brings, the more the next one will: a rest makes it cheaper, and an event that
+    comes alone is not kept waiting. A lane that is behind does not rest.
+    """
+    return pace_s * min(1.0, count / _PACED) if count < _FEW else 0.0
+
+
 class EventsLane:
     """Reads the owned partitions of the events topic.
 
@@ -45,7 +54,7 @@ class EventsLane:
         page: where highwaters and counts are shown.
         max_records: records of one poll.
         pace_s: rest after a poll while few events arrive: each poll and each commit costs about a
-            millisecond, however little it brings. The fewer it brings, the shorter the rest.
+            millisecond, however little it brings. See ``rest_after``.
     """
 
     def __init__(
@@ -126,8 +135,7 @@ class EventsLane:
             self._stopping.wait(rest_s)
         chunks = consumer.poll(5 if self._held else _POLL_MS, self._max_records)
         count = sum(len(chunk.records) for chunk in chunks)
-        if count < _FEW:
-            self._rest_until = time.monotonic() + self._pace_s * min(1.0, count / _PACED)
+        self._rest_until = time.monotonic() + rest_after(count, self._pace_s)
         ready = self._release(consumer)
         for decoded in self._codec.decode_chunks(chunks) if chunks else ():
             if decoded.refused:

@@ -12,7 +12,7 @@ from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.texts import Keeping
 from rankstream.server.stream.apply import EventFolder
 from rankstream.server.stream.event_codec import EventCodec
-from rankstream.server.stream.events_lane import EventsLane
+from rankstream.server.stream.events_lane import EventsLane, rest_after
 from rankstream.server.types import Position, item_key
 
 EVENTS_ID = b"events-topic-id."
@@ -199,3 +199,12 @@ def test_events_on_a_partition_that_is_not_theirs_are_applied_and_counted(page):
 
     assert case.handed()[0][1] == 30
     assert 0 < page.misplaced < 30
+
+
+def test_a_poll_is_followed_by_a_rest_for_what_it_brought() -> None:
+    pace_s = 0.012
+    assert rest_after(0, pace_s) == 0.0
+    assert rest_after(1, pace_s) == pytest.approx(0.001)
+    assert rest_after(12, pace_s) == rest_after(500, pace_s) == pace_s
+    # Behind: everything at once.
+    assert rest_after(8_000, pace_s) == 0.0
