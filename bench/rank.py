@@ -10,7 +10,7 @@ with reasons: what a request gets that asks for nothing else.
 - ``rank.c256_idle.p99_ms``: Rank of 256 candidates by item_id, 300/s, no events.
 - ``rank.c256_idle.vs_plain_grpc_numpy``: the p99 of ``plain_service.py`` asked for one user's 256
   candidates at the same rate, over ours: what this machine, now, makes of gRPC in Python.
-- ``rank.c256_under_5000.p99_ms``: the same, while 5,000 events a second arrive.
+- ``rank.c256_under_5000.p99_ms``: Rank again, while 5,000 events a second arrive.
 - ``rank.batch_64x256.vs_plain_grpc_numpy``: BatchRank of 64 users x 256 candidates, two in flight;
   entries a second over those of ``plain_service.py``, asked the same.
 - ``rank.stream.vs_unary``: requests a second of one client over one StreamRank, over those of the
@@ -119,7 +119,7 @@ class Latencies:
 
 
 class Batches:
-    """BatchRank of 64 x 256 against the plain service, both asked the same."""
+    """BatchRank of 64 x 256 against the plain service, both asked the same; and it asked singly."""
 
     def __init__(self, bench: Bench, address: str) -> None:
         self._bench = bench

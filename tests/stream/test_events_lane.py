@@ -201,7 +201,7 @@ def test_events_on_a_partition_that_is_not_theirs_are_applied_and_counted(page):
     assert 0 < page.misplaced < 30
 
 
-def test_a_poll_is_followed_by_a_rest_for_what_it_brought() -> None:
+def test_a_poll_is_followed_by_a_rest_for_what_it_brought():
     pace_s = 0.012
     assert rest_after(0, pace_s) == 0.0
     assert rest_after(1, pace_s) == pytest.approx(0.001)
