@@ -8,10 +8,10 @@ import time
 from rankstream.kernels.cells import COUNTED, IN_HISTORY
 from rankstream.proto.v1 import admin_pb2, admin_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
+from rankstream.server.boundary import Context
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits, Settings
 from rankstream.server.encoder.base import Encoder
-from rankstream.server.interceptors import Context
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import Store

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from rankstream.proto.v1 import catalog_pb2, catalog_pb2_grpc
+from rankstream.server.boundary import Context, deadline_of, status_of
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.encoder.text import ItemTemplate
@@ -19,7 +20,6 @@ from rankstream.server.errors import (
     VersionMismatch,
 )
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.item_import import ItemImport, weight_of
 from rankstream.server.services.item_list import read_page, unpack_resume
 from rankstream.server.services.item_patch import item_paths, patched

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from rankstream.proto.v1 import encoder_pb2, encoder_pb2_grpc
 from rankstream.server.batcher import Batch, Batcher
+from rankstream.server.boundary import Context, deadline_of, status_of
 from rankstream.server.config import Limits
 from rankstream.server.encoder.base import Encoder, TokenizedText
 from rankstream.server.errors import InvalidArgument, RankstreamError
-from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.wire import Names, vector_to_pb
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from rankstream.kernels.cells import IN_HISTORY
 from rankstream.proto.v1 import events_pb2
+from rankstream.server.boundary import status_of
 from rankstream.server.errors import RankstreamError
-from rankstream.server.interceptors import status_of
 from rankstream.server.profiles.interaction import record_bytes
 from rankstream.server.profiles.presence import Presence, read_presence
 from rankstream.server.services.event_intake import EventIntake, Prepared

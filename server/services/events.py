@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from rankstream.proto.v1 import events_pb2, events_pb2_grpc
+from rankstream.server.boundary import Context, deadline_of, status_of
 from rankstream.server.errors import InvalidArgument, NotOwned, Overloaded, RankstreamError
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.event_intake import EventIntake, Prepared
 from rankstream.server.services.event_stream import EventStream
 from rankstream.server.services.gathered import gathered

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rankstream.proto.v1 import catalog_pb2
+from rankstream.server.boundary import status_of
 from rankstream.server.errors import InvalidArgument, RankstreamError
-from rankstream.server.interceptors import status_of
 from rankstream.server.services.item_writer import ItemWriter, Prepared
 from rankstream.server.stream.publisher import Outcome, Written
 from rankstream.server.stream.token import pack_token

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from rankstream.proto.v1 import common_pb2, profiles_pb2, profiles_pb2_grpc
 from rankstream.server.announce import Announcements
+from rankstream.server.boundary import Context, deadline_of
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import Context, deadline_of
 from rankstream.server.profiles.interaction import POSITION, TEXT
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.profiles.texts import text_of

@@ -16,11 +16,11 @@ from rankstream.proto.v1 import common_pb2, ranking_pb2, ranking_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
+from rankstream.server.boundary import Context, deadline_of, status_of
 from rankstream.server.engine import Answer, Task
 from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
 from rankstream.server.explanation import ExplainAnswer
 from rankstream.server.freshness import Freshness
-from rankstream.server.interceptors import Context, deadline_of, status_of
 from rankstream.server.services.preparation import Preparation
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.types import Position, RankAnswer, RankTask

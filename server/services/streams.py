@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
+from rankstream.server.boundary import Context
 from rankstream.server.errors import RankstreamError
-from rankstream.server.interceptors import Context
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeAlias, cast
 
@@ -90,27 +90,27 @@ class Messages:
         return _read(self._read, data)
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Turns what a handler raises into a status."""
+def guarded(server: grpc.aio.Server) -> grpc.aio.Server:
+    """What services are added to instead of the server, so that it gets their methods guarded.
 
-    def __init__(self) -> None:
-        # Asked for with every call, though a method's handler never changes.
-        self._handlers: dict[str, Method] = {}
+    Once, when they are added: an interceptor of gRPC's is asked with every call, which costs as
+    much as reading a ranking's request.
+    """
+    return cast("grpc.aio.Server", _GuardedServer(server))
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Method | None]],
-        details: grpc.HandlerCallDetails,
-    ) -> Method | None:
-        """Wraps the handler that gRPC found."""
-        known = self._handlers.get(details.method)
-        if known is not None:
-            return known
-        found = await continuation(details)
-        if found is None:
-            return None
-        wrapped = self._handlers[details.method] = _wrapped(found)
-        return wrapped
+
+class _GuardedServer:
+    """Of a server, what the generated ``add_..._to_server`` calls."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_registered_method_handlers(self, service: str, methods: Mapping[str, Method]) -> None:
+        wrapped = {name: _wrapped(method) for name, method in methods.items()}
+        self._server.add_registered_method_handlers(service, wrapped)
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """The same methods once more, for a gRPC that cannot register them: not needed."""
 
 
 def _wrapped(found: Method) -> Method:

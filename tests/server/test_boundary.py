@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import time
-from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -11,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2
 
 from rankstream.server import errors
-from rankstream.server.interceptors import StatusInterceptor, deadline_of, status_of
+from rankstream.server.boundary import deadline_of, guarded, status_of
 from rankstream.server.services.streams import ordered
 
 ALL = [e for _, e in inspect.getmembers(errors, inspect.isclass) if e.__module__ == errors.__name__]
@@ -92,46 +91,28 @@ def test_a_call_without_a_deadline_gets_the_default():
     assert deadline_of(Call(1e12), 10.0) - now <= 3601
 
 
-def guarded(handler):
-    async def wrap():
-        found = grpc.unary_unary_rpc_method_handler(handler)
+class Methods:
+    """A server that keeps the methods it is given."""
 
-        async def continuation(details):
-            return found
+    def __init__(self):
+        self.found = {}
 
-        return (await StatusInterceptor().intercept_service(continuation, DETAILS)).unary_unary
-
-    return asyncio.run(wrap())
+    def add_registered_method_handlers(self, service, methods):
+        self.found |= {f"/{service}/{name}": method for name, method in methods.items()}
 
 
-DETAILS = SimpleNamespace(method="/a.Service/Method")
-
-
-def test_a_method_is_wrapped_once():
-    async def handler(request, context):
-        return request
-
-    async def scenario():
-        asked = []
-
-        async def continuation(details):
-            asked.append(details.method)
-            return grpc.unary_unary_rpc_method_handler(handler)
-
-        interceptor = StatusInterceptor()
-        first = await interceptor.intercept_service(continuation, DETAILS)
-        other = await interceptor.intercept_service(continuation, SimpleNamespace(method="/b"))
-        again = await interceptor.intercept_service(continuation, DETAILS)
-        return asked, first is again, first is other
-
-    assert asyncio.run(scenario()) == (["/a.Service/Method", "/b"], True, False)
+def guarded_call(handler):
+    server = Methods()
+    methods = {"Method": grpc.unary_unary_rpc_method_handler(handler)}
+    guarded(server).add_registered_method_handlers("a.Service", methods)
+    return server.found["/a.Service/Method"].unary_unary
 
 
 def test_a_handlers_answer_passes():
     async def handler(request, context):
         return request + 1
 
-    assert asyncio.run(guarded(handler)(1, Call())) == 2
+    assert asyncio.run(guarded_call(handler)(1, Call())) == 2
 
 
 @pytest.mark.parametrize(
@@ -149,7 +130,7 @@ def test_a_handlers_error_becomes_a_status_with_its_details(error, code):
 
     call = Call()
     with pytest.raises(grpc.aio.AbortError):
-        asyncio.run(guarded(handler)(1, call))
+        asyncio.run(guarded_call(handler)(1, call))
 
     assert call.code == code
     assert "grpc-status-details-bin" in dict(call.trailing)
@@ -161,19 +142,9 @@ def test_a_cancelled_handler_stays_cancelled():
 
     call = Call()
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(guarded(handler)(1, call))
+        asyncio.run(guarded_call(handler)(1, call))
 
     assert call.trailing is None
-
-
-def test_an_unknown_method_passes():
-    async def scenario():
-        async def continuation(details):
-            return None
-
-        return await StatusInterceptor().intercept_service(continuation, DETAILS)
-
-    assert asyncio.run(scenario()) is None
 
 
 class Doubling:
@@ -231,12 +202,11 @@ def doubled(number):
 
 
 def over_a_server(scenario):
-    """Runs it with a service behind the interceptor and a channel to it."""
+    """Runs it with a guarded service and a channel to it."""
 
     async def run():
-        server, service = grpc.aio.server(interceptors=[StatusInterceptor()]), Doubling()
-        handlers = grpc.method_handlers_generic_handler("s", service.handlers())
-        server.add_generic_rpc_handlers((handlers,))
+        server, service = grpc.aio.server(), Doubling()
+        guarded(server).add_registered_method_handlers("s", service.handlers())
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

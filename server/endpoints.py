@@ -1,0 +1,185 @@
+"""The two ports of a worker: the services on one, Admin on the other, health on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from rankstream.proto.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
+    encoder_pb2,
+    encoder_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    profiles_pb2,
+    profiles_pb2_grpc,
+    ranking_pb2,
+    ranking_pb2_grpc,
+)
+from rankstream.server.asked_wire import RequestForm
+from rankstream.server.boundary import guarded
+from rankstream.server.config import Listen
+from rankstream.server.derived import encoder_settings, pooling_of
+from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.errors import RankstreamError
+from rankstream.server.parts import Parts
+from rankstream.server.paths import Paths
+from rankstream.server.services.admin import AdminService
+from rankstream.server.services.catalog import CatalogService
+from rankstream.server.services.encoder import EncoderService
+from rankstream.server.services.event_intake import EventIntake
+from rankstream.server.services.events import EventsService
+from rankstream.server.services.preparation import Preparation
+from rankstream.server.services.profiles import ProfilesService
+from rankstream.server.services.ranking import RankingService
+
+_SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
+
+
+class Servers:
+    """The serving API and the Admin service, each on its port, and the health of both."""
+
+    def __init__(self, parts: Parts) -> None:
+        listen = parts.settings.listen
+        self._drain_s = listen.drain_s
+        self._health = health.aio.HealthServicer()
+        self._serving = _listening(listen, listen.port)
+        self._admin = _listening(listen, listen.admin_port)
+        serving, admin = guarded(self._serving), guarded(self._admin)
+        _add_services(parts, serving)
+        _add_admin(parts, admin)
+        for server, modules in ((serving, _SERVICES), (admin, (admin_pb2,))):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            if listen.reflection:
+                _add_reflection(server, modules)
+
+    async def start(self) -> None:
+        """Accepts connections, and says SERVING."""
+        await self._admin.start()
+        await self._serving.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Says NOT_SERVING, takes nothing new, finishes what is in flight."""
+        await self._health.enter_graceful_shutdown()
+        await self._serving.stop(self._drain_s)
+        await self._admin.stop(0.0)
+
+
+def _listening(listen: Listen, port: int) -> grpc.aio.Server:
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=listen.max_concurrent_rpcs, options=_channel_options(listen)
+    )
+    if server.add_insecure_port(f"{listen.host}:{port}") == 0:
+        msg = f"{listen.host}:{port} cannot be bound"
+        raise RankstreamError(msg)
+    return server
+
+
+def _add_reflection(server: grpc.aio.Server, modules: Sequence[ModuleType]) -> None:
+    names = [s.full_name for m in modules for s in m.DESCRIPTOR.services_by_name.values()]
+    servicer = reflection.aio.ReflectionServicer(
+        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    )
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+
+
+def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
+    settings, limits = parts.settings, parts.settings.limits
+    fold, topics = parts.profiles.fold, parts.names.topics
+    template = ItemTemplate.parse(
+        encoder_settings(settings, Paths(Path(settings.state.data_dir))).template
+    )
+    ranking_pb2_grpc.add_RankingServicer_to_server(
+        RankingService(
+            parts.ranker,
+            Preparation(parts.embedder, parts.past_bias),
+            parts.freshness,
+            parts.page,
+            RequestForm(limits, parts.layout, fold),
+            parts.names,
+            settings.listen.log_requests,
+        ),
+        server,
+    )
+    events_pb2_grpc.add_EventsServicer_to_server(
+        EventsService(
+            EventIntake(parts.publisher, topics["events"], fold, limits),
+            parts.freshness,
+            parts.store,
+        ),
+        server,
+    )
+    catalog_pb2_grpc.add_CatalogServicer_to_server(
+        CatalogService(
+            parts.publisher,
+            parts.freshness,
+            parts.store,
+            parts.engine,
+            parts.layout,
+            template,
+            topics["items"],
+            limits,
+        ),
+        server,
+    )
+    profiles_pb2_grpc.add_ProfilesServicer_to_server(
+        ProfilesService(
+            parts.publisher,
+            parts.store,
+            parts.profiles,
+            parts.freshness,
+            parts.page,
+            parts.names,
+            limits,
+        ),
+        server,
+    )
+    encoder_pb2_grpc.add_EncoderServicer_to_server(
+        EncoderService(
+            parts.embedder, parts.tokenizer, parts.encoder.dimension, parts.names, limits
+        ),
+        server,
+    )
+
+
+def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
+    fold = parts.profiles.fold
+    admin_pb2_grpc.add_AdminServicer_to_server(
+        AdminService(
+            parts.settings,
+            parts.store,
+            parts.page,
+            parts.encoder,
+            parts.layout,
+            fold,
+            pooling_of(parts.settings, fold),
+            parts.names,
+        ),
+        server,
+    )
+
+
+def _channel_options(listen: Listen) -> list[tuple[str, Any]]:
+    # By default gRPC cancels calls at random where more than 1,000 wait to be taken up; our own
+    # limits refuse with a status that says why, and when to come again.
+    pending = 4 * listen.max_concurrent_rpcs
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", listen.max_message_bytes),
+        ("grpc.max_send_message_length", listen.max_message_bytes),
+        ("grpc.max_connection_age_ms", listen.max_connection_age_s * 1000),
+        ("grpc.max_connection_age_grace_ms", int(listen.drain_s * 1000)),
+        ("grpc.max_concurrent_streams", listen.max_concurrent_rpcs),
+        ("grpc.server.max_pending_requests", pending),
+        ("grpc.server.max_pending_requests_hard_limit", pending),
+    ]
