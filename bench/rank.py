@@ -4,8 +4,8 @@
 
 Against Apache Kafka on loopback, with 100,000 items and 100,000 users of full profiles, one worker.
 Latencies are open loop (Poisson) from the intended time of sending; the generators, the broker and
-the server share the machine. Every candidate is answered, with its score's parts, and the first ten
-with reasons: what a request gets that asks for nothing else.
+the server share the machine, and have run for a while unmeasured. Every candidate is answered, with
+its score's parts, and the first ten with reasons: what a request gets that asks for nothing else.
 
 - ``rank.c256_idle.p99_ms``: Rank of 256 candidates by item_id, 300/s, no events.
 - ``rank.c256_idle.vs_plain_grpc_numpy``: the p99 of ``plain_service.py`` asked for one user's 256
@@ -39,7 +39,7 @@ from arguments import read_arguments
 from broker import running_broker
 from companion import Companion, begin_together
 from environment import environment
-from generator import Load
+from generator import Load, LoadResult
 from prefill import Sizes, copy, prepare
 from rankings import BATCH_RANK, RANK, batch_rank, rank_candidates, rank_whole
 from report import REPEATS, Report
@@ -54,6 +54,8 @@ from rankstream.server.derived import topic_settings
 
 _RATE = 300
 _WHOLE_RATE = 20
+# How often as long as a measurement.
+_WARM_UP = 3
 _EVENTS_RATE = 5_000
 _ENTRIES = 64
 _BATCHES = 8
@@ -89,18 +91,18 @@ class Latencies:
         self._bench = bench
         self._address = address
 
+    def warm_up(self) -> None:
+        """Asks under events, and notes nothing: a young broker is busy compiling its own code."""
+        self._under_events(0, _WARM_UP * self._bench.seconds)
+
     def idle(self, repeat: int) -> float:
         """The p99 of 256 candidates without events, ms."""
-        return self._candidates("c256_idle", repeat)
+        return self._noted("c256_idle", repeat, self._candidates(repeat, self._bench.seconds))
 
     def under_events(self, repeat: int) -> float:
         """The p99 of 256 candidates under events, ms."""
-        seconds = self._bench.seconds + 1.0
-        count, seed = int(_EVENTS_RATE * seconds), SEED + 500 + repeat
-        traffic = Traffic(self._bench.bootstrap, _TOPIC, count, _EVENTS_RATE, seed).start()
-        p99 = self._candidates("c256_under_5000", repeat, traffic)
-        traffic.result()
-        return p99
+        found = self._under_events(repeat, self._bench.seconds)
+        return self._noted("c256_under_5000", repeat, found)
 
     def whole(self, repeat: int) -> float:
         """The p99 of the whole catalogue, ms."""
@@ -109,11 +111,20 @@ class Latencies:
         self._bench.report.add_result("whole_100k", repeat, found.summary())
         return found.percentile_ms(99)
 
-    def _candidates(self, case: str, repeat: int, *beside: Companion) -> float:
-        load = Load(self._address, RANK, self._bench.seconds, rate=_RATE, seed=repeat)
+    def _under_events(self, repeat: int, seconds: float) -> LoadResult:
+        count, seed = int(_EVENTS_RATE * (seconds + 1.0)), SEED + 500 + repeat
+        traffic = Traffic(self._bench.bootstrap, _TOPIC, count, _EVENTS_RATE, seed).start()
+        found = self._candidates(repeat, seconds, traffic)
+        traffic.result()
+        return found
+
+    def _candidates(self, repeat: int, seconds: float, *beside: Companion) -> LoadResult:
+        load = Load(self._address, RANK, seconds, rate=_RATE, seed=repeat)
         running = load.start(rank_candidates(500, SEED + repeat))
         begin_together(*beside, running)
-        found = running.result()
+        return running.result()
+
+    def _noted(self, case: str, repeat: int, found: LoadResult) -> float:
         self._bench.report.add_result(case, repeat, found.summary())
         return found.percentile_ms(99)
 
@@ -174,6 +185,7 @@ def measure_answers(bench: Bench, data_dir: Path, quick: bool) -> None:
         streams = Streams(report, server.address, bench.seconds)
         idle, theirs, under, whole, compared = [], [], [], [], []
         with batches.peer(data_dir):
+            latencies.warm_up()
             for repeat in range(1, REPEATS + 1):
                 idle.append(latencies.idle(repeat))
                 theirs.append(batches.their_latency(repeat))

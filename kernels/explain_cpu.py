@@ -5,7 +5,7 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64
 from rankstream.kernels.compilation import compiled, inlined, parallel
-from rankstream.kernels.lanes import TILE_QUERIES, TILE_ROWS, tile_4x1, tile_4x4
+from rankstream.kernels.lanes import TILE_QUERIES, TILE_ROWS, tile_4x1, tile_4x2, tile_4x4
 from rankstream.kernels.pool_cpu import text_at
 from rankstream.kernels.rank_cpu import owner_of
 
@@ -17,13 +17,9 @@ _PAIRS = 4 * TILE_QUERIES
 def _insert(
     value: float, interaction: int, count: int, interactions: Int32, values: Float64
 ) -> int:
-    """Inserts into the ``count`` best, descending, bounded by length; returns the count."""
+    """Inserts into the ``count`` best, descending; where they are all, the last one goes."""
     length = values.shape[0]
-    if count == length:
-        if not value > values[length - 1]:
-            return count
-        count -= 1
-    at = count
+    at = count = min(count, length - 1)
     while at > 0 and values[at - 1] < value:
         values[at], interactions[at] = values[at - 1], interactions[at - 1]
         at -= 1
@@ -35,6 +31,7 @@ def _insert(
 def _contribute(
     pairs: Float32,
     first: int,
+    asked: int,
     chosen: Int64,
     weights: Float64,
     scales: Float64,
@@ -42,23 +39,32 @@ def _contribute(
     offsets: Int64,
     places: Int64,
     count: int,
-    sums: Float64,
-    values: Float64,
+    tile: tuple[Float64, Float64, Float64],
 ) -> None:
-    """Contributions of the 1 to 4 interactions ``places[:count]`` to four items, into ``values``.
+    """Contributions of 1 to 4 interactions, ``places[:count]``, to 1 to 4 items.
 
-    The items' rows are ``pairs[first:first + 4]``, the interactions' ``items[chosen[:count]]``;
-    ``values[j, i]`` is what interaction i adds to item ``first + j``.
+    The items' rows are ``pairs[first:first + asked]``, four at least; the interactions' are
+    ``items[chosen[:count]]``. Of ``tile``, (factors, sums, values), ``values[j, i]`` becomes what
+    interaction i adds to item ``first + j``; 0 where there is no such i.
     """
+    factors, sums, values = tile
     last = count - 1
     a, b = chosen[0], chosen[min(1, last)]
     c, d = chosen[min(2, last)], chosen[last]
     values[:] = 0.0
     for block in range(scales.shape[0]):
-        tile_4x4(pairs, first, items, a, b, c, d, offsets[block], offsets[block + 1], sums, 0)
-        for j in range(TILE_QUERIES):
-            for i in range(count):
-                values[j, i] += weights[places[i]] * scales[block] * sums[j, i]
+        begin, end = offsets[block], offsets[block + 1]
+        if asked > 2:
+            tile_4x4(pairs, first, items, a, b, c, d, begin, end, sums, 0)
+        else:
+            tile_4x2(pairs, first, items, a, b, c, d, begin, end, sums, 0)
+        for i in range(count):
+            factors[i] = weights[places[i]] * scales[block]
+        for i in range(count, TILE_ROWS):
+            factors[i] = 0.0
+        for j in range(TILE_QUERIES if asked > 2 else 2):
+            for i in range(TILE_ROWS):
+                values[j, i] += factors[i] * sums[j, i]
 
 
 @compiled
@@ -108,25 +114,35 @@ def _explain_by(
     start, stop = span
     kept, interactions, best = found
     count = kept.shape[0]
-    places, chosen = np.empty(4, np.int64), np.empty(4, np.int64)
-    sums, values = np.empty((TILE_QUERIES, 4)), np.empty((TILE_QUERIES, 4))
+    places, chosen = np.empty(TILE_ROWS, np.int64), np.empty(TILE_ROWS, np.int64)
+    factors, values = np.empty(TILE_ROWS), np.empty((TILE_QUERIES, TILE_ROWS))
+    tile = factors, np.empty((TILE_QUERIES, TILE_ROWS)), values
+    # What an interaction must add to be among the best of an item.
+    least = np.full(count, -np.inf)
+    for j in range(count):
+        if kept[j] == best.shape[1]:
+            least[j] = best[j, -1]
     filled = 0
     for place in range(start, stop + 1):
         if place < stop and (rows[place] < -1 if are_texts else rows[place] >= 0):
             places[filled] = place
             chosen[filled] = text_at(rows[place]) if are_texts else rows[place]
             filled += 1
-        if filled == 0 or (filled < 4 and place < stop):
+        if filled == 0 or (filled < TILE_ROWS and place < stop):
             continue
         # These interactions' rows stay in the nearest cache while all items pass by.
         for first in range(0, count, TILE_QUERIES):
-            rest = offsets, places, filled, sums, values
-            _contribute(pairs, first, chosen, weights, scales, vectors, *rest)
-            for j in range(first, min(first + TILE_QUERIES, count)):
+            rest = offsets, places, filled, tile
+            asked = min(TILE_QUERIES, count - first)
+            _contribute(pairs, first, asked, chosen, weights, scales, vectors, *rest)
+            for j in range(first, first + asked):
                 for i in range(filled):
-                    kept[j] = _insert(
-                        values[j - first, i], places[i] - start, kept[j], interactions[j], best[j]
-                    )
+                    value = values[j - first, i]
+                    if value > least[j]:
+                        which = places[i] - start
+                        kept[j] = _insert(value, which, kept[j], interactions[j], best[j])
+                        if kept[j] == best.shape[1]:
+                            least[j] = best[j, -1]
         filled = 0
 
 

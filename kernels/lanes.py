@@ -9,9 +9,9 @@ fp64, so a fused multiply-add gives the same bits. The sum is::
 and the score is fp32(S + fp64(bias)), rounded once, where a zero is always +0. Zero padding changes
 no bit: a lane that starts at +0 never becomes -0.
 
-``tile_4x4`` and ``tile_4x1`` compute S for four rows and four or one queries at a time. They emit
-LLVM vectors of eight doubles, which every target has (as one, two or four registers), so that the
-order never depends on what an optimiser recognises.
+``tile_4x4``, ``tile_4x2`` and ``tile_4x1`` compute S for four rows and that many queries at a
+time. They emit LLVM vectors of eight doubles, which every target has (as one, two or four
+registers), so that the order never depends on what an optimiser recognises.
 """
 
 from typing import Any
@@ -192,6 +192,7 @@ def _tile(query_count: int) -> Any:
 
 
 tile_4x4 = _tile(TILE_QUERIES)
+tile_4x2 = _tile(2)
 tile_4x1 = _tile(1)
 
 
