@@ -13,19 +13,14 @@ from collections import deque
 from typing import Any, Protocol
 
 import grpc
+from entries import batch_of, entries_of, failure_of
 from light_channel import CallFailed, LightChannel, connect
-
-from rankstream.proto.v1 import ranking_pb2
 
 STREAM_RANK = "/rankstream.v1.Ranking/StreamRank"
 _PAUSE_S = 0.1
-ENTRY_STATUS = bytes([ranking_pb2.BatchRankEntry.STATUS_FIELD_NUMBER << 3 | 2])
-"""How an entry begins that has a status; one that is well has none."""
 _LARGEST = 64 << 20
 _HIDDEN = "Internal error from Core"
 """What grpc.aio says instead of a stream's status, where the stream ended during a write."""
-CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-"""The names of status codes by their numbers."""
 
 
 class Calls(Protocol):
@@ -95,7 +90,7 @@ class _Reopened:
 
 
 class StreamCalls:
-    """Requests over one StreamRank, whose answers come in the order of the requests."""
+    """Requests over one StreamRank, each in a message; the answers come in their order."""
 
     def __init__(self, address: str) -> None:
         limits = [("grpc.max_receive_message_length", _LARGEST), ("grpc.enable_retries", 0)]
@@ -110,11 +105,9 @@ class StreamCalls:
         """
         if self._stream is None or self._stream.ended:
             self._stream = _OpenStream(self._channel.stream_stream(STREAM_RANK)())
-        answer = await self._stream.send(request)
-        if answer.startswith(ENTRY_STATUS):
-            code = ranking_pb2.BatchRankEntry.FromString(answer).status.code
-            if code:
-                raise CallFailed(CODES.get(code, "UNKNOWN"))
+        answer = await self._stream.send(batch_of([request]))
+        if code := failure_of(answer):
+            raise CallFailed(code)
         return answer
 
     async def close(self) -> None:
@@ -155,8 +148,9 @@ class _OpenStream:
     async def _read(self) -> None:
         try:
             while (answer := await self._call.read()) is not grpc.aio.EOF:
-                if self._waiting and not (answered := self._waiting.popleft()).done():
-                    answered.set_result(answer)
+                for entry in entries_of(answer):
+                    if self._waiting and not (answered := self._waiting.popleft()).done():
+                        answered.set_result(entry)
         except grpc.RpcError:
             pass
         self._end((await self._call.code()).name, await self._call.details() or "")

@@ -210,7 +210,10 @@ _EMBED = [encoder_pb2.EmbedRequest(texts=["a text", "another"])]
 CALLS: dict[str, Sequence[Message]] = {
     "Ranking/Rank": RANKINGS,
     "Ranking/BatchRank": [ranking_pb2.BatchRankRequest(requests=RANKINGS)],
-    "Ranking/StreamRank": RANKINGS,
+    "Ranking/StreamRank": [
+        ranking_pb2.BatchRankRequest(requests=RANKINGS[:1]),
+        ranking_pb2.BatchRankRequest(requests=RANKINGS),
+    ],
     "Ranking/SimilarItems": SIMILAR,
     "Ranking/Explain": EXPLAINED,
     "Events/RecordEvents": [

@@ -102,7 +102,7 @@ class Kind:
         method: the RPC's full name.
         make: draws a request.
         answer: the message that answers it.
-        streams: whether the requests share a stream, each with an entry for an answer.
+        streams: whether the requests share a stream, entries of its messages as the answers are.
         has_entries: whether the answer's field 1 is entries with a status each.
         distinct: how many different requests are sent in turn.
     """

@@ -14,13 +14,14 @@ import time
 import grpc
 from companion import await_word, read_spec, report
 from connections import Calls, StreamCalls, UnaryCalls
+from entries import failed_entries
 from generator import run_precisely
 from histogram import Histogram
 from light_channel import CallFailed
 from load_calls import KINDS
 from load_plan import Plan
 from message_file import append_messages, read_messages
-from tally import Tally, failed_entries
+from tally import Tally
 
 NOT_SENT = "NOT_SENT"
 """A call that was due while as many as may were under way; it counts as failed."""

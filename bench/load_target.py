@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+from entries import batch_of
 from google.protobuf.message import Message
 from load_calls import KINDS
 
@@ -49,7 +50,7 @@ def answers_stream_rank(channel: grpc.Channel) -> bool:
     """
     call = ranking_pb2_grpc.RankingStub(channel).StreamRank
     try:
-        list(_stream(call, iter([ranking_pb2.RankRequest()])))
+        list(_stream(call, iter([ranking_pb2.BatchRankRequest()])))
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNIMPLEMENTED:
             return False
@@ -69,7 +70,7 @@ def require_kind(channel: grpc.Channel, kind: str, request: Message) -> None:
     serialised = request.SerializeToString()
     try:
         if known.streams:
-            list(_stream(call, iter([serialised])))
+            list(_stream(call, iter([batch_of([serialised])])))
         else:
             call(serialised, timeout=_TIMEOUT_S, wait_for_ready=True)
     except grpc.RpcError as error:

@@ -13,10 +13,11 @@ its score's parts, and the first ten with reasons: what a request gets that asks
 - ``rank.c256_under_5000.p99_ms``: Rank again, while 5,000 events a second arrive.
 - ``rank.batch_64x256.vs_plain_grpc_numpy``: BatchRank of 64 users x 256 candidates, two in flight;
   entries a second over those of ``plain_service.py``, asked the same.
-- ``rank.stream.vs_unary``: requests a second of one client over one StreamRank, over those of the
-  same client calling Rank; 256 candidates, the best ten answered, 64 in flight
+- ``rank.stream.vs_unary``: requests a second of one client over one StreamRank, eight in a message,
+  over those of the same client calling Rank; 256 candidates, the best ten answered, 64 in flight
   (``stream_client.py``).
-- ``rank.stream.vs_unary_in_turn``: the same stream over calls of Rank one after the other.
+- ``rank.stream_of_one.vs_unary``: the same with one request in a message; and
+  ``rank.stream_of_one.vs_unary_in_turn`` over calls of Rank one after the other.
 - ``rank.whole_100k.p99_ms``: the best ten of the whole catalogue, 20/s, no events.
 - ``rank.restart.serving_ms``: from exec until health says SERVING, the broker being up.
 - ``rank.memory.segments_vs_second_worker``: the segments' bytes over the private memory of the

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
-from connections import CODES
-from google.protobuf.message import DecodeError
-from google.rpc import status_pb2
 from histogram import Histogram
-
-_FIRST_STATUS = 1 << 3 | 2
-"""The tag of field 1, a message."""
 
 
 @dataclass(slots=True)
@@ -56,36 +49,3 @@ class Tally:
         intervals = [Histogram.from_json(one) for one in found["intervals"]]
         errors, entries = Counter(found["errors"]), Counter(found["entry_errors"])
         return cls(intervals, errors, entries, found["ended_s"])
-
-
-def failed_entries(answer: bytes) -> Iterator[str]:
-    """The codes of a batch's entries that failed, without reading the others.
-
-    Args:
-        answer: a message whose field 1 repeats an entry, of which field 1 is a google.rpc.Status:
-            BatchRankResponse and RecordEventsResponse.
-    """
-    at = 0
-    while at < len(answer) and answer[at] == _FIRST_STATUS:
-        size, start = _varint(answer, at + 1)
-        if size and answer[start] == _FIRST_STATUS:
-            length, begin = _varint(answer, start + 1)
-            try:
-                code = status_pb2.Status.FromString(answer[begin : begin + length]).code
-            except DecodeError:
-                yield grpc.StatusCode.DATA_LOSS.name
-            else:
-                if code:
-                    yield CODES.get(code, "UNKNOWN")
-        at = start + size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A length that stands there, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at

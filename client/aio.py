@@ -161,9 +161,10 @@ class AsyncHost(Host):
         call = self._open(talk.path, sending.messages(), talk.timeout_s)
         ending = Ending(call)
         try:
-            async for answer in _one(call) if talk.one_answer else call:
-                sending.make_room()
-                yield talk.read(answer)
+            async for message in _one(call) if talk.one_answer else call:
+                for answer in talk.answers(message):
+                    sending.make_room()
+                    yield talk.read(answer)
         except grpc.RpcError as error:
             meant = await ending.meant(error)
             if meant is not None:

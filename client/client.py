@@ -171,9 +171,10 @@ class BlockingHost(Host):
         sending = Sending(talk)
         call = self._open(talk.path, iter(sending), talk.timeout_s, talk.one_answer)
         try:
-            for answer in [call.result()] if talk.one_answer else call:
-                sending.make_room()
-                yield talk.read(answer)
+            for message in [call.result()] if talk.one_answer else call:
+                for answer in talk.answers(message):
+                    sending.make_room()
+                    yield talk.read(answer)
         except grpc.RpcError as error:
             raise sending.failure or talk.broken(error_from_rpc(error, self.target)) from error
         finally:

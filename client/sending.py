@@ -32,6 +32,7 @@ class Sending:
         self._talk = talk
         self._values = talk.source
         self._room = threading.Semaphore(talk.window) if talk.window else None
+        self._in_messages = 0
         self._ended = False
         self.finished = False
         self.failure: Exception | None = None
@@ -47,19 +48,25 @@ class Sending:
             message = self._talk.send(value)
             if message is None:
                 continue
-            if self._room is not None:
-                self._room.acquire()
+            self._wait_for_room()
             if self._ended:
                 return
             yield message
         last = self._talk.flush()
+        self._wait_for_room()
         # Before the last message: its answer may come before this goes on.
-        self.finished = True
+        self.finished = not self._ended
         if last is not None:
             yield last
 
+    def _wait_for_room(self) -> None:
+        """Until there is some for all values that are in messages by now, or this has ended."""
+        while self._room is not None and self._in_messages < self._talk.sent and not self._ended:
+            self._room.acquire()
+            self._in_messages += 1
+
     def make_room(self) -> None:
-        """One request was answered."""
+        """One value was answered."""
         if self._room is not None:
             self._room.release()
 
@@ -84,6 +91,7 @@ class AsyncSending:
             )
         self._talk = talk
         self._room = asyncio.Semaphore(talk.window) if talk.window else None
+        self._in_messages = 0
         self.finished = False
         self.failure: Exception | None = None
 
@@ -94,10 +102,10 @@ class AsyncSending:
                 message = self._talk.send(value)
                 if message is None:
                     continue
-                if self._room is not None:
-                    await self._room.acquire()
+                await self._wait_for_room()
                 yield message
             last = self._talk.flush()
+            await self._wait_for_room()
             # Before the last message: its answer may come before this goes on.
             self.finished = True
             if last is not None:
@@ -105,8 +113,14 @@ class AsyncSending:
         except Exception as problem:  # noqa: BLE001 - raised again where the answers are read
             self.failure = problem
 
+    async def _wait_for_room(self) -> None:
+        """Until there is some for all values that are in messages by now."""
+        while self._room is not None and self._in_messages < self._talk.sent:
+            await self._room.acquire()
+            self._in_messages += 1
+
     def make_room(self) -> None:
-        """One request was answered."""
+        """One value was answered."""
         if self._room is not None:
             self._room.release()
 

@@ -254,14 +254,14 @@ class RankEncoder:
         return response
 
 
-def encode_field(number: int, message: bytes) -> tuple[bytes, bytes]:
-    """A message as field ``number``, 1 to 15, of another one: what stands before it, and it."""
-    size, header = len(message), bytearray([number << 3 | 2])
+def encode_field(number: int, *parts: bytes) -> tuple[bytes, ...]:
+    """A message, in parts, as field ``number``, 1 to 15, of another one, in parts."""
+    size, header = sum(map(len, parts)), bytearray([number << 3 | 2])
     while size > 127:
         header.append(size & 127 | 128)
         size >>= 7
     header.append(size)
-    return bytes(header), message
+    return bytes(header), *parts
 
 
 def freshness_to_pb(

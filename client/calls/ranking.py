@@ -12,7 +12,7 @@ from rankstream.client.attributes import Attributes
 from rankstream.client.calls.batches import rank_in_batches
 from rankstream.client.calls.methods import Answer, Stream, answers, streams
 from rankstream.client.calls.shapes import Unary
-from rankstream.client.calls.streams import Exchange, Source
+from rankstream.client.calls.streams import Bundle, Exchange, Source
 from rankstream.client.errors import RankstreamError
 from rankstream.client.explanations import Explanation, explanation_from_pb
 from rankstream.client.filters import Filter, filter_to_pb
@@ -120,6 +120,7 @@ class RankingCalls(Host):
         queries: Source[RankQuery],
         *,
         max_in_flight: int = 256,
+        per_message: int = 1,
         timeout_s: float | None = None,
     ) -> Stream[Ranking | RankstreamError]:
         """Ranks for one query after the other over one stream; the fastest way to ask for many.
@@ -131,6 +132,9 @@ class RankingCalls(Host):
         Args:
             queries: any number, as many as come.
             max_in_flight: queries without an answer at most.
+            per_message: queries in a message, which is sent when it is full, and at the end. More
+                are quicker where they are at hand; where they come one by one, each but the last
+                of a message waits.
             timeout_s: deadline of the whole stream, in seconds; None: none.
 
         Raises:
@@ -145,6 +149,11 @@ class RankingCalls(Host):
             read=entry_from_pb,
             refused=_as_it_is,
             placeholder=ranking_pb2.RankRequest,
+            bundle=Bundle(
+                per_message,
+                lambda requests: ranking_pb2.BatchRankRequest(requests=requests),
+                lambda message: message.entries,
+            ),
         )
 
     @answers

@@ -8,7 +8,8 @@ answer.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -39,7 +40,7 @@ class Conversation(ABC, Generic[R_co]):
         path: service and method.
         source: the values to send.
         timeout_s: deadline of the whole stream; None: none.
-        window: requests without an answer at most; None: as many as the connection takes.
+        window: values without an answer at most; None: as many as the connection takes.
         one_answer: there is one answer at the end.
         sent: entries handed over.
         answered: entries the server has answered for.
@@ -71,6 +72,10 @@ class Conversation(ABC, Generic[R_co]):
         """The last message, of what waits; None: nothing does."""
         return None
 
+    def answers(self, message: Any) -> Sequence[Any]:
+        """The answers in a message of the server's."""
+        return (message,)
+
     @abstractmethod
     def read(self, answer: Any) -> R_co:
         """Our form of an answer; counts it."""
@@ -89,18 +94,35 @@ class Conversation(ABC, Generic[R_co]):
         return error.after(self.answered)
 
 
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Several values in one message, and several answers in one.
+
+    Attributes:
+        most: values in a message; the last one has what is left.
+        wrap: the message of the forms of some values.
+        answers: the answers in a message.
+    """
+
+    most: int
+    wrap: Callable[[list[Any]], Message]
+    answers: Callable[[Any], Sequence[Any]]
+
+
 class Exchange(Conversation[R], Generic[V, R]):
-    """One answer a request, in order.
+    """One answer a value, in order.
 
     Args:
         path: service and method.
         source: the values to send.
         timeout_s: deadline of the whole stream; None: none.
-        window: requests without an answer at most.
+        window: values without an answer at most.
         write: protobuf form of a value.
         read: our form of an answer.
         refused: what stands for a value that has no protobuf form; None: it ends the stream.
         placeholder: what is sent for such a value.
+        bundle: how several values go in one message, and several answers come; None: each has
+            one of its own.
     """
 
     def __init__(
@@ -113,16 +135,22 @@ class Exchange(Conversation[R], Generic[V, R]):
         read: Callable[[Any], R],
         refused: Callable[[InvalidArgument], R] | None = None,
         placeholder: Callable[[], Message] | None = None,
+        bundle: Bundle | None = None,
     ) -> None:
         super().__init__(path, source, timeout_s, window)
+        if bundle is not None and not 1 <= bundle.most <= window:
+            problem = f"is {bundle.most}; expected 1 to max_in_flight, {window}"
+            raise invalid(field="per_message", problem=problem)
         self._write = write
         self._read = read
         self._refused = refused
         self._placeholder = placeholder
+        self._bundle = bundle
+        self._waiting: list[Message] = []
         self._problems: dict[int, InvalidArgument] = {}
 
-    def send(self, value: V) -> Message:
-        """The message of ``value``."""
+    def send(self, value: V) -> Message | None:
+        """The message of ``value``, or of several that it completes; None: it waits for others."""
         try:
             message = self._write(value)
         except InvalidArgument as problem:
@@ -131,7 +159,21 @@ class Exchange(Conversation[R], Generic[V, R]):
             self._problems[self.sent] = problem
             message = self._placeholder()
         self.sent += 1
-        return message
+        if self._bundle is None:
+            return message
+        self._waiting.append(message)
+        return self.flush() if len(self._waiting) == self._bundle.most else None
+
+    def flush(self) -> Message | None:
+        """The message of the values that wait."""
+        if self._bundle is None or not self._waiting:
+            return None
+        waiting, self._waiting = self._waiting, []
+        return self._bundle.wrap(waiting)
+
+    def answers(self, message: Any) -> Sequence[Any]:
+        """The answers in a message of the server's."""
+        return (message,) if self._bundle is None else self._bundle.answers(message)
 
     def read(self, answer: Any) -> R:
         """Our form of the next answer."""

@@ -652,7 +652,7 @@ class BatchRankResponse(google.protobuf.message.Message):
     ENTRIES_FIELD_NUMBER: builtins.int
     @property
     def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BatchRankEntry]:
-        """One an entry of the request, in its order."""
+        """One a request, in the order of the requests."""
 
     def __init__(
         self,

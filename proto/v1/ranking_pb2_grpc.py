@@ -46,8 +46,8 @@ class RankingStub(object):
                 _registered_method=True)
         self.StreamRank = channel.stream_stream(
                 '/rankstream.v1.Ranking/StreamRank',
-                request_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankRequest.SerializeToString,
-                response_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankEntry.FromString,
+                request_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankResponse.FromString,
                 _registered_method=True)
         self.SimilarItems = channel.unary_unary(
                 '/rankstream.v1.Ranking/SimilarItems',
@@ -79,7 +79,8 @@ class RankingServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamRank(self, request_iterator, context):
-        """An entry a request, in the order of the requests; a bad request fails alone.
+        """An entry a request, in the order of the requests; a bad request fails alone. A message holds one
+        request or more; one of the answers holds what is ready, of several messages or of a part.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,8 +115,8 @@ def add_RankingServicer_to_server(servicer, server):
             ),
             'StreamRank': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamRank,
-                    request_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankRequest.FromString,
-                    response_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankEntry.SerializeToString,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankResponse.SerializeToString,
             ),
             'SimilarItems': grpc.unary_unary_rpc_method_handler(
                     servicer.SimilarItems,
@@ -207,8 +208,8 @@ class Ranking(object):
             request_iterator,
             target,
             '/rankstream.v1.Ranking/StreamRank',
-            rankstream_dot_proto_dot_v1_dot_ranking__pb2.RankRequest.SerializeToString,
-            rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankEntry.FromString,
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_ranking__pb2.BatchRankResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,16 +60,16 @@ _RankingBatchRankType = typing_extensions.TypeVar(
 _RankingStreamRankType = typing_extensions.TypeVar(
     '_RankingStreamRankType',
     grpc.StreamStreamMultiCallable[
-        rankstream.proto.v1.ranking_pb2.RankRequest,
-        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+        rankstream.proto.v1.ranking_pb2.BatchRankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankResponse,
     ],
     grpc.aio.StreamStreamMultiCallable[
-        rankstream.proto.v1.ranking_pb2.RankRequest,
-        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+        rankstream.proto.v1.ranking_pb2.BatchRankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankResponse,
     ],
     default=grpc.StreamStreamMultiCallable[
-        rankstream.proto.v1.ranking_pb2.RankRequest,
-        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+        rankstream.proto.v1.ranking_pb2.BatchRankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankResponse,
     ],
 )
 
@@ -117,8 +117,8 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType, _Ranki
             rankstream.proto.v1.ranking_pb2.BatchRankResponse,
         ],
         grpc.StreamStreamMultiCallable[
-            rankstream.proto.v1.ranking_pb2.RankRequest,
-            rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+            rankstream.proto.v1.ranking_pb2.BatchRankRequest,
+            rankstream.proto.v1.ranking_pb2.BatchRankResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
@@ -141,8 +141,8 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType, _Ranki
             rankstream.proto.v1.ranking_pb2.BatchRankResponse,
         ],
         grpc.aio.StreamStreamMultiCallable[
-            rankstream.proto.v1.ranking_pb2.RankRequest,
-            rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+            rankstream.proto.v1.ranking_pb2.BatchRankRequest,
+            rankstream.proto.v1.ranking_pb2.BatchRankResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
@@ -161,7 +161,9 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType, _Ranki
     """The same for many users; one bad entry never fails the others."""
 
     StreamRank: _RankingStreamRankType
-    """An entry a request, in the order of the requests; a bad request fails alone."""
+    """An entry a request, in the order of the requests; a bad request fails alone. A message holds one
+    request or more; one of the answers holds what is ready, of several messages or of a part.
+    """
 
     SimilarItems: _RankingSimilarItemsType
     """The items nearest to an item of the catalogue."""
@@ -179,8 +181,8 @@ RankingAsyncStub: typing_extensions.TypeAlias = RankingStub[
         rankstream.proto.v1.ranking_pb2.BatchRankResponse,
     ],
     grpc.aio.StreamStreamMultiCallable[
-        rankstream.proto.v1.ranking_pb2.RankRequest,
-        rankstream.proto.v1.ranking_pb2.BatchRankEntry,
+        rankstream.proto.v1.ranking_pb2.BatchRankRequest,
+        rankstream.proto.v1.ranking_pb2.BatchRankResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.ranking_pb2.SimilarItemsRequest,
@@ -212,10 +214,12 @@ class RankingServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def StreamRank(
         self,
-        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.ranking_pb2.RankRequest],
+        request_iterator: _MaybeAsyncIterator[rankstream.proto.v1.ranking_pb2.BatchRankRequest],
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.ranking_pb2.BatchRankEntry], collections.abc.AsyncIterator[rankstream.proto.v1.ranking_pb2.BatchRankEntry]]:
-        """An entry a request, in the order of the requests; a bad request fails alone."""
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.ranking_pb2.BatchRankResponse], collections.abc.AsyncIterator[rankstream.proto.v1.ranking_pb2.BatchRankResponse]]:
+        """An entry a request, in the order of the requests; a bad request fails alone. A message holds one
+        request or more; one of the answers holds what is ready, of several messages or of a part.
+        """
 
     @abc.abstractmethod
     def SimilarItems(

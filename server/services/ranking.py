@@ -22,7 +22,7 @@ from rankstream.server.errors import InvalidArgument, NotFound, RankstreamError
 from rankstream.server.explanation import ExplainAnswer
 from rankstream.server.freshness import Freshness
 from rankstream.server.services.preparation import Preparation
-from rankstream.server.services.streams import message_deadline, ordered
+from rankstream.server.services.streams import Joint, message_deadline, ordered
 from rankstream.server.types import Position, RankAnswer, RankTask
 from rankstream.server.wire import (
     Names,
@@ -42,6 +42,8 @@ _ENTRY_RESPONSE = ranking_pb2.BatchRankEntry.RESPONSE_FIELD_NUMBER
 _Ready = tuple[RankTask, bool]
 # Reading a message that is there already takes less.
 _CROWDED_S = 0.0003
+# Of entries that are ready: less than what gRPC's clients take unless they are told to take more.
+_READY: Joint[bytes] = Joint(b"".join, len, 1 << 20)
 
 
 class RankingService(ranking_pb2_grpc.RankingServicer):
@@ -74,27 +76,38 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         """Ranks for one user: a ``RankResponse``."""
         return await self._rank(request, deadline_of(context, self._limits.default_timeout_s))
 
-    async def StreamRank(  # noqa: N802
-        self, request_iterator: AsyncIterator[ranking_pb2.RankRequest], context: Context
+    def StreamRank(  # noqa: N802
+        self, request_iterator: AsyncIterator[ranking_pb2.BatchRankRequest], context: Context
     ) -> Any:
-        """Ranks request by request, a ``BatchRankEntry`` each."""
+        """Ranks message by message; a ``BatchRankResponse`` holds the entries that are ready."""
         left = 0.0
 
-        async def rank(request: ranking_pb2.RankRequest) -> bytes:
+        async def rank(asked: ranking_pb2.BatchRankRequest) -> bytes:
             nonlocal left
             deadline = message_deadline(context, self._limits.default_timeout_s)
-            # A request that was there before the last one was left has others behind it.
+            # A message that was there before the last one was left has others behind it.
             crowded = time.monotonic() - left < _CROWDED_S
+            requests = asked.requests
             try:
-                ranked = await self._rank(request, deadline, more_follow=crowded)
+                if len(requests) == 1:
+                    ranked = await self._rank(requests[0], deadline, more_follow=crowded)
+                    return b"".join(_entry(ranked))
+                return await self._rank_all(requests, deadline)
+            except Exception as error:  # noqa: BLE001 - each request has an answer, whatever fails
+                return _failed_entry(error) * min(
+                    len(requests), self._limits.max_batch_rank_entries
+                )
             finally:
                 left = time.monotonic()
-            return b"".join(encode_field(_ENTRY_RESPONSE, ranked))
 
-        most = self._limits.max_stream_requests
-        entries = ordered(request_iterator, rank, most=most, refuse=_failed_entry)
-        async for entry in entries:
-            yield entry
+        return ordered(
+            request_iterator,
+            rank,
+            most=self._limits.max_stream_requests,
+            weigh=lambda asked: len(asked.requests),
+            refuse=_failed_entry,
+            joint=_READY,
+        )
 
     async def SimilarItems(  # noqa: N802
         self, request: ranking_pb2.SimilarItemsRequest, context: Context
@@ -156,27 +169,30 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         self, request: ranking_pb2.BatchRankRequest, context: Context
     ) -> Any:
         """Ranks for many users, a ``BatchRankResponse``: one bad entry spoils no other."""
-        started = time.monotonic()
         deadline = deadline_of(context, self._limits.default_timeout_s)
-        count, limit = len(request.requests), self._limits.max_batch_rank_entries
+        return await self._rank_all(request.requests, deadline)
+
+    async def _rank_all(
+        self, requests: Sequence[ranking_pb2.RankRequest], deadline: float
+    ) -> bytes:
+        """The entries of a ``BatchRankResponse``."""
+        started = time.monotonic()
+        count, limit = len(requests), self._limits.max_batch_rank_entries
         if count > limit:
             raise InvalidArgument(
                 field="requests", problem=f"{count} entries, the limit is {limit}"
             )
-        prepared = await self._prepare_all(request.requests, deadline)
+        prepared = await self._prepare_all(requests, deadline)
         tasks = [p[0] for p in prepared if isinstance(p, tuple)]
         answers = iter(await self._answers(tasks, deadline))
         parts: list[bytes] = []
-        for entry, outcome in zip(request.requests, prepared, strict=True):
+        for entry, outcome in zip(requests, prepared, strict=True):
             answer = next(answers) if isinstance(outcome, tuple) else outcome
             if isinstance(outcome, tuple) and isinstance(answer, RankAnswer):
                 task, stale = outcome
-                response = self._encode(answer, task, entry.request_id, stale, started)
-                ranked = b"".join(encode_field(_ENTRY_RESPONSE, response))
-                parts += encode_field(_ENTRIES, ranked)
+                parts += _entry(self._encode(answer, task, entry.request_id, stale, started))
             elif isinstance(answer, BaseException):
-                failed = ranking_pb2.BatchRankEntry(status=status_of(answer))
-                parts += encode_field(_ENTRIES, failed.SerializeToString())
+                parts.append(_failed_entry(answer))
         return b"".join(parts)
 
     async def _answers(
@@ -245,5 +261,11 @@ def _log_request(request: ranking_pb2.RankRequest) -> None:
     log.info("rank %s", json.dumps(told))
 
 
-def _failed_entry(error: Exception) -> bytes:
-    return ranking_pb2.BatchRankEntry(status=status_of(error)).SerializeToString()
+def _entry(response: bytes) -> tuple[bytes, ...]:
+    """One of ``BatchRankResponse.entries``, encoded, in parts."""
+    return encode_field(_ENTRIES, *encode_field(_ENTRY_RESPONSE, response))
+
+
+def _failed_entry(error: BaseException) -> bytes:
+    failed = ranking_pb2.BatchRankEntry(status=status_of(error))
+    return b"".join(encode_field(_ENTRIES, failed.SerializeToString()))

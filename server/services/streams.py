@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rankstream.server.boundary import Context
@@ -18,6 +19,21 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+@dataclass(frozen=True, slots=True)
+class Joint(Generic[Out]):
+    """How outcomes that are ready at once become one.
+
+    Attributes:
+        join: one of several.
+        size: of one, in the unit of ``most``.
+        most: the size of what is joined at most.
+    """
+
+    join: Callable[[list[Out]], Out]
+    size: Callable[[Out], int]
+    most: int
+
+
 def ordered(
     requests: AsyncIterator[In],
     handle: Callable[[In], Awaitable[Out]],
@@ -25,6 +41,7 @@ def ordered(
     most: int,
     refuse: Callable[[Exception], Out] | None = None,
     weigh: Callable[[In], int] | None = None,
+    joint: Joint[Out] | None = None,
 ) -> AsyncGenerator[Out, None]:
     """Handles requests side by side; their outcomes come in the order of the requests.
 
@@ -38,12 +55,14 @@ def ordered(
         refuse: the outcome of a request that ``handle`` failed, or that could not be read. Without
             it the first failure ends the stream, behind the outcomes before it.
         weigh: how much a request counts, at least 1. Without it each counts 1.
+        joint: how outcomes become one that are ready when the next is asked for. Without it each
+            comes alone.
 
     Returns:
         A generator. Whoever does not run it to its end closes it (``contextlib.aclosing``), which
         cancels what runs and waits for it; a service returns it as it is.
     """
-    return _Line(requests, handle, most, refuse, weigh).outcomes()
+    return _Line(requests, handle, most, refuse, weigh, joint).outcomes()
 
 
 def message_deadline(context: Context, default_s: float) -> float:
@@ -81,12 +100,14 @@ class _Line(Generic[In, Out]):
         most: int,
         refuse: Callable[[Exception], Out] | None,
         weigh: Callable[[In], int] | None,
+        joint: Joint[Out] | None,
     ) -> None:
         self._requests = requests
         self._handle = handle
         self._most = most
         self._refuse = refuse
         self._weigh = weigh
+        self._joint = joint
         self._slots: deque[_Slot[Out]] = deque()
         self._held = 0
         self._reading = False
@@ -95,13 +116,35 @@ class _Line(Generic[In, Out]):
         self._changed: asyncio.Future[None] | None = None
 
     async def outcomes(self) -> AsyncGenerator[Out, None]:
-        """Yields each outcome; holds it until the next is asked for."""
+        """Yields each outcome, or some as one; holds them until the next is asked for."""
         try:
             while await self._first_is_done():
-                yield self._slots[0].result()
-                self._held -= self._slots.popleft().weight
+                ready = self._ready()
+                yield self._outcome(ready)
+                for _ in ready:
+                    self._held -= self._slots.popleft().weight
         finally:
             await self._stop()
+
+    def _ready(self) -> list[_Slot[Out]]:
+        """The first slot, which is done, and those behind it whose outcomes go with its own."""
+        ready: list[_Slot[Out]] = []
+        joint, size = self._joint, 0
+        if joint is None:
+            return [self._slots[0]]
+        for slot in self._slots:
+            if not slot.done or slot.error is not None:
+                break
+            size += joint.size(slot.outcome)
+            if ready and size > joint.most:
+                break
+            ready.append(slot)
+        return ready or [self._slots[0]]
+
+    def _outcome(self, ready: list[_Slot[Out]]) -> Out:
+        if self._joint is None or len(ready) == 1:
+            return ready[0].result()
+        return self._joint.join([slot.outcome for slot in ready])
 
     async def _first_is_done(self) -> bool:
         """Waits for it; False at the end."""

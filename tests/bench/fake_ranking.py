@@ -68,8 +68,9 @@ class FakeStreaming(FakeRanking):
     """The same with StreamRank."""
 
     def StreamRank(self, requests, context):  # noqa: N802
-        for request in requests:
-            yield self._entry(request)
+        for message in requests:
+            entries = [self._entry(request) for request in message.requests]
+            yield ranking_pb2.BatchRankResponse(entries=entries)
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@ import socket
 
 import pytest
 from connections import StreamCalls, UnaryCalls
+from entries import failed_entries
 from fake_ranking import FakeRanking, FakeStreaming
 from google.rpc import code_pb2, status_pb2
 from light_channel import CallFailed
 from rankings import RANK
-from tally import failed_entries
 
 from rankstream.proto.v1 import ranking_pb2
 

@@ -16,7 +16,7 @@ def test_all_ways_have_a_rate(fake_server, stream_first):
 
     found = client.run(rank_candidates(4, 1, k=3))
 
-    assert set(found) == {"stream", "unary", "unary_in_turn"}
+    assert set(found) == {"stream", "stream_of_one", "unary", "unary_in_turn"}
     assert all(rate > 0 for rate in found.values())
 
 
@@ -35,7 +35,11 @@ def test_the_comparisons_are_ratios(fake_server):
         streams.compare(repeat)
     streams.conclude()
 
-    assert list(report.ratios) == [KEY, KEY + "_in_turn"]
+    assert list(report.ratios) == [
+        KEY,
+        "rank.stream_of_one.vs_unary",
+        "rank.stream_of_one.vs_unary_in_turn",
+    ]
     assert report.problems == {}
 
 

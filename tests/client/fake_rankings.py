@@ -25,8 +25,9 @@ class FakeRanking(ranking_pb2_grpc.RankingServicer):
         return ranking_pb2.BatchRankResponse(entries=entries)
 
     def StreamRank(self, requests: Any, context: Any) -> Any:
-        for request in self.fake.streamed("StreamRank", requests, context):
-            yield self.entry(request)
+        for message in self.fake.streamed("StreamRank", requests, context):
+            entries = [self.entry(asked) for asked in message.requests]
+            yield ranking_pb2.BatchRankResponse(entries=entries)
 
     def SimilarItems(self, request: Any, context: Any) -> Any:
         self.fake.enter("SimilarItems", request, context)

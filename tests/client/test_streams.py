@@ -92,6 +92,22 @@ def test_no_queries_are_no_answers(driver):
     assert driver.all_of("stream_rank", []) == []
 
 
+@pytest.mark.parametrize("per_message", [1, 3, 5])
+def test_a_message_may_hold_several_queries(driver, fake, per_message):
+    answers = driver.all_of("stream_rank", queries(17), max_in_flight=5, per_message=per_message)
+
+    assert [answer.request_id for answer in answers] == [str(n) for n in range(17)]
+    sizes = [len(message.requests) for message in fake.requests["StreamRank"][-1]]
+    whole, rest = divmod(17, per_message)
+    assert sizes == [per_message] * whole + [rest] * bool(rest)
+
+
+@pytest.mark.parametrize("per_message", [0, 5])
+def test_a_message_holds_no_more_than_may_be_in_flight(driver, per_message):
+    with pytest.raises(InvalidArgument, match="^per_message: .* expected 1 to max_in_flight, 4"):
+        driver.all_of("stream_rank", [], max_in_flight=4, per_message=per_message)
+
+
 def test_a_stream_that_breaks_off_says_how_far_it_got(driver, fake):
     fake.breaks_after.append(5)
 

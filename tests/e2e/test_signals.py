@@ -1,5 +1,6 @@
 """What people search, write and say of themselves, over a whole server and a real log."""
 
+import itertools
 import time
 
 import grpc
@@ -190,9 +191,14 @@ def test_a_stream_of_rankings_is_in_order_and_survives_a_bad_one(server):
     ]
     requests[100].ClearField("candidates")
     requests[200].query.text = " "
+    sizes = itertools.cycle([1, 1, 7, 2])
+    rest, messages = iter(requests), []
+    while some := list(itertools.islice(rest, next(sizes))):
+        messages.append(ranking_pb2.BatchRankRequest(requests=some))
 
-    entries = list(server.ranking.StreamRank(iter(requests), timeout=60))
+    answers = list(server.ranking.StreamRank(iter(messages), timeout=60))
 
+    entries = [entry for answer in answers for entry in answer.entries]
     assert len(entries) == 300
     for n, entry in enumerate(entries):
         if n in (100, 200):

@@ -4,9 +4,11 @@ import random
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 from rubbish import mutated, padded
 
 from rankstream.proto.v1 import catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2
+from rankstream.server.config import Limits
 
 pytestmark = pytest.mark.usefixtures("next_request_is_right")
 FINE = {
@@ -24,6 +26,7 @@ LIST = catalog_pb2.ListItemsRequest(limit=3)
 RANK = ranking_pb2.RankRequest(
     user_id="someone", item_ids=ranking_pb2.ItemIds(item_ids=["toy", "alien"]), k=1
 )
+RANKS = ranking_pb2.BatchRankRequest(requests=[RANK, RANK])
 EVENT = events_pb2.Event(user_id="fuzz", type="rate", item_id="toy", value=3, event_id="fuzz")
 IMPORT_EVENTS = events_pb2.ImportEventsRequest(events=[EVENT, EVENT])
 EXPORT = profiles_pb2.ExportUserRequest(user_id="fuzz")
@@ -60,16 +63,42 @@ def test_2_a_stream_of_rubbish_has_an_answer_a_message(server):
     assert [r.status.code for r in last.results] == [0, 0]
 
 
-def test_2_a_stream_of_rankings_has_an_answer_a_message(server):
-    messages = [*rubbish(random.Random(3), RANK.SerializeToString()), RANK.SerializeToString()]
+def test_2_a_stream_of_rankings_has_an_entry_a_request(server):
+    messages = [*rubbish(random.Random(3), RANKS.SerializeToString()), RANKS.SerializeToString()]
 
     answers, code = sent(server, "Ranking/StreamRank", messages)
 
-    entries = [ranking_pb2.BatchRankEntry.FromString(answer) for answer in answers]
+    found = [ranking_pb2.BatchRankResponse.FromString(answer).entries for answer in answers]
+    entries = [entry for some in found for entry in some]
     assert code == grpc.StatusCode.OK
-    assert len(entries) == len(messages)
+    assert len(entries) == sum(map(rankings_in, messages))
     assert {entry.status.code for entry in entries} <= CODES
-    assert len(entries[-1].response.items) == 1
+    assert [len(entry.response.items) for entry in entries[-2:]] == [1, 1]
+
+
+def rankings_in(message):
+    """Requests in a message of StreamRank; what cannot be read counts as one."""
+    try:
+        return len(ranking_pb2.BatchRankRequest.FromString(message).requests)
+    except DecodeError:
+        return 1
+
+
+def test_1_a_message_of_too_many_rankings_fails_alone(server):
+    limit = Limits().max_batch_rank_entries
+    many = ranking_pb2.BatchRankRequest(requests=[ranking_pb2.RankRequest()] * (limit + 1))
+
+    answers, code = sent(
+        server, "Ranking/StreamRank", [m.SerializeToString() for m in (RANKS, many, RANKS)]
+    )
+
+    found = [ranking_pb2.BatchRankResponse.FromString(answer).entries for answer in answers]
+    entries = [entry for some in found for entry in some]
+    assert code == grpc.StatusCode.OK
+    assert len(entries) == 2 + limit + 2
+    assert [entry.status.code for entry in entries[:2] + entries[-2:]] == [0] * 4
+    refused = {(entry.status.code, entry.status.message) for entry in entries[2:-2]}
+    assert refused == {(3, f"requests: {limit + 1} entries, the limit is {limit}")}
 
 
 def test_2_a_stream_of_events_has_an_acknowledgement_a_message(server):
@@ -121,7 +150,7 @@ def test_2_a_list_that_is_asked_for_in_rubbish_has_a_typed_status(server):
 
 STREAMS = {
     "Encoder/EmbedStream": EMBED,
-    "Ranking/StreamRank": RANK,
+    "Ranking/StreamRank": RANKS,
     "Events/StreamEvents": EVENT,
     "Events/ImportEvents": IMPORT_EVENTS,
     "Catalog/ImportItems": IMPORT,

@@ -8,7 +8,7 @@ import pytest
 from service_calls import Call, Requests
 
 from rankstream.server.errors import InvalidArgument, NotFound
-from rankstream.server.services.streams import message_deadline, ordered
+from rankstream.server.services.streams import Joint, message_deadline, ordered
 
 
 async def idle():
@@ -339,3 +339,54 @@ def test_a_message_has_the_default_timeout_and_its_stream_its_own(left, expected
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
 
     assert message_deadline(Call(left), 10.0) == 100 + expected
+
+
+LISTS = Joint(lambda some: [x for one in some for x in one], len, 5)
+
+
+def test_what_is_ready_comes_as_one_until_it_is_too_much():
+    """Five may go together; a longer one comes alone; nothing passes one that is not done."""
+    handler = Handler()
+
+    async def listed(request):
+        return [await handler(request)] * request
+
+    async def scenario():
+        stream = ordered(Requests(1, 2, 3, 9, 1.5, 4), listed_or_not, most=99, joint=LISTS)
+        first = asyncio.ensure_future(stream.__anext__())
+        await idle()
+        handler.let(2, 3, 9, 4)
+        await idle()
+        handler.let(1)
+        found = [await first]
+        await idle()
+        found += [await stream.__anext__() for _ in range(2)]
+        waiting = asyncio.ensure_future(stream.__anext__())
+        await idle()
+        assert not waiting.done()
+        handler.let(1.5)
+        found.append(await waiting)
+        return found + [outcome async for outcome in stream]
+
+    async def listed_or_not(request):
+        return await listed(request) if isinstance(request, int) else [await handler(request)]
+
+    assert asyncio.run(scenario()) == [
+        [-1, -2, -2],
+        [-3, -3, -3],
+        [-9] * 9,
+        [-1.5, -4, -4, -4, -4],
+    ]
+
+
+def test_a_failure_comes_behind_what_was_ready_before_it():
+    async def fails_at_three(request):
+        if request == 3:
+            msg = "three"
+            raise NotFound(msg)
+        return [-request]
+
+    stream = ordered(Requests(1, 2, 3, 4), fails_at_three, most=9, joint=LISTS)
+    found, kind, all_ended = asyncio.run(failing(stream))
+
+    assert ([x for one in found for x in one], kind, all_ended) == ([-1, -2], NotFound, True)
