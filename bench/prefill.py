@@ -35,7 +35,6 @@ from rankstream.server.config import Settings, State
 from rankstream.server.derived import encoder_settings, fold_settings
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.text import ItemTemplate
-from rankstream.server.ingest import open_state
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.counters import sum_counts
 from rankstream.server.profiles.fold import fold_batch
@@ -46,6 +45,7 @@ from rankstream.server.store import Store
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Position, item_key
+from rankstream.server.writable import open_state
 
 _WRITERS = (
     "facts.py",

@@ -20,7 +20,7 @@ from rankstream.kernels.item_ids import read_into
 from rankstream.kernels.key_table import KeyTable, find_named
 from rankstream.kernels.pool_cpu import pool_entry
 from rankstream.kernels.present import Wanted
-from rankstream.kernels.query import Added, Extras, Past, Space, Weighing, gather_past
+from rankstream.kernels.query import Added, Extras, Past, Space, Weighing, gather_past, trust_in
 from rankstream.kernels.rank_cpu import best_keys, score_span
 from rankstream.kernels.retained import Rules
 from rankstream.kernels.texts import Texts
@@ -199,6 +199,7 @@ def _rank_entry(
     past: Past,
     extras: Extras,
     space: Space,
+    lengths: Float64,
     bias: Float32,
     rows: Int32,
     span: tuple[int, int],
@@ -216,7 +217,7 @@ def _rank_entry(
         space.items,
         extras.vectors,
         space.offsets,
-        space.block_weights,
+        lengths,
         queries[b],
         norms[b],
     )
@@ -277,8 +278,9 @@ def _rank_given(
         out = excluded[excluded_indptr[b] : excluded_indptr[b + 1]]
         if out.shape[0] > 0:
             _drop(rows[span[0] : span[1]], out)
+        lengths = space.block_weights * trust_in(past, b, weighing)
         keys, bad = _rank_entry(
-            b, past, extras, space, bias, rows, span, ks[b], queries, norms, scores
+            b, past, extras, space, lengths, bias, rows, span, ks[b], queries, norms, scores
         )
         if bad >= 0:
             return _nothing(past, BAD_BIAS)
@@ -302,7 +304,7 @@ def _rank_given(
                 past.indptr[b],
                 past.indptr[b + 1],
                 past.weights,
-                space.block_weights,
+                lengths,
                 norms[b],
                 items,
                 extras.vectors,

@@ -4,6 +4,11 @@ The weight of an interaction is ``type_weight[type] * signed_weight * 2^(-(newes
 half_life[type])``, in fp64 and in that order. Ages are taken from the profile's own newest
 interaction: an age common to all of them would cancel in the normalisation that follows, and so no
 clock is needed. A type without a weight counts nothing; of a type with a cap only the newest count.
+
+A block's part of a query is as long as the block's weight, times the trust in the profile: where w
+are the weights of its interactions with what is there, and s those of them that are stated (what
+users say of themselves), ``sum(|w|) - (1 - trust) * sum(|s|)`` over ``sum(|w|)``. So a vector of
+which little was ever done counts less beside popularity, and more with each event.
 """
 
 from typing import Final, NamedTuple
@@ -51,12 +56,16 @@ class Weighing(NamedTuple):
         type_weights: float64[.] by type.
         caps: int64[.] by type: how many of the newest count; empty: all.
         as_of_ms: what is later does not count.
+        stated: the type of what users say of themselves.
+        trust: in a profile of nothing else, 0 to 1.
     """
 
     half_lives_ms: Float64
     type_weights: Float64
     caps: Int64
     as_of_ms: int = NO_TIME
+    stated: int = -1
+    trust: float = 1.0
 
 
 class Space(NamedTuple):
@@ -146,6 +155,28 @@ def weigh(
 
 
 @compiled
+def trust_in(past: Past, b: int, weighing: Weighing) -> float:
+    """How far one profile's vector is trusted, 0 to 1."""
+    total = stated = 0.0
+    for t in range(past.indptr[b], past.indptr[b + 1]):
+        if past.rows[t] != -1:
+            weight = abs(past.weights[t])
+            total += weight
+            if past.types[t] == weighing.stated:
+                stated += weight
+    return (total - (1.0 - weighing.trust) * stated) / total if total > 0.0 else 1.0
+
+
+@compiled
+def trusted(past: Past, block_weights: Float64, weighing: Weighing) -> Float64:
+    """How long each block's part of each query is: float64[B, n_blocks], as ``block_weights``."""
+    lengths = np.empty((block_weights.shape[0], block_weights.shape[1]))
+    for b in range(lengths.shape[0]):
+        lengths[b] = block_weights[b] * trust_in(past, b, weighing)
+    return lengths
+
+
+@compiled
 def find_rows(
     targets: UInt64, exts: UInt16, slots: UInt64, seed: np.uint64, texts: UInt64
 ) -> Int32:
@@ -232,8 +263,10 @@ def make_queries(
     space: Space,
     extras: Extras,
     added: Added,
-) -> tuple[Past, Pooled] | None:
+) -> tuple[Past, Pooled, Float64] | None:
     """Pools stored profiles; None where one is not what its header says.
+
+    The last result is what they were pooled with: float64[B, n_blocks].
 
     Args:
         words: the stored values, as ``gather_columns`` takes them.
@@ -254,10 +287,18 @@ def make_queries(
     block_weights = np.empty((len(past.headers), len(space.block_weights)))
     block_weights[:] = space.block_weights
     freeze((*past, block_weights))
-    return past, pool_past(past, space, extras, block_weights)
+    return pool_past(past, space, extras, block_weights, weighing)
 
 
-def pool_past(past: Past, space: Space, extras: Extras, block_weights: Float64) -> Pooled:
-    """Pools gathered interactions; arrays are read-only, ``block_weights`` float64[B, n_blocks]."""
+def pool_past(
+    past: Past, space: Space, extras: Extras, block_weights: Float64, weighing: Weighing
+) -> tuple[Past, Pooled, Float64]:
+    """Pools gathered interactions, as ``make_queries`` does.
+
+    Arrays are read-only, ``block_weights`` is float64[B, n_blocks].
+    """
+    lengths = trusted(past, block_weights, weighing)
+    freeze((lengths,))
     history = past.rows, past.indptr, past.weights
-    return pool_checked(*history, space.items, extras.vectors, space.offsets, block_weights)
+    pooled = pool_checked(*history, space.items, extras.vectors, space.offsets, lengths)
+    return past, pooled, lengths

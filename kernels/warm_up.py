@@ -79,13 +79,13 @@ def _answer(items: Float32, n_blocks: int) -> None:
     text_targets(_PROFILE, _SIZES)
     made = make_queries(_PROFILE, _SIZES, 1, _RULES, table, _WEIGHING, space, extras, added)
     assert made is not None
-    past, pooled = made
+    past, pooled, lengths = made
     append(past, added)
     best = pick_candidates(pooled.queries, items, indptr, row, np.ones(1, np.int64), bias)
     texts = numbered({0: "a"})
     wanted, ones = Wanted(*np.ones((3, 1), np.int64)), np.ones((1, n_blocks))
     freeze((*wanted, row, ones))
-    present(best, past, pooled, space, ones, extras, bias, wanted, texts, texts)
+    present(best, past, pooled, space, lengths, extras, bias, wanted, texts, texts)
     profiles = Profiles(_PROFILE, _SIZES, 1, _RULES, extras, added)
     catalogue = Catalogue(space, bias, texts, texts)
     ids = read_item_ids(b"\n\1a", 1)

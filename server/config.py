@@ -106,6 +106,10 @@ class Scoring:
     interests_weight: float = option(
         3.0, "weight of what users say of themselves, beside an interaction's"
     )
+    interests_trust: float = option(
+        0.6,
+        "0 to 1: how much the similarity of a user of whom nothing else is known counts",
+    )
     half_life_s: float = option(
         90 * 86_400.0, "seconds in which an interaction loses half its weight"
     )

@@ -115,6 +115,7 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
         np.ones(size),
         np.zeros(size, np.int64),
         scoring.interests_weight,
+        scoring.interests_trust,
     )
     for name, number in types.items():
         pooling.type_weights[number] = weights[name]

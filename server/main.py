@@ -19,7 +19,13 @@ from rankstream.server.errors import InvalidArgument, RankstreamError, StateRefu
 Command = Callable[..., None]
 
 # The least value of a numeric setting where it is not 1.
-_MOST = {"bias_floor": 1, "events_partitions": MAX_PARTITIONS, "port": 65_535, "workers": 64}
+_MOST = {
+    "bias_floor": 1,
+    "events_partitions": MAX_PARTITIONS,
+    "interests_trust": 1,
+    "port": 65_535,
+    "workers": 64,
+}
 _LEAST: dict[str, float] = {
     "allowed_skew_s": 0,
     "attributes_weight": 0,
@@ -31,6 +37,7 @@ _LEAST: dict[str, float] = {
     "drain_s": 0,
     "events_retention_ms": -1,
     "fetch_max_wait_ms": 0,
+    "interests_trust": 0,
     "interests_weight": 0,
     "kernels": 0,
     "linger_ms": 0,

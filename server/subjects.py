@@ -37,14 +37,14 @@ from rankstream.server.catalog.blocks import Layout
 from rankstream.server.errors import CorruptState
 from rankstream.server.profiles.history import Histories, gather_histories, join_histories
 from rankstream.server.profiles.layout import LAYOUT_VERSION
-from rankstream.server.profiles.pooling import Pooling
+from rankstream.server.profiles.pooling import INTEREST, Pooling
 from rankstream.server.profiles.stored import ProfileStore, StoredProfiles, StoredValues
 from rankstream.server.profiles.texts import Given, read_extras
 from rankstream.server.profiles.users import Person, find_person
 from rankstream.server.store import View
 from rankstream.server.types import Asked, RankTask, text_key
 
-INTEREST, QUERY, VECTOR = 1000, 1001, 1002
+QUERY, VECTOR = 1001, 1002
 TYPE_NAMES = {INTEREST: "$interest", QUERY: "$query", VECTOR: "$vector"}
 """Types of what is no event; no event's type has these numbers."""
 
@@ -139,7 +139,7 @@ class Subjects:
         if made is None:
             msg = "a stored profile is not what its header says; rebuild the state from the log"
             raise CorruptState(msg)
-        return Subject(*made, self._block_weights(tasks))
+        return Subject(*made)
 
     def seen(self, view: View, task: RankTask, person: Person) -> NDArray[np.uint64]:
         """The keys of what a task's subject has acted on, each once."""
@@ -175,13 +175,12 @@ class Subjects:
         past = Past(found.indptr, rows, weights, found.types, found.event_times_ms, found.headers)
         past = _with(past, gathered.interests)
         past = _with(past, self._subject_vectors(tasks, table, extras))
-        block_weights = self._block_weights(tasks)
-        pooled = pool_past(past, space, extras, block_weights)
-        queries = self._queries(tasks, extras, pooled.norms)
+        block_weights, weighing = self._block_weights(tasks), self._pooling.weighing
+        made = pool_past(past, space, extras, block_weights, weighing)
+        queries = self._queries(tasks, extras, made[1].norms)
         if len(queries.texts):
-            past = _with(past, queries)
-            pooled = pool_past(past, space, extras, block_weights)
-        return Subject(past, pooled, block_weights)
+            made = pool_past(_with(past, queries), space, extras, block_weights, weighing)
+        return Subject(*made)
 
     def _weights(
         self, found: Histories, tasks: Sequence[RankTask], rows: NDArray[np.int32]

@@ -12,6 +12,9 @@ from rankstream.kernels.arrays import freeze
 from rankstream.kernels.query import Weighing, weigh
 from rankstream.server.types import PoolingChange
 
+INTEREST = 1000
+"""The type of what users say of themselves; no event's type has this number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pooling:
@@ -24,6 +27,7 @@ class Pooling:
         caps: ``int64 [types]``: of the type, only so many of the newest are pooled.
         interests_weight: of what a user says of themselves, all interests together, beside an
             interaction of weight 1 that has just happened.
+        interests_trust: how long the vector of a user is of whom nothing else is known.
     """
 
     half_life_ms: float
@@ -31,6 +35,7 @@ class Pooling:
     half_lives_ms: NDArray[np.float64]
     caps: NDArray[np.int64]
     interests_weight: float = 0.0
+    interests_trust: float = 1.0
 
     @staticmethod
     def uniform(half_life_ms: float, type_weights: NDArray[np.float64]) -> Pooling:
@@ -48,13 +53,15 @@ class Pooling:
             self.half_lives_ms.view(),
             self.type_weights.view(),
             self.caps.view() if capped else self.caps[:0],
+            stated=INTEREST,
+            trust=self.interests_trust,
         )
         freeze(weighing[:3])
         return weighing
 
     def changed(self, change: PoolingChange | None, as_of_ms: int | None) -> Weighing:
         """As the kernels take it, with what one request changes."""
-        lives, weights, caps, as_of = self.weighing
+        lives, weights = self.weighing[:2]
         if change is not None and change.half_life_ms is not None:
             lives = np.full(len(lives), change.half_life_ms)
         if change is not None and change.type_weights:
@@ -62,7 +69,8 @@ class Pooling:
             for type_id, weight in change.type_weights.items():
                 weights[type_id] = weight
         freeze((lives, weights))
-        return Weighing(lives, weights, caps, as_of if as_of_ms is None else as_of_ms)
+        changed = self.weighing._replace(half_lives_ms=lives, type_weights=weights)
+        return changed if as_of_ms is None else changed._replace(as_of_ms=as_of_ms)
 
     def weights(
         self,

@@ -98,6 +98,37 @@ def test_a_new_user_with_interests_has_a_personal_answer(server):
     check(server, both, unit(server, 0.25 * item_row(server, 3) + 1.5 * total))
 
 
+def test_interests_are_trusted_less_until_something_is_done(server):
+    server.pooling = dataclasses.replace(server.pooling, interests_weight=3.0, interests_trust=0.5)
+    server.engine = server.new_engine()
+    write_user(server, "ann", interests=["jazz"])
+    jazz = text_row(server, vector_of("jazz"))
+
+    for given in ({}, {"item_ids": ITEMS}):
+        (answer,) = server.rank(task("ann", explained=1, reasons=1, **given))
+        check(server, answer, 0.5 * unit(server, jazz))
+        found = items_of(answer)[0]
+        explained = sum(r.contribution for r in found.reasons) + found.parts.bias
+        assert explained == pytest.approx(found.score, abs=1e-6)
+    view_of(server, "ann", 3)
+    trust = (0.25 + 0.5 * 3.0) / 3.25
+    expected = trust * unit(server, 0.25 * item_row(server, 3) + 3.0 * jazz)
+    for given in ({}, {"item_ids": ITEMS}):
+        (answer,) = server.rank(task("ann", **given))
+        check(server, answer, expected)
+
+
+def test_what_a_request_says_is_trusted(server):
+    """Less trust is for what users say of themselves, not for what they ask for."""
+    server.pooling = dataclasses.replace(server.pooling, interests_trust=0.5)
+    server.engine = server.new_engine()
+    vector = vector_of("jazz")
+
+    (answer,) = server.rank(asked(vector=vector))
+
+    check(server, answer, unit(server, text_row(server, vector)))
+
+
 def test_a_session_is_ranked_as_a_stored_user_is(server):
     view_of(server, "ann", 3, 8, 5)
     say(server, "ann", "red shoes", TIMES[1])

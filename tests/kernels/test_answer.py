@@ -158,10 +158,11 @@ def profile(records, *, layout=LAYOUT, settled=0):
     return np.array([header, *rows]).reshape(-1)
 
 
-def queries_of(*profiles, table, space):
+def queries_of(*profiles, table, space, stated=-1, trust=1.0):
     words = np.concatenate([*profiles, np.empty(0, np.int64)])
     sizes = np.array([8 * len(p) for p in profiles] + [0] * len(profiles))
-    weighing = Weighing(np.full(3, 100.0), np.array([0.0, 1.0, 3.0]), np.empty(0, np.int64))
+    lives, kinds = np.full(3, 100.0), np.array([0.0, 1.0, 3.0])
+    weighing = Weighing(lives, kinds, np.empty(0, np.int64), stated=stated, trust=trust)
     freeze(weighing[:3])
     extras, added = no_extras(space.items.shape[1]), nothing_added(len(profiles))
     return make_queries(words, sizes, LAYOUT, RULES, table, weighing, space, extras, added)
@@ -179,7 +180,7 @@ def test_profiles_become_the_queries_that_their_weights_pool_to():
     table, space = a_table_and_a_space()
     ann = profile([(0, 10, 1, 1.0), (100, 11, 2, -0.5), (200, 99, 1, 1.0), (200, 13, 7, 1.0)])
 
-    past, pooled = queries_of(
+    past, pooled, lengths = queries_of(
         ann, profile([])[:0], profile([(5, 12, 1, 2.0)]), table=table, space=space
     )
 
@@ -188,9 +189,27 @@ def test_profiles_become_the_queries_that_their_weights_pool_to():
     assert past.indptr.tolist() == [0, 4, 4, 5]
     assert past.headers[:, 1].tolist() == [77, -1, 77]
     weights = np.tile(space.block_weights, (3, 1))
+    np.testing.assert_array_equal(lengths, weights)
     want = pool(past.rows, past.indptr, past.weights, space.items, space.offsets, weights)
     np.testing.assert_array_equal(pooled.queries, want.queries)
     np.testing.assert_array_equal(pooled.norms, want.norms)
+
+
+def test_what_is_stated_makes_a_query_shorter():
+    """By its part of the weights of what is there: item 99 is not."""
+    table, space = a_table_and_a_space()
+    mixed = profile([(100, 10, 1, -1.0), (100, 11, 2, 0.5), (100, 99, 2, 5.0)])
+    stated = profile([(0, 10, 2, 1.0)])
+    nothing = profile([(0, 99, 2, 1.0)])
+
+    found = queries_of(mixed, stated, nothing, table=table, space=space, stated=2, trust=0.2)
+
+    assert found is not None
+    trusts = [(2.5 - 0.8 * 1.5) / 2.5, 0.2, 1.0]
+    wanted = np.outer(trusts, space.block_weights)
+    np.testing.assert_allclose(found[2], wanted, rtol=1e-15)
+    lengths = [np.linalg.norm(found[1].queries[:2, span], axis=1) for span in np.s_[0:4, 4:6]]
+    np.testing.assert_allclose(np.transpose(lengths), wanted[:2], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,8 @@ class Oracle:
             total, absolute = pooled(past)
         weights = tuning.text_weight, tuning.attributes_weight, tuning.image_weight
         norms = [np.linalg.norm(block) for block in total]
-        scales = [w / n if n else 0.0 for w, n in zip(weights, norms, strict=True)]
+        trust = trust_in(past, tuning.interests_trust)
+        scales = [trust * w / n if n else 0.0 for w, n in zip(weights, norms, strict=True)]
         bias, items = self.bias(), {}
         for name in self.items:
             mine = self.vectors(name)
@@ -219,3 +220,10 @@ class Oracle:
     def attributes(self, user):
         owner = self.owner(user)
         return self.users[owner][1] if owner in self.users else User(owner)
+
+
+def trust_in(past, trust):
+    """How far a vector is trusted: less for its part of what users say of themselves."""
+    total = sum(abs(weight) for weight, *_ in past)
+    stated = sum(abs(weight) for weight, _, _, kind, _ in past if kind == "$interest")
+    return (total - (1.0 - trust) * stated) / total if total else 1.0

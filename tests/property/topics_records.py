@@ -73,6 +73,7 @@ class Tuning:
     image_weight: float = 0.7
     bias_weight: float = 0.3
     interests_weight: float = 0.7
+    interests_trust: float = 0.6
     popularity_half_life: float = 3.0  # in buckets
     half_life_ms: float = 20_000.0
     half_lives_ms: tuple = (("view", 5_000.0),)

@@ -117,7 +117,8 @@ class Replica:
         for pairs, column in given:
             for name, value in pairs:
                 column[ids[name]] = value
-        return Pooling(tuning.half_life_ms, weights, lives, caps, tuning.interests_weight)
+        stated = tuning.interests_weight, tuning.interests_trust
+        return Pooling(tuning.half_life_ms, weights, lives, caps, *stated)
 
     def poll(self, where, count):
         """The next records of a partition, or None at its end."""

@@ -8,9 +8,9 @@ from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.catalog.segments import generation_folder
 from rankstream.server.config import Scoring, Settings, State
 from rankstream.server.errors import CorruptState, StateRefused
-from rankstream.server.ingest import open_state
 from rankstream.server.paths import Paths
 from rankstream.server.store import Store
+from rankstream.server.writable import open_state
 
 LAYOUT = make_layout(12, Scoring())
 
