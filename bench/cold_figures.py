@@ -45,6 +45,8 @@ def add_ratios(report: Report, data: str, found: Mapping[str, Systems]) -> None:
     for name, key in ((DECAYED, "decayed"), (POPULAR, "popularity")):
         _add_ratio(report, f"{data}.new_users.ndcg_vs_{key}", "ndcg@10", users, name)
     _add_ratio(report, f"{data}.new_items.hit50_vs_random", "hit@50", found["new items"], RANDOM)
+    among = found["new items among themselves"]
+    _add_ratio(report, f"{data}.new_items_among.ndcg_vs_random", "ndcg@10", among, RANDOM)
 
 
 def show(data: str, found: Mapping[str, Systems], screen: Screen) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
-from rankstream.server.errors import Unavailable
 from rankstream.server.store import Txn
 from rankstream.server.stream.consumer import Chunk, LogConsumer, Record
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters
+from rankstream.server.stream.log_lane import LogLane
 from rankstream.server.types import Lane, Position
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Folder(Protocol[R]):
         """
 
 
-class CompactedLane(Generic[R]):
+class CompactedLane(LogLane, Generic[R]):
     """Reads all partitions of a compacted topic.
 
     Args:
@@ -86,9 +86,8 @@ class CompactedLane(Generic[R]):
         put: Callable[[Commit], None],
         page: Announcements,
     ) -> None:
+        super().__init__(open_consumer, positions)
         self._lane = lane
-        self._open = open_consumer
-        self._next = dict(positions)
         self._topic_id = topic_id
         self._topic = topic
         self._folder = folder
@@ -96,43 +95,15 @@ class CompactedLane(Generic[R]):
         self._put = put
         self._page = page
         self._busy: set[int] = set()
-        self._stopping = threading.Event()
-        self._reopen = threading.Event()
-
-    def positions(self) -> dict[int, int]:
-        """Handed to the writer up to here, by partition."""
-        return dict(self._next)
 
     def waiting(self) -> set[int]:
         """Partitions whose records are being encoded or dead-lettered, or wait for their turn."""
         return set(self._busy)
 
-    def reopen(self) -> None:
-        """Asks for a new consumer at the positions reached; for a watchdog."""
-        self._reopen.set()
-
-    def stop(self) -> None:
-        """Ends ``run`` after the batch in flight."""
-        self._stopping.set()
-
     def run(self) -> None:
         """Polls until ``stop``."""
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        while not self._stopping.is_set():
-            try:
-                consumer = self._open(self._next)
-            except Unavailable as error:
-                log.warning("%s", error)
-                self._stopping.wait(_RETRY_S)
-                continue
-            self._reopen.clear()
-            try:
-                while not (self._stopping.is_set() or self._reopen.is_set()):
-                    self._step(consumer)
-            except Unavailable as error:
-                log.warning("opening a new consumer: %s", error)
-            finally:
-                consumer.close()
+        super().run()
 
     def _step(self, consumer: LogConsumer) -> None:
         chunks = consumer.poll(_POLL_MS, _MAX_RECORDS)

@@ -7,18 +7,17 @@ bad records waits, its partition paused, until the dead-letter topic has them; o
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
-from rankstream.server.errors import Unavailable
 from rankstream.server.stream.apply import EventBatch
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters, Ticket
 from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.event_columns import Decoded, EventColumns
 from rankstream.server.stream.event_json import content_type
+from rankstream.server.stream.log_lane import LogLane
 from rankstream.server.types import Position
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,6 @@ _POLL_MS = 250
 _FEW = 1000
 _PACED = 12
 """Records of one poll from which the rest is a whole one."""
-_RETRY_S = 0.5
 
 
 def rest_after(count: int, pace_s: float) -> float:
@@ -39,7 +37,7 @@ def rest_after(count: int, pace_s: float) -> float:
     return pace_s * min(1.0, count / _PACED) if count < _FEW else 0.0
 
 
-class EventsLane:
+class EventsLane(LogLane):
     """Reads the owned partitions of the events topic.
 
     Args:
@@ -72,8 +70,7 @@ class EventsLane:
         max_records: int,
         pace_s: float = 0.0,
     ) -> None:
-        self._open = open_consumer
-        self._next = dict(positions)
+        super().__init__(open_consumer, positions)
         self._topic_id = topic_id
         self._topic = topic
         self._codec = codec
@@ -85,45 +82,12 @@ class EventsLane:
         self._pace_s = pace_s
         self._rest_until = 0.0
         self._held: dict[int, tuple[Decoded, Ticket]] = {}
-        self._stopping = threading.Event()
-        self._reopen = threading.Event()
-
-    def positions(self) -> dict[int, int]:
-        """Handed to the writer up to here, by partition."""
-        return dict(self._next)
 
     def waiting(self) -> set[int]:
         """Partitions whose dead letters are on their way."""
         return set(list(self._held))
 
-    def reopen(self) -> None:
-        """Asks for a new consumer at the positions reached; for a watchdog."""
-        self._reopen.set()
-
-    def stop(self) -> None:
-        """Ends ``run`` after the poll in flight."""
-        self._stopping.set()
-
-    def run(self) -> None:
-        """Polls until ``stop``."""
-        while not self._stopping.is_set():
-            try:
-                consumer = self._open(self._next)
-            except Unavailable as error:
-                log.warning("%s", error)
-                self._stopping.wait(_RETRY_S)
-                continue
-            self._reopen.clear()
-            self._drop_held()
-            try:
-                while not (self._stopping.is_set() or self._reopen.is_set()):
-                    self._step(consumer)
-            except Unavailable as error:
-                log.warning("opening a new consumer: %s", error)
-            finally:
-                consumer.close()
-
-    def _drop_held(self) -> None:
+    def _opened(self) -> None:
         """The new consumer reads again, from before the chunks that waited."""
         for _, ticket in self._held.values():
             ticket.drop()

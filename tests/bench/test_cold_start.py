@@ -119,10 +119,11 @@ def test_a_ratio_without_anything_to_compare_with_is_a_problem(server):
     ask_newcomers(server, DATA, WINDOW, SETTINGS, samples)
     report = Report({}, {})
 
-    add_ratios(report, "made-up", {"new users": figures(samples), "new items": {}})
+    nobody = {"new items": {}, "new items among themselves": {}}
+    add_ratios(report, "made-up", {"new users": figures(samples)} | nobody)
 
     assert report.ratios == {}
-    assert len(report.problems) == 3
+    assert len(report.problems) == 4
 
 
 def test_popularity_is_that_of_the_newest_days_of_an_item():

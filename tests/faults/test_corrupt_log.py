@@ -1,0 +1,41 @@
+"""A batch in the broker's own files that does not match its checksum: it is never applied."""
+
+import pytest
+from requests_to import event, producer, profile, record
+from server_process import wait_for
+
+
+@pytest.mark.parametrize("own_broker", ["kafka"], indirect=True)
+def test_29_a_wrong_checksum_holds_its_partition_and_loses_nothing(
+    own_broker, serve, topic_prefix, tmp_path
+):
+    own_broker.start()
+    server = serve(own_broker.bootstrap, topic_prefix, events_partitions=1).start()
+    token = record(server, event("early", "toy"))
+    assert profile(server, "early", token).known
+    assert server.stop() == 0
+    segment = next(tmp_path.glob(f"broker/**/{topic_prefix}events-0/*0.log"))
+    size = segment.stat().st_size
+    with producer(server) as out:
+        value = event("late", "toy").SerializeToString()
+        out.send(server.topics["events"], value, b"late", partition=0).get(10)
+        out.flush()
+    right = segment.read_bytes()[size:]
+    assert b"late" in right
+
+    overwrite(segment, size, right.replace(b"late", b"lost"))
+    server.start()
+    wait_for(lambda: "failed crc check" in server.log, "the refusal")
+    assert profile(server, "early").known
+    assert not profile(server, "late").known
+    assert not profile(server, "lost").known
+
+    overwrite(segment, size, right)
+    wait_for(lambda: profile(server, "late").known, "the event", 60)
+    assert not profile(server, "lost").known
+
+
+def overwrite(file, start, data):
+    with file.open("r+b") as opened:
+        opened.seek(start)
+        opened.write(data)
