@@ -101,9 +101,14 @@ class Announcements:
         self._words[_BIAS] = sequence
 
     def set_partition(self, slot: int, highwater: int, state: int) -> None:
-        """What is known of one partition's log."""
-        self._words[_PARTITIONS + 2 * slot] = highwater + 1
+        """What is known of one partition's log; -1: not heard (by this consumer)."""
+        self.see_end(slot, highwater)
         self._words[_PARTITIONS + 2 * slot + 1] = state
+
+    def see_end(self, slot: int, highwater: int) -> None:
+        """One partition's log ends here. It never gets shorter, whoever looks later."""
+        at = _PARTITIONS + 2 * slot
+        self._words[at] = max(int(self._words[at]), highwater + 1)
 
     def add_dead_letters(self, count: int) -> None:
         """Counts records that were dead-lettered."""

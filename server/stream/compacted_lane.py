@@ -86,14 +86,12 @@ class CompactedLane(LogLane, Generic[R]):
         put: Callable[[Commit], None],
         page: Announcements,
     ) -> None:
-        super().__init__(open_consumer, positions)
-        self._lane = lane
+        super().__init__(lane, open_consumer, positions, page)
         self._topic_id = topic_id
         self._topic = topic
         self._folder = folder
         self._letters = letters
         self._put = put
-        self._page = page
         self._busy: set[int] = set()
 
     def waiting(self) -> set[int]:

@@ -70,14 +70,13 @@ class EventsLane(LogLane):
         max_records: int,
         pace_s: float = 0.0,
     ) -> None:
-        super().__init__(open_consumer, positions)
+        super().__init__("events", open_consumer, positions, page)
         self._topic_id = topic_id
         self._topic = topic
         self._codec = codec
         self._letters = letters
         self._make_batch = make_batch
         self._put = put
-        self._page = page
         self._max_records = max_records
         self._pace_s = pace_s
         self._rest_until = 0.0

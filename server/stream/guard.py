@@ -41,6 +41,9 @@ class Lane(Protocol):
     def reopen(self) -> None:
         """Asks for a new consumer."""
 
+    def see_ends(self, ends: Mapping[int, int]) -> None:
+        """The log's ends by partition, where its own consumer may get no answer."""
+
 
 class LogGuard:
     """Watches every lane.
@@ -118,6 +121,7 @@ class LogGuard:
             ends = {p: bounds[topic, p].end for p in positions}
             for partition, position in positions.items():
                 check_highwater(topic, partition, position, ends[partition])
+            self._lanes[topic].see_ends(ends)
             self._watch(topic, positions, ends)
         self._note({(t, p): at for t, found in before.items() for p, at in found.items()})
 

@@ -7,8 +7,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
+from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.errors import Unavailable
 from rankstream.server.stream.consumer import LogConsumer
+from rankstream.server.types import Lane
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +24,21 @@ class LogLane(ABC):
     again, by a new consumer at the positions reached: nothing is skipped.
 
     Args:
+        lane: which one it is.
         open_consumer: makes a consumer at given positions; called again when one fails or stalls.
         positions: where to begin, by partition.
+        page: where highwaters are shown.
     """
 
     def __init__(
         self,
+        lane: Lane,
         open_consumer: Callable[[Mapping[int, int]], LogConsumer],
         positions: Mapping[int, int],
+        page: Announcements,
     ) -> None:
+        self._lane = lane
+        self._page = page
         self._open = open_consumer
         self._next = dict(positions)
         self._stopping = threading.Event()
@@ -39,6 +47,11 @@ class LogLane(ABC):
     def positions(self) -> dict[int, int]:
         """Handed to the writer up to here, by partition."""
         return dict(self._next)
+
+    def see_ends(self, ends: Mapping[int, int]) -> None:
+        """Shows the log's ends by partition, as somebody else found them."""
+        for partition, end in ends.items():
+            self._page.see_end(slot_of(self._lane, partition), end)
 
     def reopen(self) -> None:
         """Asks for a new consumer at the positions reached; for a watchdog."""

@@ -26,13 +26,23 @@ def test_29_a_wrong_checksum_holds_its_partition_and_loses_nothing(
     overwrite(segment, size, right.replace(b"late", b"lost"))
     server.start()
     wait_for(lambda: "failed crc check" in server.log, "the refusal")
+    # The guard asks the broker itself where the log ends.
+    wait_for(lambda: events_lag(server) == 1, "the lag", 30)
     assert profile(server, "early").known
     assert not profile(server, "late").known
     assert not profile(server, "lost").known
 
     overwrite(segment, size, right)
     wait_for(lambda: profile(server, "late").known, "the event", 60)
+    wait_for(lambda: events_lag(server) == 0, "no lag")
     assert not profile(server, "lost").known
+
+
+def events_lag(server):
+    """Records of the one partition that are not applied."""
+    topic = server.topics["events"]
+    (lag,) = [p.lag for p in server.lag().partitions if p.topic == topic]
+    return lag
 
 
 def overwrite(file, start, data):

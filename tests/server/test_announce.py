@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from rankstream.server.announce import PAUSED, STOPPED, Announcements, slot_of
+from rankstream.server.announce import PAUSED, RUNNING, STOPPED, Announcements, slot_of
 
 
 @pytest.fixture
@@ -94,3 +94,14 @@ def test_no_two_partitions_share_a_slot():
     slots = [slot_of("items", 0), *(slot_of("events", p) for p in range(50))]
 
     assert len(np.unique(slots)) == len(slots)
+
+
+def test_the_end_of_a_log_never_comes_nearer(pages):
+    page, _ = pages
+    page.set_partition(1, 77, PAUSED)
+
+    page.set_partition(1, -1, RUNNING)
+    assert (page.highwater(1), page.state(1)) == (77, "running")
+    page.see_end(1, 80)
+    page.see_end(1, 79)
+    assert page.highwater(1) == 80

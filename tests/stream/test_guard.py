@@ -46,6 +46,9 @@ class Lane:
     def reopen(self):
         self.reopened += 1
 
+    def see_ends(self, ends):
+        self.ends = ends
+
 
 class Watched:
     """A guard over two lanes that have read everything."""
@@ -134,6 +137,7 @@ def test_a_lane_that_does_not_move_while_the_log_is_ahead_is_reopened(watch):
     watched.guard.look()
 
     assert (watched.events.reopened, watched.items.reopened) == (1, 0)
+    assert watched.events.ends == {0: 10, 1: 6}
 
 
 def test_a_partition_that_stands_still_is_noticed_while_another_moves(watch):
