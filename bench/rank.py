@@ -3,11 +3,14 @@
     python bench/rank.py [--prepare] [--quick] [--cache DIR] [--out FILE]
 
 Against Apache Kafka on loopback, with 100,000 items and 100,000 users of full profiles, one worker.
-Latencies are open loop (Poisson) from the intended time of sending; the generators, the broker and
-the server share the machine, and have run for a while unmeasured. Every candidate is answered, with
-its score's parts, and the first ten with reasons: what a request gets that asks for nothing else.
+Latencies are open loop, from the intended time of sending, at random times (Poisson) but where it
+says evenly; the generators, the broker and the server share the machine, and have run for a while
+unmeasured. Every candidate is answered, with its score's parts, and the first ten with reasons:
+what a request gets that asks for nothing else.
 
 - ``rank.c256_idle.p99_ms``: Rank of 256 candidates by item_id, 300/s, no events.
+- ``rank.c256_even.p99_ms``: the same, evenly spaced, as many load tools send: no call waits for
+  another one that came just before it.
 - ``rank.c256_idle.vs_plain_grpc_numpy``: the p99 of ``plain_service.py`` asked for one user's 256
   candidates at the same rate, over ours: what this machine, now, makes of gRPC in Python.
 - ``rank.c256_under_5000.p99_ms``: Rank again, while 5,000 events a second arrive.
@@ -100,6 +103,11 @@ class Latencies:
         """The p99 of 256 candidates without events, ms."""
         return self._noted("c256_idle", repeat, self._candidates(repeat, self._bench.seconds))
 
+    def even(self, repeat: int) -> float:
+        """The same, evenly spaced."""
+        found = self._candidates(repeat, self._bench.seconds, poisson=False)
+        return self._noted("c256_even", repeat, found)
+
     def under_events(self, repeat: int) -> float:
         """The p99 of 256 candidates under events, ms."""
         found = self._under_events(repeat, self._bench.seconds)
@@ -119,8 +127,10 @@ class Latencies:
         traffic.result()
         return found
 
-    def _candidates(self, repeat: int, seconds: float, *beside: Companion) -> LoadResult:
-        load = Load(self._address, RANK, seconds, rate=_RATE, seed=repeat)
+    def _candidates(
+        self, repeat: int, seconds: float, *beside: Companion, poisson: bool = True
+    ) -> LoadResult:
+        load = Load(self._address, RANK, seconds, rate=_RATE, seed=repeat, poisson=poisson)
         running = load.start(rank_candidates(500, SEED + repeat))
         begin_together(*beside, running)
         return running.result()
@@ -184,11 +194,12 @@ def measure_answers(bench: Bench, data_dir: Path, quick: bool) -> None:
     with running_server(bench.bootstrap, data_dir) as server:
         latencies, batches = Latencies(bench, server.address), Batches(bench, server.address)
         streams = Streams(report, server.address, bench.seconds)
-        idle, theirs, under, whole, compared = [], [], [], [], []
+        idle, even, theirs, under, whole, compared = [], [], [], [], [], []
         with batches.peer(data_dir):
             latencies.warm_up()
             for repeat in range(1, REPEATS + 1):
                 idle.append(latencies.idle(repeat))
+                even.append(latencies.even(repeat))
                 theirs.append(batches.their_latency(repeat))
                 under.append(latencies.under_events(repeat))
                 compared.append(batches.compare(repeat))
@@ -196,6 +207,7 @@ def measure_answers(bench: Bench, data_dir: Path, quick: bool) -> None:
                 if not quick:
                     whole.append(latencies.whole(repeat))
     report.add_plain("rank.c256_idle.p99_ms", idle)
+    report.add_plain("rank.c256_even.p99_ms", even)
     report.add_ratio("rank.c256_idle.vs_plain_grpc_numpy", theirs, idle)
     report.add_plain("rank.c256_under_5000.p99_ms", under)
     report.add_ratio("rank.batch_64x256.vs_plain_grpc_numpy", *zip(*compared, strict=True))

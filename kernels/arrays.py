@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rankstream.kernels.errors import refuse
 from rankstream.kernels.screening import first_above, rises
 
+Bool: TypeAlias = npt.NDArray[np.bool_]
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
 Int32: TypeAlias = npt.NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""Adding to popularity counters: sorted runs of (bucket, count), the newest apart from the older.
+"""Popularity counters: sorted runs of (bucket, count), the newest apart from the older.
 
 A counter is a set of buckets with their counts. Its newest bucket is kept apart, because nearly
 every event adds to it alone; the older ones are read and written only when a bucket begins, when an
@@ -7,7 +7,7 @@ event is late, or when the newest one comes to nothing.
 
 import numpy as np
 
-from rankstream.kernels.arrays import Float64, Int32, Int64, UInt64
+from rankstream.kernels.arrays import Bool, Float32, Float64, Int32, Int64, UInt64
 from rankstream.kernels.compilation import compiled
 
 
@@ -179,3 +179,71 @@ def levels_of(pairs: Int32, offsets: Int64, half_life: float) -> Float64:
         if total > 0.0:
             levels[u] = np.log2(total) + newest / half_life
     return levels
+
+
+@compiled
+def newest_bucket(newest: Int32) -> tuple[bool, int]:
+    """Whether any counter holds something, and the newest bucket of those that do.
+
+    Args:
+        newest: ``[S, 2]`` int32: the newest (bucket, count) of each.
+    """
+    found, bucket = False, 0
+    for s in range(newest.shape[0]):
+        if newest[s, 1] > 0 and (not found or newest[s, 0] > bucket):
+            found, bucket = True, int(newest[s, 0])
+    return found, bucket
+
+
+@compiled
+def refresh_powers(
+    slots: Int64, newest: Int32, older: Float64, half_life: float, now: int, powers: Float64
+) -> None:
+    """Sets ``powers[s] = log1p(popularity at bucket now)`` of some counters.
+
+    Each is computed by itself, so that it does not matter which are refreshed together.
+
+    Args:
+        slots: ``[n]`` int64, which.
+        newest: ``[S, 2]`` int32: the newest (bucket, count) of each.
+        older: ``[S]`` float64, the levels of the others (``levels_of``).
+        half_life: in buckets.
+        now: the bucket it is.
+        powers: ``[S]`` float64.
+    """
+    for i in range(slots.shape[0]):
+        s = slots[i]
+        level = older[s]
+        # A correction of a bucket that was dropped since can lead below zero: no popularity.
+        if newest[s, 1] > 0:
+            own = np.log2(np.float64(newest[s, 1])) + newest[s, 0] / half_life
+            high, low = max(level, own), min(level, own)
+            level = high + np.log2(1.0 + np.exp2(low - high))
+        powers[s] = np.log1p(np.exp2(level - now / half_life))
+
+
+@compiled
+def bias_of(powers: Float64, slots: Int32, live: Bool, weight: float, floor: float) -> Float32:
+    """The bias of some items: their share of the greatest power of those that live.
+
+    Args:
+        powers: ``[S]`` float64.
+        slots: ``[n]`` int32, -1: never counted.
+        live: ``[n]`` bool.
+        weight: the greatest bias.
+        floor: the least share, as long as anything is popular.
+
+    Returns:
+        ``[n]`` float32.
+    """
+    bias = np.zeros(slots.shape[0], np.float32)
+    greatest = 0.0
+    for i in range(slots.shape[0]):
+        if live[i] and slots[i] >= 0:
+            greatest = max(greatest, powers[slots[i]])
+    if greatest == 0.0:
+        return bias
+    for i in range(slots.shape[0]):
+        share = powers[slots[i]] / greatest if slots[i] >= 0 else 0.0
+        bias[i] = np.float32(weight * min(max(share, floor), 1.0))
+    return bias

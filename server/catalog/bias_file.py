@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.popularity import Popularity
@@ -31,6 +32,9 @@ class BiasFile:
         self._page = page
         self._folder = folder
         self._live = np.ones(segments.capacity, np.bool_)
+        # Of each row; -1 where its item had never been counted when there were ``_counted``.
+        self._slots = np.empty(0, np.int32)
+        self._counted = 0
         self._version = self._deaths = 0
         self._seen: tuple[int, int, int] = (-1, -1, -1)
         # Never a number that a worker of before may still know.
@@ -48,10 +52,22 @@ class BiasFile:
             return
         self._sequence += 1
         path = bias_path(self._folder, self._sequence)
-        bias = self._popularity.bias(self._segments.keys[:rows], self._live[:rows])
+        bias = self._popularity.bias_of(self._slots_of(rows), self._live[:rows])
         bias.tofile(path)
         self._page.set_bias(self._sequence)
         self._seen = now
         for old in self._folder.glob("bias-*.f32"):
             if old != path:
                 old.unlink()
+
+    def _slots_of(self, rows: int) -> NDArray[np.int32]:
+        """The slot of each row; only what can have changed is looked up."""
+        counted, keys = self._popularity.counted, self._segments.keys
+        if counted != self._counted:
+            unknown = np.flatnonzero(self._slots < 0)
+            self._slots[unknown] = self._popularity.slots(keys[unknown])
+            self._counted = counted
+        if rows > len(self._slots):
+            fresh = self._popularity.slots(keys[len(self._slots) : rows])
+            self._slots = np.concatenate([self._slots, fresh])
+        return self._slots

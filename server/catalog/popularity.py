@@ -29,9 +29,12 @@ from numpy.typing import NDArray
 from rankstream.kernels import KeyTable
 from rankstream.kernels.counters import (
     add_to_newest,
+    bias_of,
     find_runs,
     levels_of,
     merge_counts,
+    newest_bucket,
+    refresh_powers,
 )
 from rankstream.server.store import Store, Txn, View
 
@@ -146,6 +149,8 @@ def _read_page(view: View, start: bytes, most: int | None) -> tuple[Touched, byt
 class Popularity:
     """Levels of all counted items, in the ingest process's memory.
 
+    Each has a slot, which it keeps. ``update`` and the others may be called from different threads.
+
     Attributes:
         revision: grows with each change.
     """
@@ -162,6 +167,15 @@ class Popularity:
         self._count = 0
         self._older = np.full(1024, -np.inf)
         self._newest = np.zeros((1024, 2), np.int32)
+        # As of the bucket ``_now``, but for those that are stale.
+        self._powers = np.zeros(1024)
+        self._stale = np.ones(1024, np.bool_)
+        self._now: int | None = None
+
+    @property
+    def counted(self) -> int:
+        """How many items have a slot."""
+        return self._count
 
     def load(self, view: View) -> None:
         """Reads every counter once, at start."""
@@ -177,42 +191,45 @@ class Popularity:
             if len(touched.whole):
                 levels = levels_of(touched.older, touched.offsets, self._half_life)
                 self._older[slots[touched.whole]] = levels
+            self._stale[slots] = True
             self.revision += 1
+
+    def slots(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The slots ``int32 [n]`` of the items with these keys; -1: never counted."""
+        with self._lock:
+            return self._slots.lookup(np.ascontiguousarray(keys))
 
     def bias(
         self, keys: NDArray[np.uint64], live: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
         """The bias of the items with these keys: ``float32 [n]``.
 
-        May be called from another thread than ``update``.
-
         Args:
             keys: ``uint64 [n]``.
             live: which of them are there, ``bool [n]``: a log whose deleted items were compacted
                 away has no row of them, and leads to the same bias. None: all.
         """
+        everything = np.ones(len(keys), np.bool_)
+        return self.bias_of(self.slots(keys), everything if live is None else live)
+
+    def bias_of(self, slots: NDArray[np.int32], live: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """As ``bias``, for the items with these slots.
+
+        What did not change since it was last called, and is of the same bucket, is not computed
+        again: otherwise it would cost several times as much, once a second.
+        """
         with self._lock:
-            slots = self._slots.lookup(np.ascontiguousarray(keys))
-            older = self._older[: self._count].copy()
-            known = self._newest[: self._count].copy()
-        alive = known[:, 1] > 0
-        if not alive.any():
-            return np.zeros(len(keys), np.float32)
-        now = int(known[alive, 0].max()) / self._half_life
-        with np.errstate(divide="ignore"):
-            # A correction of a bucket that was dropped since can lead below zero: no popularity.
-            counts = np.maximum(known[:, 1], 0)
-            newest = np.log2(counts) + known[:, 0] / self._half_life
-        powers = np.log1p(np.exp2(np.logaddexp2(older, newest) - now))
-        # One more at the end, for the items never counted (slot -1).
-        powers = np.append(powers, 0.0)
-        found = powers[slots]
-        greatest = (found if live is None else found[live]).max(initial=0.0)
-        if greatest == 0:
-            return np.zeros(len(keys), np.float32)
-        shares = np.clip(found / greatest, self._floor, 1.0)
-        bias: NDArray[np.float32] = (self._weight * shares).astype(np.float32)
-        return bias
+            newest = self._newest[: self._count]
+            found, now = newest_bucket(newest)
+            if not found:
+                return np.zeros(len(slots), np.float32)
+            if now != self._now:
+                self._now, self._stale[:] = now, True
+            stale = np.flatnonzero(self._stale[: self._count])
+            refresh_powers(stale, newest, self._older, self._half_life, now, self._powers)
+            self._stale[stale] = False
+            powers = self._powers[: self._count].copy()
+        return bias_of(powers, slots, live, self._weight, self._floor)
 
     def _slots_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
         slots = self._slots.lookup(keys)
@@ -230,6 +247,8 @@ class Popularity:
             more = 2 * self._count - room
             self._older = np.concatenate([self._older, np.full(more, -np.inf)])
             self._newest = np.concatenate([self._newest, np.zeros((more, 2), np.int32)])
+            self._powers = np.concatenate([self._powers, np.zeros(more)])
+            self._stale = np.concatenate([self._stale, np.ones(more, np.bool_)])
 
 
 def _names(keys: NDArray[np.uint64]) -> list[bytes]:
