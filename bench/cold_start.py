@@ -30,7 +30,8 @@ which popularity is nothing. At most 400 users a window are asked for (drawn, se
 ``--data`` names a folder with one folder a data set, as ``training/titled_log.py`` reads it;
 without one, there is MovieLens 100k alone, which is fetched into the cache, as for the demo.
 ``--quick`` takes the first data set alone, and leaves out the other weights, which are there to
-choose defaults with and never part of the table (``interests_trust`` was, on these data sets).
+choose defaults with and never part of the table. The default of ``interests_trust`` was chosen so,
+on these data sets.
 
 The ratios compare means over all users (a ranking is the same in each run, so none is repeated):
 ``cold_start.<data>.new_users.ndcg_vs_decayed``, ``..._vs_popularity``,

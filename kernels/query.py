@@ -8,7 +8,7 @@ clock is needed. A type without a weight counts nothing; of a type with a cap on
 A block's part of a query is as long as the block's weight, times the trust in the profile: where w
 are the weights of its interactions with what is there, and s those of them that are stated (what
 users say of themselves), ``sum(|w|) - (1 - trust) * sum(|s|)`` over ``sum(|w|)``. So a vector of
-which little was ever done counts less beside popularity, and more with each event.
+which little was done counts less beside popularity, and the more, the more recent events there are.
 """
 
 from typing import Final, NamedTuple

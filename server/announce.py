@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Announcements:
             # What an ingest of before has heard and counted; its clock may be of another boot.
             self._words[_FETCH_MS:] = 0
         self._bells = bells
+        # The ends of logs are seen by the lanes and by the guard.
+        self._ends = threading.Lock()
 
     @property
     def sequence(self) -> int:
@@ -106,9 +109,10 @@ class Announcements:
         self._words[_PARTITIONS + 2 * slot + 1] = state
 
     def see_end(self, slot: int, highwater: int) -> None:
-        """One partition's log ends here. It never gets shorter, whoever looks later."""
+        """One partition's log ends here, or further on: who looked earlier may say so later."""
         at = _PARTITIONS + 2 * slot
-        self._words[at] = max(int(self._words[at]), highwater + 1)
+        with self._ends:
+            self._words[at] = max(int(self._words[at]), highwater + 1)
 
     def add_dead_letters(self, count: int) -> None:
         """Counts records that were dead-lettered."""

@@ -157,7 +157,9 @@ class Limits:
     max_weight: int = option(1_000_000, "magnitude of a weight in a request")
     max_batch_rank_entries: int = option(1_024, "entries of one BatchRankRequest")
     max_as_of_waiting: int = option(4, "requests as of a time that wait for their popularity")
-    max_stream_requests: int = option(256, "requests in flight on one StreamRank")
+    max_stream_requests: int = option(
+        256, "requests in flight on one StreamRank before it reads on"
+    )
     max_events: int = option(5_000, "events of one RecordEventsRequest")
     max_event_text_chars: int = option(2_000, "characters of an event's text")
     max_stream_events: int = option(

@@ -58,7 +58,6 @@ class Lanes:
     ) -> None:
         self._settings = settings
         self._state = state
-        self._paths = paths
         self._failure: BaseException | None = None
         kafka = settings.kafka
         self._bias = bias

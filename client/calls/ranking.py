@@ -132,9 +132,10 @@ class RankingCalls(Host):
         Args:
             queries: any number, as many as come.
             max_in_flight: queries without an answer at most.
-            per_message: queries in a message, which is sent when it is full, and at the end. More
-                are quicker where they are at hand; where they come one by one, each but the last
-                of a message waits.
+            per_message: queries in a message, which is sent when it is full or large, and at the
+                end, and answered whole. More are quicker where they are at hand; where they come
+                one by one, each but the last of a message waits for the others. At most
+                ``max_batch_rank_entries`` of the server.
             timeout_s: deadline of the whole stream, in seconds; None: none.
 
         Raises:

@@ -99,7 +99,7 @@ class Bundle:
     """Several values in one message, and several answers in one.
 
     Attributes:
-        most: values in a message; the last one has what is left.
+        most: values in a message, fewer where they are large; the last one has what is left.
         wrap: the message of the forms of some values.
         answers: the answers in a message.
     """
@@ -147,6 +147,7 @@ class Exchange(Conversation[R], Generic[V, R]):
         self._placeholder = placeholder
         self._bundle = bundle
         self._waiting: list[Message] = []
+        self._waiting_bytes = 0
         self._problems: dict[int, InvalidArgument] = {}
 
     def send(self, value: V) -> Message | None:
@@ -162,13 +163,15 @@ class Exchange(Conversation[R], Generic[V, R]):
         if self._bundle is None:
             return message
         self._waiting.append(message)
-        return self.flush() if len(self._waiting) == self._bundle.most else None
+        self._waiting_bytes += message.ByteSize()
+        full = len(self._waiting) == self._bundle.most or self._waiting_bytes >= CHUNK_BYTES
+        return self.flush() if full else None
 
     def flush(self) -> Message | None:
         """The message of the values that wait."""
         if self._bundle is None or not self._waiting:
             return None
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return self._bundle.wrap(waiting)
 
     def answers(self, message: Any) -> Sequence[Any]:

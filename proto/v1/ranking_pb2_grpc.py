@@ -80,7 +80,8 @@ class RankingServicer(object):
 
     def StreamRank(self, request_iterator, context):
         """An entry a request, in the order of the requests; a bad request fails alone. A message holds one
-        request or more; one of the answers holds what is ready, of several messages or of a part.
+        request or more, which are ranked together. An answer holds the entries that are ready, of
+        several messages or a part of one. More than max_batch_rank_entries in one end the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -162,7 +162,8 @@ class RankingStub(typing.Generic[_RankingRankType, _RankingBatchRankType, _Ranki
 
     StreamRank: _RankingStreamRankType
     """An entry a request, in the order of the requests; a bad request fails alone. A message holds one
-    request or more; one of the answers holds what is ready, of several messages or of a part.
+    request or more, which are ranked together. An answer holds the entries that are ready, of
+    several messages or a part of one. More than max_batch_rank_entries in one end the stream.
     """
 
     SimilarItems: _RankingSimilarItemsType
@@ -218,7 +219,8 @@ class RankingServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.ranking_pb2.BatchRankResponse], collections.abc.AsyncIterator[rankstream.proto.v1.ranking_pb2.BatchRankResponse]]:
         """An entry a request, in the order of the requests; a bad request fails alone. A message holds one
-        request or more; one of the answers holds what is ready, of several messages or of a part.
+        request or more, which are ranked together. An answer holds the entries that are ready, of
+        several messages or a part of one. More than max_batch_rank_entries in one end the stream.
         """
 
     @abc.abstractmethod

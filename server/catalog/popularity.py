@@ -167,8 +167,9 @@ class Popularity:
         self._count = 0
         self._older = np.full(1024, -np.inf)
         self._newest = np.zeros((1024, 2), np.int32)
-        # As of the bucket ``_now``, but for those that are stale.
-        self._powers = np.zeros(1024)
+        # As of the bucket ``_now``, but for those that are stale. Whoever asks for a bias has it.
+        self._powers = np.zeros(0)
+        self._asked = threading.Lock()
         self._stale = np.ones(1024, np.bool_)
         self._now: int | None = None
 
@@ -218,18 +219,26 @@ class Popularity:
         What did not change since it was last called, and is of the same bucket, is not computed
         again: otherwise it would cost several times as much, once a second.
         """
-        with self._lock:
-            newest = self._newest[: self._count]
+        with self._asked:
+            # Copies: nothing that is counted waits for what is computed of them.
+            with self._lock:
+                newest, older = (
+                    self._newest[: self._count].copy(),
+                    self._older[: self._count].copy(),
+                )
+                stale = self._stale[: self._count].copy()
+                self._stale[: self._count] = False
             found, now = newest_bucket(newest)
+            if not found or now != self._now:
+                stale[:] = True
+            self._now = now if found else None
+            fresh = np.zeros(len(stale) - len(self._powers))
+            self._powers = np.concatenate([self._powers, fresh]) if len(fresh) else self._powers
             if not found:
                 return np.zeros(len(slots), np.float32)
-            if now != self._now:
-                self._now, self._stale[:] = now, True
-            stale = np.flatnonzero(self._stale[: self._count])
-            refresh_powers(stale, newest, self._older, self._half_life, now, self._powers)
-            self._stale[stale] = False
-            powers = self._powers[: self._count].copy()
-        return bias_of(powers, slots, live, self._weight, self._floor)
+            which = np.flatnonzero(stale)
+            refresh_powers(which, newest, older, self._half_life, now, self._powers)
+            return bias_of(self._powers, slots, live, self._weight, self._floor)
 
     def _slots_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
         slots = self._slots.lookup(keys)
@@ -247,7 +256,6 @@ class Popularity:
             more = 2 * self._count - room
             self._older = np.concatenate([self._older, np.full(more, -np.inf)])
             self._newest = np.concatenate([self._newest, np.zeros((more, 2), np.int32)])
-            self._powers = np.concatenate([self._powers, np.zeros(more)])
             self._stale = np.concatenate([self._stale, np.ones(more, np.bool_)])
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -42,8 +44,14 @@ _ENTRY_RESPONSE = ranking_pb2.BatchRankEntry.RESPONSE_FIELD_NUMBER
 _Ready = tuple[RankTask, bool]
 # Reading a message that is there already takes less.
 _CROWDED_S = 0.0003
-# Of entries that are ready: less than what gRPC's clients take unless they are told to take more.
-_READY: Joint[bytes] = Joint(b"".join, len, 1 << 20)
+# Less than what gRPC's clients take unless they are told to take more.
+_MESSAGE_BYTES = 1 << 20
+_Entry = tuple[bytes, ...]
+"""One of ``BatchRankResponse.entries``, encoded, in parts."""
+
+
+class _TooMany(InvalidArgument):
+    """More requests than a message may hold."""
 
 
 class RankingService(ranking_pb2_grpc.RankingServicer):
@@ -76,38 +84,43 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         """Ranks for one user: a ``RankResponse``."""
         return await self._rank(request, deadline_of(context, self._limits.default_timeout_s))
 
-    def StreamRank(  # noqa: N802
+    async def StreamRank(  # noqa: N802
         self, request_iterator: AsyncIterator[ranking_pb2.BatchRankRequest], context: Context
     ) -> Any:
-        """Ranks message by message; a ``BatchRankResponse`` holds the entries that are ready."""
+        """Ranks message by message; a ``BatchRankResponse`` holds the entries that are ready.
+
+        A message of too many requests ends the stream: their entries could be too many, too.
+        """
         left = 0.0
 
-        async def rank(asked: ranking_pb2.BatchRankRequest) -> bytes:
+        async def rank(asked: ranking_pb2.BatchRankRequest) -> list[_Entry]:
             nonlocal left
+            self._check_count(len(asked.requests))
             deadline = message_deadline(context, self._limits.default_timeout_s)
             # A message that was there before the last one was left has others behind it.
             crowded = time.monotonic() - left < _CROWDED_S
             requests = asked.requests
             try:
                 if len(requests) == 1:
-                    ranked = await self._rank(requests[0], deadline, more_follow=crowded)
-                    return b"".join(_entry(ranked))
-                return await self._rank_all(requests, deadline)
+                    return [_entry(await self._rank(requests[0], deadline, more_follow=crowded))]
+                return await self._rank_all(requests, deadline, "")
             except Exception as error:  # noqa: BLE001 - each request has an answer, whatever fails
-                return _failed_entry(error) * min(
-                    len(requests), self._limits.max_batch_rank_entries
-                )
+                return [_failed_entry(error)] * len(requests)
             finally:
                 left = time.monotonic()
 
-        return ordered(
+        answers = ordered(
             request_iterator,
             rank,
             most=self._limits.max_stream_requests,
             weigh=lambda asked: len(asked.requests),
-            refuse=_failed_entry,
+            refuse=_refused,
             joint=_READY,
         )
+        async with aclosing(answers):
+            async for entries in answers:
+                for message in _messages(entries):
+                    yield message
 
     async def SimilarItems(  # noqa: N802
         self, request: ranking_pb2.SimilarItemsRequest, context: Context
@@ -169,31 +182,34 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         self, request: ranking_pb2.BatchRankRequest, context: Context
     ) -> Any:
         """Ranks for many users, a ``BatchRankResponse``: one bad entry spoils no other."""
+        self._check_count(len(request.requests))
         deadline = deadline_of(context, self._limits.default_timeout_s)
-        return await self._rank_all(request.requests, deadline)
+        entries = await self._rank_all(request.requests, deadline, "requests[{}].")
+        return b"".join(itertools.chain.from_iterable(entries))
+
+    def _check_count(self, count: int) -> None:
+        limit = self._limits.max_batch_rank_entries
+        if count > limit:
+            raise _TooMany(field="requests", problem=f"{count} entries, the limit is {limit}")
 
     async def _rank_all(
-        self, requests: Sequence[ranking_pb2.RankRequest], deadline: float
-    ) -> bytes:
-        """The entries of a ``BatchRankResponse``."""
+        self, requests: Sequence[ranking_pb2.RankRequest], deadline: float, place: str
+    ) -> list[_Entry]:
+        """An entry a request; ``place`` is what errors call request ``{}``."""
         started = time.monotonic()
-        count, limit = len(requests), self._limits.max_batch_rank_entries
-        if count > limit:
-            raise InvalidArgument(
-                field="requests", problem=f"{count} entries, the limit is {limit}"
-            )
-        prepared = await self._prepare_all(requests, deadline)
+        prepared = await self._prepare_all(requests, deadline, place)
         tasks = [p[0] for p in prepared if isinstance(p, tuple)]
         answers = iter(await self._answers(tasks, deadline))
-        parts: list[bytes] = []
+        entries: list[_Entry] = []
         for entry, outcome in zip(requests, prepared, strict=True):
             answer = next(answers) if isinstance(outcome, tuple) else outcome
             if isinstance(outcome, tuple) and isinstance(answer, RankAnswer):
                 task, stale = outcome
-                parts += _entry(self._encode(answer, task, entry.request_id, stale, started))
+                ranked = self._encode(answer, task, entry.request_id, stale, started)
+                entries.append(_entry(ranked))
             elif isinstance(answer, BaseException):
-                parts.append(_failed_entry(answer))
-        return b"".join(parts)
+                entries.append(_failed_entry(answer))
+        return entries
 
     async def _answers(
         self, tasks: Sequence[RankTask], deadline: float
@@ -204,18 +220,17 @@ class RankingService(ranking_pb2_grpc.RankingServicer):
         return [next(answers) if isinstance(task, RankTask) else task for task in ready]
 
     async def _prepare_all(
-        self, requests: Sequence[ranking_pb2.RankRequest], deadline: float
+        self, requests: Sequence[ranking_pb2.RankRequest], deadline: float, place: str
     ) -> Sequence[_Ready | RankstreamError]:
-        entries = [self._prepare(i, r, deadline) for i, r in enumerate(requests)]
+        entries = [self._prepare(place.format(i), r, deadline) for i, r in enumerate(requests)]
         if any(r.read_after.min_token for r in requests):
             # Side by side: tokens that never come cost one wait, not one each.
             return await asyncio.gather(*entries)
         return [await entry for entry in entries]
 
     async def _prepare(
-        self, index: int, request: ranking_pb2.RankRequest, deadline: float
+        self, field: str, request: ranking_pb2.RankRequest, deadline: float
     ) -> _Ready | RankstreamError:
-        field = f"requests[{index}]."
         try:
             task = rank_task_from_pb(request, self._form, field)
             if self._log_requests:
@@ -261,11 +276,40 @@ def _log_request(request: ranking_pb2.RankRequest) -> None:
     log.info("rank %s", json.dumps(told))
 
 
-def _entry(response: bytes) -> tuple[bytes, ...]:
-    """One of ``BatchRankResponse.entries``, encoded, in parts."""
+def _entry(response: bytes) -> _Entry:
     return encode_field(_ENTRIES, *encode_field(_ENTRY_RESPONSE, response))
 
 
-def _failed_entry(error: BaseException) -> bytes:
+def _failed_entry(error: BaseException) -> _Entry:
     failed = ranking_pb2.BatchRankEntry(status=status_of(error))
-    return b"".join(encode_field(_ENTRIES, failed.SerializeToString()))
+    return encode_field(_ENTRIES, failed.SerializeToString())
+
+
+def _refused(error: Exception) -> list[_Entry]:
+    """The entry of a message that cannot be read, on a stream that goes on."""
+    if isinstance(error, _TooMany):
+        raise error
+    return [_failed_entry(error)]
+
+
+def _size(entries: Sequence[_Entry]) -> int:
+    return sum(len(part) for entry in entries for part in entry)
+
+
+def _messages(entries: Sequence[_Entry]) -> Iterator[bytes]:
+    """``BatchRankResponse`` of some entries; as many as are needed."""
+    parts: list[bytes] = []
+    size = 0
+    for entry in entries:
+        own = sum(map(len, entry))
+        if parts and size + own > _MESSAGE_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+        parts += entry
+        size += own
+    yield b"".join(parts)
+
+
+_READY: Joint[list[_Entry]] = Joint(
+    lambda some: list(itertools.chain.from_iterable(some)), _size, _MESSAGE_BYTES
+)

@@ -52,8 +52,8 @@ def ordered(
             is of one request, and does not end it.
         handle: makes the outcome of one request.
         most: what may be held, in flight or not yet taken, in the unit of ``weigh``.
-        refuse: the outcome of a request that ``handle`` failed, or that could not be read. Without
-            it the first failure ends the stream, behind the outcomes before it.
+        refuse: the outcome of a request that ``handle`` failed, or that could not be read. What
+            it raises, or without it the first failure, ends the stream behind the outcomes before.
         weigh: how much a request counts, at least 1. Without it each counts 1.
         joint: how outcomes become one that are ready when the next is asked for. Without it each
             comes alone.
@@ -208,7 +208,10 @@ class _Line(Generic[In, Out]):
         if fatal or self._refuse is None or not isinstance(error, Exception):
             slot.error, self._ended = error, True
         else:
-            slot.outcome = self._refuse(error)
+            try:
+                slot.outcome = self._refuse(error)
+            except Exception as worse:  # noqa: BLE001 - raised where its turn comes
+                slot.error, self._ended = worse, True
         self._finish(slot)
 
     def _finish(self, slot: _Slot[Out]) -> None:

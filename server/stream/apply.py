@@ -139,4 +139,6 @@ def warm_up_fold(fold: FoldSettings) -> None:
     # Two buckets of one item: its counter is merged whole.
     numbers = np.arange(2)
     touched = add_counts(_Nowhere(), np.zeros(2, np.uint64), numbers, numbers + 1)
-    Popularity(weight=1.0, half_life_s=1.0, bucket_s=1).update(touched)
+    popularity = Popularity(weight=1.0, half_life_s=1.0, bucket_s=1)
+    popularity.update(touched)
+    popularity.bias(touched.keys)

@@ -7,6 +7,7 @@ a poll is not the last offset plus one (transaction markers and compacted record
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,11 @@ class LogConsumer:
             )
             raise Unavailable(msg) from error
         self._partitions = {p: kafka.TopicPartition(topic, p) for p in sorted(positions)}
-        self._consumer.assign(list(self._partitions.values()))
+        assigned = list(self._partitions.values())
+        # Fetches are handed out in this order, and a damaged batch ends the consumer: the
+        # partitions behind it have their turn with one of the next consumers.
+        random.shuffle(assigned)
+        self._consumer.assign(assigned)
         for partition, offset in positions.items():
             self._consumer.seek(self._partitions[partition], offset)
 

@@ -27,7 +27,9 @@ class FakeRanking(ranking_pb2_grpc.RankingServicer):
     def StreamRank(self, requests: Any, context: Any) -> Any:
         for message in self.fake.streamed("StreamRank", requests, context):
             entries = [self.entry(asked) for asked in message.requests]
-            yield ranking_pb2.BatchRankResponse(entries=entries)
+            # A part of a message at a time, as a server may.
+            for start in range(0, len(entries), 2):
+                yield ranking_pb2.BatchRankResponse(entries=entries[start : start + 2])
 
     def SimilarItems(self, request: Any, context: Any) -> Any:
         self.fake.enter("SimilarItems", request, context)

@@ -102,6 +102,15 @@ def test_a_message_may_hold_several_queries(driver, fake, per_message):
     assert sizes == [per_message] * whole + [rest] * bool(rest)
 
 
+def test_a_message_holds_fewer_queries_where_they_are_large(driver, fake):
+    long = ["x" * (CHUNK_BYTES // 2)]
+
+    answers = driver.all_of("stream_rank", [RankQuery("a", long)] * 5, per_message=4)
+
+    assert len(answers) == 5
+    assert [len(m.requests) for m in fake.requests["StreamRank"][-1]] == [2, 2, 1]
+
+
 @pytest.mark.parametrize("per_message", [0, 5])
 def test_a_message_holds_no_more_than_may_be_in_flight(driver, per_message):
     with pytest.raises(InvalidArgument, match="^per_message: .* expected 1 to max_in_flight, 4"):

@@ -22,7 +22,7 @@ from subject_oracle import (
 )
 
 from rankstream.server.profiles.interaction import TEXT
-from rankstream.server.types import Query, Session, item_key, text_key
+from rankstream.server.types import Asked, Query, Session, item_key, text_key
 
 
 @pytest.fixture
@@ -116,6 +116,22 @@ def test_interests_are_trusted_less_until_something_is_done(server):
     for given in ({}, {"item_ids": ITEMS}):
         (answer,) = server.rank(task("ann", **given))
         check(server, answer, expected)
+
+
+def test_a_query_makes_up_for_interests(server):
+    server.pooling = dataclasses.replace(server.pooling, interests_weight=3.0, interests_trust=0.5)
+    server.engine = server.new_engine()
+    write_user(server, "ann", interests=["jazz"])
+    jazz, tango = (text_row(server, vector_of(text)) for text in ("jazz", "tango"))
+    query = Query("tango", 2.0)
+
+    (answer,) = server.rank(
+        task("ann", asked=Asked(query=query, encoded={"tango": vector_of("tango")}))
+    )
+
+    weight = 2.0 * np.linalg.norm(3.0 * jazz)
+    trust = (weight + 0.5 * 3.0) / (weight + 3.0)
+    check(server, answer, trust * unit(server, 3.0 * jazz + weight * tango))
 
 
 def test_what_a_request_says_is_trusted(server):

@@ -84,7 +84,7 @@ def rankings_in(message):
         return 1
 
 
-def test_1_a_message_of_too_many_rankings_fails_alone(server):
+def test_1_a_message_of_too_many_rankings_ends_the_stream(server):
     limit = Limits().max_batch_rank_entries
     many = ranking_pb2.BatchRankRequest(requests=[ranking_pb2.RankRequest()] * (limit + 1))
 
@@ -93,12 +93,23 @@ def test_1_a_message_of_too_many_rankings_fails_alone(server):
     )
 
     found = [ranking_pb2.BatchRankResponse.FromString(answer).entries for answer in answers]
-    entries = [entry for some in found for entry in some]
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert [entry.status.code for some in found for entry in some] == [0, 0]
+
+
+def test_20_large_answers_come_in_several_messages(server):
+    """A client takes messages of 4 MiB unless it is told to take more."""
+    ids = ranking_pb2.ItemIds(item_ids=[f"{n:0250}" for n in range(1000)])
+    asked = ranking_pb2.RankRequest(user_id="someone", item_ids=ids, k=1)
+    many = ranking_pb2.BatchRankRequest(requests=[asked] * 7)
+
+    answers, code = sent(server, "Ranking/StreamRank", [many.SerializeToString()])
+
+    found = [ranking_pb2.BatchRankResponse.FromString(answer).entries for answer in answers]
     assert code == grpc.StatusCode.OK
-    assert len(entries) == 2 + limit + 2
-    assert [entry.status.code for entry in entries[:2] + entries[-2:]] == [0] * 4
-    refused = {(entry.status.code, entry.status.message) for entry in entries[2:-2]}
-    assert refused == {(3, f"requests: {limit + 1} entries, the limit is {limit}")}
+    assert [len(e.response.missing_item_ids) for some in found for e in some] == [1000] * 7
+    assert len(answers) == 2
+    assert max(map(len, answers)) <= 1 << 20
 
 
 def test_2_a_stream_of_events_has_an_acknowledgement_a_message(server):
