@@ -172,7 +172,7 @@ RANKINGS = [
         filter=FILTERS[0],
         block_weights={"text": 1.0, "image": -2.0},
         pooling=ranking_pb2.Pooling(
-            half_life_s=60.0, type_weights={"click": 2.0}, profile_text_weight=0.5
+            half_life_s=60.0, type_weights={"click": 2.0}, profile_text_weight=0.5, ttl_s=9.0
         ),
         as_of_ms=NOW_MS,
         request_id="r",

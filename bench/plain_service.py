@@ -21,7 +21,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 from sizes import ITEMS, item_id
 
+from rankstream.kernels.query import weigh
 from rankstream.server.catalog.blocks import Layout, make_layout
+from rankstream.server.clock import now_ms
 from rankstream.server.config import Settings
 from rankstream.server.derived import fold_settings, pooling_of
 from rankstream.server.paths import Paths
@@ -114,8 +116,12 @@ def load_ranker(data_dir: Path, users: list[str]) -> PlainRanker:
         histories = ProfileStore(fold).read(view, [user.encode() for user in users]).histories
     store.close()
     pooling = pooling_of(settings, fold)
-    weights = pooling.weights(
-        histories.indptr, histories.event_times_ms, histories.types, histories.weights
+    weights = weigh(
+        histories.indptr,
+        histories.event_times_ms,
+        histories.types,
+        histories.weights,
+        pooling.weighing(now_ms()),
     ).astype(np.float32)
     keys = {item_key(item_id(row)): row for row in range(ITEMS)}
     rows = np.array([keys[key] for key in histories.target_keys.tolist()], np.int32)

@@ -9,6 +9,9 @@ An answer is comparable where the profile has not changed since, and is made of 
 
 from __future__ import annotations
 
+import math
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,11 +48,15 @@ class Rules:
         block_weights: by block.
         type_weights: by event type.
         half_lives_ms: by event type: age at which an interaction counts half.
+        caps: by event type: so many of the newest count.
+        ttls_ms: by event type: age beyond which it does not count; types that are not in it: none.
     """
 
     block_weights: Mapping[str, float]
     type_weights: Mapping[str, float]
     half_lives_ms: Mapping[str, float]
+    caps: Mapping[str, int]
+    ttls_ms: Mapping[str, float]
 
 
 def read_rules(admin: str) -> Rules:
@@ -61,6 +68,8 @@ def read_rules(admin: str) -> Rules:
         {block.name: block.weight for block in info.blocks},
         {kind.name: kind.pooling_weight for kind in info.event_types},
         {kind.name: 1000 * kind.half_life_s for kind in info.event_types},
+        {kind.name: kind.pooled_at_most for kind in info.event_types},
+        {kind.name: 1000 * kind.ttl_s for kind in info.event_types if kind.ttl_s},
     )
 
 
@@ -162,10 +171,11 @@ class ScoreOracle:
     def _query(self, interactions: Sequence[profiles_pb2.Interaction]) -> Row:
         """The pooled, weighted vector by block; zero where nothing counts."""
         newest = max((i.event_time_ms for i in interactions), default=0)
+        counted = self._counted(interactions)
         query: dict[str, NDArray[np.float64]] = {}
         for name, weight in self._rules.block_weights.items():
             total = np.zeros(0)
-            for one in interactions:
+            for one in counted:
                 row = self._rows[one.item_id][name] if one.item_id else np.zeros(0)
                 if row.size:
                     age = (newest - one.event_time_ms) / self._rules.half_lives_ms[one.type]
@@ -173,6 +183,19 @@ class ScoreOracle:
                     total = own * row + (total if total.size else 0.0)
             query[name] = weight * _unit(total)
         return query
+
+    def _counted(
+        self, interactions: Sequence[profiles_pb2.Interaction]
+    ) -> list[profiles_pb2.Interaction]:
+        """The newest of each type that have not expired; ``interactions`` are newest first."""
+        now_ms, found = time.time() * 1000, []
+        counts: Counter[str] = Counter()
+        for one in interactions:
+            counts[one.type] += 1
+            fresh = now_ms - one.event_time_ms <= self._rules.ttls_ms.get(one.type, math.inf)
+            if fresh and counts[one.type] <= self._rules.caps[one.type]:
+                found.append(one)
+        return found
 
 
 def _unit(vector: NDArray[np.floating]) -> NDArray[np.float64]:

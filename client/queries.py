@@ -28,11 +28,13 @@ class Pooling:
         half_life_s: seconds in which an interaction loses half its weight.
         type_weights: by event type.
         profile_text_weight: of what the user says about themselves, beside an interaction's.
+        ttl_s: seconds from which an interaction no longer counts.
     """
 
     half_life_s: float | None = None
     type_weights: Mapping[str, float] = field(default_factory=dict, hash=False)
     profile_text_weight: float | None = None
+    ttl_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,7 +183,7 @@ def _set_overrides(request: ranking_pb2.RankRequest, query: RankQuery) -> None:
 
 def _pooling_to_pb(pooling: Pooling) -> ranking_pb2.Pooling:
     given: dict[str, Any] = {}
-    for label in ("half_life_s", "profile_text_weight"):
+    for label in ("half_life_s", "profile_text_weight", "ttl_s"):
         if getattr(pooling, label) is not None:
             given[label] = checks.number(f"pooling.{label}", getattr(pooling, label))
     weights = checks.numbers("pooling.type_weights", pooling.type_weights)

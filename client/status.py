@@ -52,6 +52,7 @@ class EventTypeInfo:
         half_life_s: seconds in which it loses half its weight.
         pooled_at_most: so many of a profile's newest of the type are pooled.
         curve: how its value makes a weight, as "quantity(3)".
+        ttl_s: seconds from which it no longer counts; 0: it always does.
     """
 
     name: str
@@ -61,6 +62,7 @@ class EventTypeInfo:
     half_life_s: float
     pooled_at_most: int
     curve: str
+    ttl_s: float
 
 
 @dataclass(frozen=True, slots=True)

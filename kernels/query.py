@@ -3,7 +3,8 @@
 The weight of an interaction is ``type_weight[type] * signed_weight * 2^(-(newest - event_time) /
 half_life[type])``, in fp64 and in that order. Ages are taken from the profile's own newest
 interaction: an age common to all of them would cancel in the normalisation that follows, and so no
-clock is needed. A type without a weight counts nothing; of a type with a cap only the newest count.
+clock is needed. A type without a weight counts nothing; of a type with a cap only the newest count;
+of a type with a time to live, only what is not older: that age is taken from the time of reading.
 
 A block's part of a query is as long as the block's weight, times the trust in the profile: where w
 are the weights of its interactions with what is there, and s those of them that are stated (what
@@ -55,6 +56,7 @@ class Weighing(NamedTuple):
         half_lives_ms: float64[.] by type: age at which it counts half.
         type_weights: float64[.] by type.
         caps: int64[.] by type: how many of the newest count; empty: all.
+        oldest_ms: int64[.] by type: what is earlier does not count; empty: all counts.
         as_of_ms: what is later does not count.
         stated: the type of what users say of themselves.
         trust: in a profile of nothing else, 0 to 1.
@@ -63,6 +65,7 @@ class Weighing(NamedTuple):
     half_lives_ms: Float64
     type_weights: Float64
     caps: Int64
+    oldest_ms: Int64
     as_of_ms: int = NO_TIME
     stated: int = -1
     trust: float = 1.0
@@ -134,6 +137,7 @@ def weigh(
     """Weights float64[T] of ragged histories, each sorted by time; 0: it does not count."""
     weights = np.zeros(times.shape[0], np.float64)
     kinds, lives, caps = weighing.type_weights, weighing.half_lives_ms, weighing.caps
+    oldest = weighing.oldest_ms
     counts = np.zeros(caps.shape[0], np.int64)
     for b in range(indptr.shape[0] - 1):
         start, stop = indptr[b], indptr[b + 1]
@@ -145,6 +149,8 @@ def weigh(
                 counts[kind] += 1
                 if counts[kind] > caps[kind]:
                     continue
+            if kind < oldest.shape[0] and times[t] < oldest[kind]:
+                continue
             if kind < kinds.shape[0]:
                 age = np.float64(times[stop - 1] - times[t])
                 weights[t] = kinds[kind] * np.float64(signed[t]) * np.exp2(-age / lives[kind])

@@ -106,5 +106,5 @@ _PROFILE = np.array([-1, -1, -1, 1, 0, 1, 2, 0])
 """A header of layout 1 and one record, of type 0."""
 _SIZES = np.array([64, 0])
 _RULES = Rules(np.full(1 << 16, IN_HISTORY, np.uint8), np.full(4, 8))
-_WEIGHING = Weighing(np.ones(1), np.ones(1), np.empty(0, np.int64))
-freeze((_PROFILE, _SIZES, *_RULES, *_WEIGHING[:3]))
+_WEIGHING = Weighing(np.ones(1), np.ones(1), np.empty(0, np.int64), np.empty(0, np.int64))
+freeze((_PROFILE, _SIZES, *_RULES, *_WEIGHING[:4]))

@@ -13,6 +13,7 @@ from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.profiles.pooling import whole_ttl_ms
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.session_wire import session_from_pb
 from rankstream.server.stream.attributes import attributes_from_pb
@@ -128,13 +129,22 @@ def _pooling(
             raise InvalidArgument(where, problem)
         weights[type_id] = _checked_weight(weight, limits, where)
     half_life = given.half_life_s if given.HasField("half_life_s") else None
-    if half_life is not None and not (math.isfinite(half_life) and half_life > 0):
-        raise InvalidArgument(field + "half_life_s", f"{half_life}, expected seconds above 0")
+    half_life_ms = _duration_ms(half_life, field + "half_life_s")
+    ttl_ms = _duration_ms(given.ttl_s if given.HasField("ttl_s") else None, field + "ttl_s")
     interests = None
     if given.HasField("profile_text_weight"):
         where = field + "profile_text_weight"
         interests = _checked_weight(given.profile_text_weight, limits, where)
-    return PoolingChange(None if half_life is None else half_life * 1000, weights, interests)
+    whole = None if ttl_ms is None else whole_ttl_ms(ttl_ms)
+    return PoolingChange(half_life_ms, whole, weights, interests)
+
+
+def _duration_ms(seconds: float | None, field: str) -> float | None:
+    if seconds is None:
+        return None
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InvalidArgument(field, f"{seconds}, expected seconds above 0")
+    return seconds * 1000
 
 
 def _checked_weight(weight: float, limits: Limits, field: str) -> float:

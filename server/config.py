@@ -113,6 +113,9 @@ class Scoring:
     half_life_s: float = option(
         90 * 86_400.0, "seconds in which an interaction loses half its weight"
     )
+    ttl_s: float = option(
+        0.0, "seconds from which an interaction no longer counts in pooling; 0: it always does"
+    )
     popularity_half_life_s: float = option(
         30 * 86_400.0, "seconds in which popularity loses half its weight"
     )
@@ -120,6 +123,9 @@ class Scoring:
     type_weights: str = option("", "pooling weights by event type: TYPE:WEIGHT,...")
     half_lives: str = option(
         "", "half-lives by event type, in s, m, h, d or w: TYPE:DURATION,..., as view:7d"
+    )
+    type_ttls: str = option(
+        "", "ages from which a type's interactions no longer count: TYPE:DURATION,..., as view:30d"
     )
     type_caps: str = option(
         "", "how many of a type's newest interactions are pooled: TYPE:COUNT,..., as view:100"

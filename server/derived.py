@@ -14,7 +14,7 @@ from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.curves import curve_entries
-from rankstream.server.profiles.pooling import Pooling
+from rankstream.server.profiles.pooling import LONGEST_TTL_MS, Pooling, whole_ttl_ms
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.topics import TopicSettings
 
@@ -98,7 +98,8 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
     """For the engine.
 
     Raises:
-        InvalidArgument: ``type_weights``, ``half_lives`` or ``type_caps`` does not read.
+        InvalidArgument: ``type_weights``, ``half_lives``, ``type_caps`` or ``type_ttls`` does not
+            read.
     """
     scoring, types = settings.scoring, fold.type_ids
     weights = {name: DEFAULT_TYPE_WEIGHTS.get(name, 1.0) for name in types}
@@ -106,6 +107,8 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
     half_lives_s = {name: scoring.half_life_s * DEFAULT_FADING.get(name, 1.0) for name in types}
     durations = "DURATION above 0 in s, m, h, d or w, as 7d"
     half_lives_s |= _by_type("half_lives", scoring.half_lives, types, _seconds, durations)
+    ttls_s = {name: scoring.ttl_s or math.inf for name in types}
+    ttls_s |= _by_type("type_ttls", scoring.type_ttls, types, _seconds, durations)
     caps = {name: DEFAULT_TYPE_CAPS.get(name, fold.history_cap) for name in types}
     caps |= _by_type("type_caps", scoring.type_caps, types, _count, "COUNT from 0 up")
     size = 1 + max(types.values())
@@ -114,6 +117,7 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
         np.zeros(size),
         np.ones(size),
         np.zeros(size, np.int64),
+        np.full(size, LONGEST_TTL_MS) if min(ttls_s.values()) < math.inf else None,
         scoring.interests_weight,
         scoring.interests_trust,
     )
@@ -121,6 +125,8 @@ def pooling_of(settings: Settings, fold: FoldSettings) -> Pooling:
         pooling.type_weights[number] = weights[name]
         pooling.half_lives_ms[number] = half_lives_s[name] * 1000
         pooling.caps[number] = min(caps[name], fold.history_cap)
+        if pooling.ttls_ms is not None:
+            pooling.ttls_ms[number] = whole_ttl_ms(ttls_s[name] * 1000)
     return pooling
 
 

@@ -28,6 +28,7 @@ from rankstream.server.batcher import Batch
 from rankstream.server.candidates import GivenIds, joined, missing_names
 from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
+from rankstream.server.clock import now_ms
 from rankstream.server.errors import CorruptState, NotFound, RankstreamError
 from rankstream.server.explanation import Cause, ExplainAnswer, explain_scores
 from rankstream.server.facts import AttributeValue
@@ -41,6 +42,7 @@ from rankstream.server.stage_clock import StageClock
 from rankstream.server.store import Store, View
 from rankstream.server.subjects import (
     TYPE_NAMES,
+    Clock,
     Gathered,
     Subject,
     Subjects,
@@ -90,6 +92,7 @@ class Engine:
         page: says when the bias is new.
         type_names: event types by number, as answers call them.
         attributes_of: what a user's record says of them, for filters that ask.
+        clock: the time of day, in ms, for interactions that expire.
     """
 
     def __init__(
@@ -102,15 +105,15 @@ class Engine:
         page: Announcements,
         type_names: Mapping[int, str],
         attributes_of: Callable[[bytes], Mapping[str, AttributeValue]],
+        clock: Clock = now_ms,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._retrieval = Retrieval(catalogue, masks, attributes_of)
         self._profiles = profiles
-        self._pooling = pooling
         self._page = page
         self._type_names = numbered({**type_names, **TYPE_NAMES})
-        self._subjects = Subjects(profiles, pooling, catalogue.layout)
+        self._subjects = Subjects(profiles, pooling, catalogue.layout, clock)
         self._shown: tuple[int, Items] | None = None
         self._threads = ThreadPoolExecutor(thread_name_prefix="engine-part")
 
@@ -263,7 +266,7 @@ class Engine:
         candidates = joined(given)
         excluded, ks = _joined_rows(read.excluded), np.array([t.k for t in tasks], np.int64)
         ks.flags.writeable = False
-        table, weighing, wanted = self._catalogue.table, self._pooling.weighing, _wanted(tasks)
+        table, weighing, wanted = self._catalogue.table, self._subjects.weighing, _wanted(tasks)
         found = rank_given(
             profiles, table, weighing, self._items(), candidates, excluded, ks, wanted
         )

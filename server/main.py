@@ -38,6 +38,7 @@ _LEAST: dict[str, float] = {
     "events_retention_ms": -1,
     "fetch_max_wait_ms": 0,
     "interests_trust": 0,
+    "ttl_s": 0,
     "interests_weight": 0,
     "kernels": 0,
     "linger_ms": 0,

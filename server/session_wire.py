@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 import numpy as np
 
 from rankstream.proto.v1 import events_pb2, ranking_pb2
+from rankstream.server.clock import now_ms
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.interaction import TEXT
@@ -36,7 +36,7 @@ def session_from_pb(
     count, limit = len(message.events), limits.max_session_events
     if count > limit:
         raise InvalidArgument(field + "events", f"{count} events, the limit is {limit}")
-    now = int(time.time() * 1000)
+    now = now_ms()
     found: list[_Interaction] = []
     texts: dict[int, str] = {}
     for i, event in enumerate(message.events):

@@ -7,7 +7,7 @@ so that a score comes apart into what it was made of, whatever that was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from rankstream.kernels.query import (
     Extras,
     Past,
     Space,
+    Weighing,
     append,
     find_rows,
     make_queries,
@@ -47,6 +48,8 @@ from rankstream.server.types import Asked, RankTask, text_key
 QUERY, VECTOR = 1001, 1002
 TYPE_NAMES = {INTEREST: "$interest", QUERY: "$query", VECTOR: "$vector"}
 """Types of what is no event; no event's type has these numbers."""
+
+Clock = Callable[[], int]
 
 _NOBODY = Person(b"", None, ())
 
@@ -92,12 +95,16 @@ class Subjects:
         profiles: reads histories.
         pooling: how much an interaction counts.
         layout: the blocks of a row.
+        clock: the time of day, in ms.
     """
 
-    def __init__(self, profiles: ProfileStore, pooling: Pooling, layout: Layout) -> None:
+    def __init__(
+        self, profiles: ProfileStore, pooling: Pooling, layout: Layout, clock: Clock
+    ) -> None:
         self._profiles = profiles
         self._pooling = pooling
         self._layout = layout
+        self._clock = clock
         self._no_extras = no_extras(layout.stride)
         self._no_interests = nothing_added(1)
 
@@ -132,7 +139,7 @@ class Subjects:
             return self._make_asked(gathered, tasks, table, space)
         words, sizes = gathered.stored.words, gathered.stored.sizes
         rules = self._profiles.fold.rules
-        weighing, extras = self._pooling.weighing, gathered.extras
+        weighing, extras = self.weighing, gathered.extras
         made = make_queries(
             words, sizes, LAYOUT_VERSION, rules, table, weighing, space, extras, gathered.interests
         )
@@ -140,6 +147,11 @@ class Subjects:
             msg = "a stored profile is not what its header says; rebuild the state from the log"
             raise CorruptState(msg)
         return Subject(*made)
+
+    @property
+    def weighing(self) -> Weighing:
+        """How much a stored user's interactions count, now."""
+        return self._pooling.weighing(self._clock())
 
     def seen(self, view: View, task: RankTask, person: Person) -> NDArray[np.uint64]:
         """The keys of what a task's subject has acted on, each once."""
@@ -170,12 +182,14 @@ class Subjects:
         found, extras = gathered.histories, gathered.extras
         assert found is not None
         rows = find_rows(found.target_keys, found.exts, table.slots, table.seed, extras.keys)
-        weights = self._weights(found, tasks, rows)
+        now = self._clock()
+        weighing = self._pooling.weighing(now)
+        weights = self._weights(found, tasks, rows, weighing, now)
         freeze((rows, weights))
         past = Past(found.indptr, rows, weights, found.types, found.event_times_ms, found.headers)
         past = _with(past, gathered.interests)
         past = _with(past, self._subject_vectors(tasks, table, extras))
-        block_weights, weighing = self._block_weights(tasks), self._pooling.weighing
+        block_weights = self._block_weights(tasks)
         made = pool_past(past, space, extras, block_weights, weighing)
         queries = self._queries(tasks, extras, made[1].norms)
         if len(queries.texts):
@@ -183,17 +197,22 @@ class Subjects:
         return Subject(*made)
 
     def _weights(
-        self, found: Histories, tasks: Sequence[RankTask], rows: NDArray[np.int32]
+        self,
+        found: Histories,
+        tasks: Sequence[RankTask],
+        rows: NDArray[np.int32],
+        usual: Weighing,
+        now_ms: int,
     ) -> NDArray[np.float64]:
         """Weights of all interactions; those later than a task's time lose their row, too."""
         times, types, signed = found.event_times_ms, found.types, found.weights
-        weights = weigh(found.indptr, times, types, signed, self._pooling.weighing)
+        weights = weigh(found.indptr, times, types, signed, usual)
         for b, task in enumerate(tasks):
             asked = task.asked
             if asked is None or (asked.pooling is None and asked.as_of_ms is None):
                 continue
             own = slice(found.indptr[b], found.indptr[b + 1])
-            weighing = self._pooling.changed(asked.pooling, asked.as_of_ms)
+            weighing = self._pooling.weighing(now_ms, asked.pooling, asked.as_of_ms)
             ends = np.array([0, own.stop - own.start])
             ends.flags.writeable = False
             weights[own] = weigh(ends, times[own], types[own], signed[own], weighing)

@@ -131,13 +131,15 @@ class PoolingChange:
 
     Attributes:
         half_life_ms: of every type.
+        ttl_ms: of every type.
         type_weights: by type id.
         interests_weight: of what the user says of themselves.
     """
 
-    half_life_ms: float | None
-    type_weights: Mapping[int, float]
-    interests_weight: float | None
+    half_life_ms: float | None = None
+    ttl_ms: int | None = None
+    type_weights: Mapping[int, float] = field(default_factory=dict)
+    interests_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

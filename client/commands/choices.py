@@ -55,6 +55,7 @@ def subject_options(command: F) -> F:
             help="Weight of a block, as text=0.5.",
         ),
         click.option("--half-life-s", type=float, help="Seconds in which interactions halve."),
+        click.option("--ttl-s", type=float, help="Count only interactions of so many seconds."),
         click.option(
             "--type-weight", "type_weights", multiple=True, metavar="TYPE=WEIGHT",
             help="Weight of an event type, as view=0.",
@@ -71,20 +72,19 @@ def subject_of(
     session: Sequence[str],
     block_weights: Sequence[str],
     half_life_s: float | None,
+    ttl_s: float | None,
     type_weights: Sequence[str],
     **others: Any,
 ) -> dict[str, Any]:
     """What ``rank`` and ``explain`` of a client take of these options."""
     from rankstream.client.queries import Pooling
 
-    pooled = half_life_s is not None or bool(type_weights)
+    pooling = Pooling(half_life_s, numbers_of("--type-weight", type_weights), ttl_s=ttl_s)
     return {
         "user_id": user,
         "session": [_event(text) for text in session] or None,
         "block_weights": numbers_of("--block-weight", block_weights),
-        "pooling": Pooling(half_life_s, numbers_of("--type-weight", type_weights))
-        if pooled
-        else None,
+        "pooling": None if pooling == Pooling() else pooling,
         **others,
     }
 

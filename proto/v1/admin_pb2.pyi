@@ -118,6 +118,7 @@ class EventTypeInfo(google.protobuf.message.Message):
     HALF_LIFE_S_FIELD_NUMBER: builtins.int
     POOLED_AT_MOST_FIELD_NUMBER: builtins.int
     CURVE_FIELD_NUMBER: builtins.int
+    TTL_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     pooling_weight: builtins.float
     in_history: builtins.bool
@@ -128,6 +129,8 @@ class EventTypeInfo(google.protobuf.message.Message):
     """So many of a profile's newest interactions of the type are pooled."""
     curve: builtins.str
     """How value makes a weight, as the setting curves writes it: "quantity(3)"."""
+    ttl_s: builtins.float
+    """Seconds from which an interaction of the type no longer counts; 0: it always does."""
     def __init__(
         self,
         *,
@@ -138,8 +141,9 @@ class EventTypeInfo(google.protobuf.message.Message):
         half_life_s: builtins.float = ...,
         pooled_at_most: builtins.int = ...,
         curve: builtins.str = ...,
+        ttl_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["counts_for_popularity", b"counts_for_popularity", "curve", b"curve", "half_life_s", b"half_life_s", "in_history", b"in_history", "name", b"name", "pooled_at_most", b"pooled_at_most", "pooling_weight", b"pooling_weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts_for_popularity", b"counts_for_popularity", "curve", b"curve", "half_life_s", b"half_life_s", "in_history", b"in_history", "name", b"name", "pooled_at_most", b"pooled_at_most", "pooling_weight", b"pooling_weight", "ttl_s", b"ttl_s"]) -> None: ...
 
 Global___EventTypeInfo: typing_extensions.TypeAlias = EventTypeInfo
 

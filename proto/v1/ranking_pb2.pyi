@@ -282,10 +282,13 @@ class Pooling(google.protobuf.message.Message):
     HALF_LIFE_S_FIELD_NUMBER: builtins.int
     TYPE_WEIGHTS_FIELD_NUMBER: builtins.int
     PROFILE_TEXT_WEIGHT_FIELD_NUMBER: builtins.int
+    TTL_S_FIELD_NUMBER: builtins.int
     half_life_s: builtins.float
     """Seconds in which an interaction loses half its weight."""
     profile_text_weight: builtins.float
     """Weight of what the user says about themselves, beside an interaction's."""
+    ttl_s: builtins.float
+    """Seconds from which an interaction no longer counts, of every type: as 3600 for the last hour's."""
     @property
     def type_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """By event type."""
@@ -296,13 +299,16 @@ class Pooling(google.protobuf.message.Message):
         half_life_s: builtins.float | None = ...,
         type_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         profile_text_weight: builtins.float | None = ...,
+        ttl_s: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_half_life_s", b"_half_life_s", "_profile_text_weight", b"_profile_text_weight", "half_life_s", b"half_life_s", "profile_text_weight", b"profile_text_weight"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_half_life_s", b"_half_life_s", "_profile_text_weight", b"_profile_text_weight", "half_life_s", b"half_life_s", "profile_text_weight", b"profile_text_weight", "type_weights", b"type_weights"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_half_life_s", b"_half_life_s", "_profile_text_weight", b"_profile_text_weight", "_ttl_s", b"_ttl_s", "half_life_s", b"half_life_s", "profile_text_weight", b"profile_text_weight", "ttl_s", b"ttl_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_half_life_s", b"_half_life_s", "_profile_text_weight", b"_profile_text_weight", "_ttl_s", b"_ttl_s", "half_life_s", b"half_life_s", "profile_text_weight", b"profile_text_weight", "ttl_s", b"ttl_s", "type_weights", b"type_weights"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_half_life_s", b"_half_life_s"]) -> typing.Literal["half_life_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_profile_text_weight", b"_profile_text_weight"]) -> typing.Literal["profile_text_weight"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ttl_s", b"_ttl_s"]) -> typing.Literal["ttl_s"] | None: ...
 
 Global___Pooling: typing_extensions.TypeAlias = Pooling
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from rankstream.server.announce import Announcements
 from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.catalog.segments import Segments
 from rankstream.server.catalog.view import bias_path
+from rankstream.server.clock import now_ms
 from rankstream.server.store import Store
 
 
@@ -38,7 +38,7 @@ class BiasFile:
         self._version = self._deaths = 0
         self._seen: tuple[int, int, int] = (-1, -1, -1)
         # Never a number that a worker of before may still know.
-        self._sequence = time.time_ns() // 1_000_000
+        self._sequence = now_ms()
 
     def refresh(self) -> None:
         """Puts a new file in place and announces it, if there is anything new."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 from rankstream.kernels.cells import COUNTED, IN_HISTORY
 from rankstream.proto.v1 import admin_pb2, admin_pb2_grpc
 from rankstream.server.announce import Announcements, slot_of
 from rankstream.server.boundary import Context
 from rankstream.server.catalog.blocks import Layout
+from rankstream.server.clock import now_ms
 from rankstream.server.config import Limits, Settings
 from rankstream.server.encoder.base import Encoder
-from rankstream.server.profiles.pooling import Pooling
+from rankstream.server.profiles.pooling import LONGEST_TTL_MS, Pooling
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import Store
 from rankstream.server.wire import Names
@@ -45,7 +45,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self._fold = fold
         self._pooling = pooling
         self._names = names
-        self._started_at_ms = time.time_ns() // 1_000_000
+        self._started_at_ms = now_ms()
 
     async def GetServerInfo(  # noqa: N802 - the name that gRPC gives
         self, request: admin_pb2.GetServerInfoRequest, context: Context
@@ -132,6 +132,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     def _event_types(self) -> list[admin_pb2.EventTypeInfo]:
         fold, classes = self._fold, self._fold.rules.classes
+        ttls = self._pooling.ttls_ms
         return [
             admin_pb2.EventTypeInfo(
                 name=name,
@@ -141,9 +142,14 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 half_life_s=float(self._pooling.half_lives_ms[number]) / 1000,
                 pooled_at_most=int(self._pooling.caps[number]),
                 curve=str(fold.curve_of[name]),
+                ttl_s=0.0 if ttls is None else _ttl_s(int(ttls[number])),
             )
             for name, number in fold.type_ids.items()
         ]
+
+
+def _ttl_s(ttl_ms: int) -> float:
+    return 0.0 if ttl_ms >= LONGEST_TTL_MS else ttl_ms / 1000
 
 
 def _unit(name: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rankstream.proto.v1 import events_pb2
+from rankstream.server.clock import now_ms
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.profiles.settings import FoldSettings
@@ -87,7 +87,7 @@ class EventIntake:
         if not event.HasField("event_time_ms"):
             return
         # Half of what the fold allows: the broker's clock, which decides, may be behind ours.
-        latest = int(time.time() * 1000) + self.fold.allowed_skew_ms // 2
+        latest = now_ms() + self.fold.allowed_skew_ms // 2
         if not 0 <= event.event_time_ms <= latest:
             problem = f"{event.event_time_ms}, expected 0 to {latest} (ms since the epoch)"
             raise InvalidArgument(field + "event_time_ms", problem)

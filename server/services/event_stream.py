@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from rankstream.kernels.cells import IN_HISTORY
 from rankstream.proto.v1 import events_pb2
 from rankstream.server.boundary import status_of
+from rankstream.server.clock import now_ms
 from rankstream.server.errors import RankstreamError
 from rankstream.server.profiles.interaction import record_bytes
 from rankstream.server.profiles.presence import Presence, read_presence
@@ -149,7 +149,7 @@ class EventStream:
         event, prepared = entry.event, entry.prepared
         assert isinstance(prepared, Prepared)
         timed = event.HasField("event_time_ms")
-        at = event.event_time_ms if timed else time.time_ns() // 1_000_000
+        at = event.event_time_ms if timed else now_ms()
         classes = self._intake.fold.rules.classes
         in_history = bool(classes[prepared.admission.type_id] & IN_HISTORY)
         entry.late = presence.is_late(user, at, in_history=in_history)

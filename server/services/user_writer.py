@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.proto.v1 import events_pb2, profiles_pb2
+from rankstream.server.clock import now_ms
 from rankstream.server.config import Limits
 from rankstream.server.freshness import Freshness
 from rankstream.server.profiles.stored import ProfileStore
@@ -118,7 +119,7 @@ class UserWriter:
     async def _newest(self, ids: Sequence[bytes], deadline: float) -> int:
         """Now, or the time of the newest interaction, where a clock was ahead."""
         await self._settle(ids, deadline)
-        newest = int(time.time() * 1000)
+        newest = now_ms()
         with self._store.read() as view:
             for name in ids:
                 times = self._profiles.retained(view, name)["event_time_ms"]

@@ -81,12 +81,13 @@ def test_the_types_are_the_defaults():
 
 def test_the_starting_points_are_settings():
     for cells in named(table("Types", 1)).values():
-        half_lives, caps, curves = (re.findall("`([^`]*)`", cell) for cell in cells)
+        half_lives, caps, ttls, curves = (re.findall("`([^`]*)`", cell) for cell in cells)
         settings = from_mapping(
             {
                 "custom_types": "read",
                 "half_lives": half_lives[0],
                 "type_caps": caps[0],
+                "type_ttls": "".join(ttls),
                 "curves": "".join(curves[:1]),
             }
         )

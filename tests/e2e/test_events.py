@@ -8,7 +8,18 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import code_pb2
-from requests_to import catalogue, event, info, log_of, producer, profile, record, refused, upsert
+from requests_to import (
+    catalogue,
+    event,
+    info,
+    log_of,
+    producer,
+    profile,
+    rank,
+    record,
+    refused,
+    upsert,
+)
 from server_process import wait_for
 
 from rankstream.proto.v1 import common_pb2, events_pb2
@@ -21,6 +32,7 @@ FLAGS = {
     "curves": "read:centred(30,30),rate:stars(10)",
     "half_lives": "view:7d",
     "type_caps": "view:5",
+    "type_ttls": "view:30d",
     "max_import_failures": 2,
 }
 
@@ -34,6 +46,11 @@ def server(serve_shared):
 
 def stream(server, *events):
     return list(server.events.StreamEvents(iter(events), timeout=30))
+
+
+def causes_of(answer):
+    """The items that reasons name and that count."""
+    return {r.item_id for item in answer.items for r in item.reasons if r.contribution}
 
 
 def outcomes(acks):
@@ -259,9 +276,30 @@ def test_curves_make_weights_and_are_published(server):
     types = {each.name: each for each in info(server).event_types}
     assert types["view"].half_life_s == 7 * 86_400
     assert types["view"].pooled_at_most == 5
+    assert (types["view"].ttl_s, types["click"].ttl_s) == (30 * 86_400, 0)
     assert (types["read"].curve, types["click"].curve) == ("centred(30,30)", "constant(1)")
     limits = {limit.name for limit in info(server).limits}
     assert {"max_event_text_chars", "max_attributes", "max_stream_events"} <= limits
+
+
+def test_what_has_expired_is_stored_and_counts_no_longer(server):
+    day = 86_400_000
+    token = record(
+        server,
+        event("forgetful", "alien", "view", event_time_ms=NOW - 31 * day),
+        event("forgetful", "titanic", "view", event_time_ms=NOW - 29 * day),
+    )
+
+    stored = profile(server, "forgetful", token)
+    now, then, today = (
+        rank(server, "forgetful", **more)
+        for more in ({}, {"as_of_ms": NOW - 20 * day}, {"pooling": {"ttl_s": 86_400.0}})
+    )
+
+    assert {i.item_id for i in stored.interactions} == {"alien", "titanic"}
+    assert causes_of(now) == {"titanic"}
+    assert causes_of(then) == {"alien", "titanic"}
+    assert today.served_by.fallback == "no_usable_history"
 
 
 def test_many_large_events_come_through_in_order(server):

@@ -332,6 +332,7 @@ def test_an_export_holds_everything(server):
         ({"user_id": "a", "block_weights": {"nothing": 1}}, "block_weights['nothing']"),
         ({"user_id": "a", "block_weights": {"text": float("nan")}}, "block_weights['text']"),
         ({"user_id": "a", "pooling": {"half_life_s": 0}}, "pooling.half_life_s"),
+        ({"user_id": "a", "pooling": {"ttl_s": -1}}, "pooling.ttl_s"),
         ({"user_id": "a", "pooling": {"type_weights": {"x": 1}}}, "pooling.type_weights['x']"),
         ({"user_id": "a", "as_of_ms": -1}, "as_of_ms"),
         ({"user_id": "a", "context": {"page": {}}}, "context['page']"),

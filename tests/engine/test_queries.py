@@ -76,7 +76,7 @@ def test_block_weights_of_a_request(server):
 def test_pooling_of_a_request(server):
     view_of(server, "ann", 3)
     server.events(("ann", ITEMS[8], 11_000, "rate", -1.0))
-    change = PoolingChange(500.0, {2: 4.0}, None)
+    change = PoolingChange(half_life_ms=500.0, type_weights={2: 4.0})
     total = 4.0 * 0.25 * item_row(server, 3) - 1.7 * item_row(server, 8)
 
     (answer, plain) = server.rank(task("ann", asked=Asked(pooling=change)), task("ann"))

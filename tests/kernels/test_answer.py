@@ -162,8 +162,9 @@ def queries_of(*profiles, table, space, stated=-1, trust=1.0):
     words = np.concatenate([*profiles, np.empty(0, np.int64)])
     sizes = np.array([8 * len(p) for p in profiles] + [0] * len(profiles))
     lives, kinds = np.full(3, 100.0), np.array([0.0, 1.0, 3.0])
-    weighing = Weighing(lives, kinds, np.empty(0, np.int64), stated=stated, trust=trust)
-    freeze(weighing[:3])
+    caps, oldest = np.empty(0, np.int64), np.empty(0, np.int64)
+    weighing = Weighing(lives, kinds, caps, oldest, stated=stated, trust=trust)
+    freeze(weighing[:4])
     extras, added = no_extras(space.items.shape[1]), nothing_added(len(profiles))
     return make_queries(words, sizes, LAYOUT, RULES, table, weighing, space, extras, added)
 

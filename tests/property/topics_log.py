@@ -8,7 +8,7 @@ from memory_log import Record
 from profile_oracle import Caps
 from topics_bytes import bytes_of
 from topics_oracle import Oracle
-from topics_records import Bad, Gone, Item, Merge, Reset, Said, Tuning, User
+from topics_records import START, Bad, Gone, Item, Merge, Reset, Said, Tuning, User
 
 USERS = ("ann", "bob", "cat", "web-1", "app-1")
 ITEMS = ("sea", "sky", "sun", "oak")
@@ -22,7 +22,6 @@ TYPES = {
     "bucket_ms": 5_000,
 }
 ROOMY, TIGHT = Caps(history=255, seen=4096, **TYPES), Caps(history=5, seen=8, **TYPES)
-START = 1_000_000
 
 
 class Lost(NamedTuple):

@@ -21,7 +21,7 @@ from profile_oracle import (
 )
 from profile_oracle import history as history_of
 from profile_oracle import seen as seen_of
-from topics_records import Bad, Item, Merge, Reset, User
+from topics_records import READ_AT, Bad, Item, Merge, Reset, User
 from topics_vectors import (
     ATTRIBUTES,
     IMAGE,
@@ -160,8 +160,8 @@ class Oracle:
         tuning, owner = self.tuning, ids[0]
         records, found, counts = self.history(ids), [], {}
         names = {hashed(name, b"item"): name for name in self.items}
-        lives, weights, caps = map(
-            dict, (tuning.half_lives_ms, tuning.type_weights, tuning.type_caps)
+        lives, weights, caps, ttls = map(
+            dict, (tuning.half_lives_ms, tuning.type_weights, tuning.type_caps, tuning.ttls_ms)
         )
         for r in reversed(records):
             counts[r.type] = counts.get(r.type, 0) + 1
@@ -169,6 +169,7 @@ class Oracle:
             life = lives.get(r.type, tuning.half_life_ms)
             weight = weights.get(r.type, 1.0) * r.weight * 2.0 ** (-age / life)
             weight *= counts[r.type] <= caps.get(r.type, math.inf)
+            weight *= READ_AT - r.time <= ttls.get(r.type, math.inf)
             if r.ext & TEXT:
                 text = self.texts[r.target]
                 found.append((weight, text_blocks(text), ("", text), r.type, r.time))

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+START = 1_000_000
+"""When the first operation is."""
+READ_AT = START + 25_000
+"""When questions are asked, as far as what expires goes."""
+
 
 class Said(NamedTuple):
     """An event; ``time`` None: the broker's."""
@@ -79,3 +84,4 @@ class Tuning:
     half_lives_ms: tuple = (("view", 5_000.0),)
     type_weights: tuple = (("view", 0.25), ("rate", 1.7))
     type_caps: tuple = (("view", 2),)
+    ttls_ms: tuple = (("click", 15_000),)

@@ -10,6 +10,7 @@ import struct
 import numpy as np
 from profile_memory import settings_of
 from small_server import TEMPLATE, TEXT_DIMENSIONS, MadeUpEncoder, items_of
+from topics_records import READ_AT
 
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
@@ -23,7 +24,7 @@ from rankstream.server.config import Limits, Scoring
 from rankstream.server.engine import Engine
 from rankstream.server.profiles.history import canonical_profile
 from rankstream.server.profiles.layout import read_header
-from rankstream.server.profiles.pooling import Pooling
+from rankstream.server.profiles.pooling import LONGEST_TTL_MS, Pooling
 from rankstream.server.profiles.seen import canonical_seen
 from rankstream.server.profiles.stored import ProfileStore, StoredProfiles
 from rankstream.server.profiles.texts import Keeping, StoredText, TextCommit, texts_to_encode
@@ -102,23 +103,24 @@ class Replica:
         """A worker that has seen nothing yet."""
         catalogue = Catalogue(self.folder / "segments", self.layout)
         parts = self.store, catalogue, Masks(catalogue, Limits()), self.profiles, self._pooling()
-        return Engine(*parts, self.page, self.fold.type_names, user_attributes)
+        return Engine(*parts, self.page, self.fold.type_names, user_attributes, lambda: READ_AT)
 
     def _pooling(self):
         ids, tuning = self.fold.type_ids, self.tuning
         size = 1 + max(ids.values())
         weights, lives = np.ones(size), np.full(size, tuning.half_life_ms)
-        caps = np.full(size, np.iinfo(np.int64).max)
+        caps, ttls = np.full(size, np.iinfo(np.int64).max), np.full(size, LONGEST_TTL_MS)
         given = (
             (tuning.type_weights, weights),
             (tuning.half_lives_ms, lives),
             (tuning.type_caps, caps),
+            (tuning.ttls_ms, ttls),
         )
         for pairs, column in given:
             for name, value in pairs:
                 column[ids[name]] = value
         stated = tuning.interests_weight, tuning.interests_trust
-        return Pooling(tuning.half_life_ms, weights, lives, caps, *stated)
+        return Pooling(tuning.half_life_ms, weights, lives, caps, ttls, *stated)
 
     def poll(self, where, count):
         """The next records of a partition, or None at its end."""

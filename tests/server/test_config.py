@@ -24,6 +24,7 @@ from rankstream.server.derived import (
     topic_settings,
 )
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.profiles.pooling import LONGEST_TTL_MS
 from rankstream.server.profiles.settings import TYPES, FoldSettings
 
 OPTIONS = list(options())
@@ -152,11 +153,27 @@ def test_types_fade_at_a_share_of_the_half_life_and_settings_say_otherwise():
     ("setting", "given"),
     [("half_lives", g) for g in ("view", "view:7", "view:d", "view:7y", "view:0d", "view:-1d",
      "view:infd", "view:nand", "nothing:7d")]
+    + [("type_ttls", g) for g in ("view", "view:7", "view:0d", "nothing:7d")]
     + [("type_caps", g) for g in ("view", "view:", "view:-1", "view:1.5", "view:x", "nothing:1")],
 )  # fmt: skip
-def test_a_half_life_or_cap_that_does_not_read_is_refused(setting, given):
+def test_a_half_life_ttl_or_cap_that_does_not_read_is_refused(setting, given):
     with pytest.raises(InvalidArgument, match=f"^{setting}: "):
         pooling_of(from_mapping({setting: given}), FoldSettings())
+
+
+def test_nothing_expires_unless_settings_say_so():
+    assert pooling_of(from_mapping({}), FoldSettings()).ttls_ms is None
+
+
+def test_times_to_live_are_common_or_by_type():
+    types = FoldSettings().type_ids
+
+    some = pooling_of(from_mapping({"type_ttls": "view:30d"}), FoldSettings()).ttls_ms
+    all_ = pooling_of(from_mapping({"ttl_s": 9.5, "type_ttls": "view:30d"}), FoldSettings()).ttls_ms
+
+    assert some[types["view"]] == all_[types["view"]] == 30 * 86_400_000
+    assert some[types["click"]] == LONGEST_TTL_MS
+    assert all_[types["click"]] == 9_500
 
 
 def test_curves_reach_the_fold():

@@ -109,7 +109,7 @@ def test_all_of_a_query_travels(client, fake):
         filter=Filter.equals("brand", "Acme"),
         context={"device": "phone", "hour": 9, "new": True},
         block_weights={"text": 0.5},
-        pooling=Pooling(half_life_s=60.0, type_weights={"view": 2}, profile_text_weight=0.0),
+        pooling=Pooling(60.0, {"view": 2}, profile_text_weight=0.0, ttl_s=3.5),
         as_of_ms=77,
     )
 
@@ -127,6 +127,7 @@ def test_all_of_a_query_travels(client, fake):
     assert (request.pooling.half_life_s, request.as_of_ms) == (60.0, 77)
     assert request.pooling.type_weights == {"view": 2.0}
     assert request.pooling.HasField("profile_text_weight")
+    assert request.pooling.ttl_s == 3.5
 
 
 def test_a_query_may_stand_alone_and_a_vector_for_a_user(client, fake):
@@ -153,6 +154,7 @@ def test_a_query_may_stand_alone_and_a_vector_for_a_user(client, fake):
         ({"user_id": "u", "context": {"a": None}}, r"context\[a\]"),
         ({"user_id": "u", "block_weights": {"text": "1"}}, r"block_weights\[text\]"),
         ({"user_id": "u", "pooling": Pooling(half_life_s=float("inf"))}, "pooling.half_life_s"),
+        ({"user_id": "u", "pooling": Pooling(ttl_s="1d")}, "pooling.ttl_s"),
         ({"user_id": "u", "as_of_ms": 1.5}, "as_of_ms"),
         ({"query": "a", "query_weight": "b"}, "query_weight"),
     ],

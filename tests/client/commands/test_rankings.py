@@ -75,6 +75,7 @@ def test_rank_with_all_of_a_query(run, fake):
         "rank", "--session", "view:m1", "--session", "search:red shoes", "--query", "warm",
         "--query-weight", "2", "--filter", "brand=Acme", "--filter", "price<=20",
         "--block-weight", "text=0.5", "--half-life-s", "60", "--type-weight", "view=0",
+        "--ttl-s", "900",
         "--context", "device=phone", "--context", "hour=9", "--as-of-ms", "5",
     )  # fmt: skip
 
@@ -88,6 +89,7 @@ def test_rank_with_all_of_a_query(run, fake):
     assert [f.condition.column for f in request.filter.all.filters] == ["brand", "price"]
     assert request.block_weights == {"text": 0.5}
     assert (request.pooling.half_life_s, request.pooling.type_weights["view"]) == (60.0, 0.0)
+    assert request.pooling.ttl_s == 900.0
     assert (request.context["device"].text, request.context["hour"].number) == ("phone", 9.0)
     assert request.as_of_ms == 5
 
