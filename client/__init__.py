@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from rankstream.client.client import (
         Client,
     )
+    from rankstream.client.credentials import (
+        Credentials,
+    )
     from rankstream.client.errors import (
         BadRecord,
         Cancelled,
@@ -40,8 +43,10 @@ if TYPE_CHECKING:
         Internal,
         InvalidArgument,
         NotFound,
+        PermissionDenied,
         RankstreamError,
         ResourceExhausted,
+        Unauthenticated,
         Unavailable,
         Unimplemented,
     )
@@ -112,9 +117,10 @@ _HOMES = {
     "answers": "Deleted EmbedResult Embeddings EventAck EventResult ItemResult ListedItem "
     "Patched Recorded StoredItem TokenizedText Upserted",
     "client": "Client",
+    "credentials": "Credentials",
     "errors": "BadRecord Cancelled DataLoss DeadlineExceeded DeliveryFailed FailedPrecondition "
-    "FieldViolation Internal InvalidArgument NotFound RankstreamError "
-    "ResourceExhausted Unavailable Unimplemented",
+    "FieldViolation Internal InvalidArgument NotFound PermissionDenied RankstreamError "
+    "ResourceExhausted Unauthenticated Unavailable Unimplemented",
     "events": "EventProducer Sent",
     "explanations": "Contribution ExplainedItem Explanation",
     "filters": "Filter",
@@ -138,6 +144,7 @@ __all__ = [
     "Client",
     "ConsumerLag",
     "Contribution",
+    "Credentials",
     "DataLoss",
     "DeadlineExceeded",
     "Deleted",
@@ -170,6 +177,7 @@ __all__ = [
     "NotFound",
     "PartitionLag",
     "Patched",
+    "PermissionDenied",
     "Pooling",
     "Profile",
     "Purged",
@@ -189,6 +197,7 @@ __all__ = [
     "StoredItem",
     "Timing",
     "TokenizedText",
+    "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "Upserted",

@@ -7,12 +7,14 @@ packages come through the entry-point group ``rankstream.commands`` and are impo
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
 from rankstream.client.commands.completion import completion
 from rankstream.client.commands.events import events
 from rankstream.client.commands.explain import explain
+from rankstream.client.commands.identity import credential_options, credentials_of
 from rankstream.client.commands.info import info
 from rankstream.client.commands.items import items
 from rankstream.client.commands.lag import lag
@@ -121,10 +123,13 @@ def _explained(error: RankstreamError) -> str:
     show_envvar=True,
     help="Deadline of one call, seconds; streams have none.",
 )
+@credential_options
 @click.pass_context
-def main(ctx: click.Context, target: str, admin_target: str, timeout_s: float) -> None:
+def main(
+    ctx: click.Context, /, target: str, admin_target: str, timeout_s: float, **shown: Any
+) -> None:
     """Ask a rankstream server: rank and explain, write items, events and users, read them."""
-    ctx.obj = Session(target, admin_target, timeout_s)
+    ctx.obj = Session(target, admin_target, timeout_s, credentials_of(**shown))
 
 
 for _command in (

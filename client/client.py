@@ -19,6 +19,7 @@ from rankstream.client.calls.ranking import RankingCalls
 from rankstream.client.calls.shapes import Pause, Plan, Together, Unary
 from rankstream.client.calls.streams import Conversation, Listing, Upload
 from rankstream.client.connections import Connections, open_blocking
+from rankstream.client.credentials import Credentials
 from rankstream.client.errors import RankstreamError, error_from_rpc
 from rankstream.client.host import Host
 from rankstream.client.sending import Sending
@@ -39,6 +40,7 @@ class BlockingHost(Host):
         timeout_s: float = 5.0,
         connections: int = 2,
         max_batch_rank_entries: int = 1024,
+        credentials: Credentials | None = None,
     ) -> None:
         super().__init__(
             target,
@@ -46,9 +48,10 @@ class BlockingHost(Host):
             timeout_s=timeout_s,
             connections=connections,
             max_batch_rank_entries=max_batch_rank_entries,
+            credentials=credentials,
         )
-        self._serving = open_blocking(target, connections)
-        self._admin = open_blocking(admin_target, 1)
+        self._serving = open_blocking(target, connections, self.credentials)
+        self._admin = open_blocking(admin_target, 1, self.credentials)
 
     def __enter__(self) -> Self:
         return self
@@ -220,4 +223,5 @@ class Client(
             known length comes on top.
         connections: how many connections to open; at least twice the server's workers is good.
         max_batch_rank_entries: entries of one BatchRank call where the Admin service does not say.
+        credentials: an access token, TLS, or both; None: neither.
     """

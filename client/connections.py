@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from rankstream.client.credentials import Authorized, Credentials
 from rankstream.proto.v1 import (
     admin_pb2_grpc,
     catalog_pb2_grpc,
@@ -85,13 +86,24 @@ class Connections:
     Args:
         target: host:port.
         count: how many channels.
-        open_channel: ``grpc.insecure_channel`` or that of ``grpc.aio``.
+        kind: ``grpc``, or ``grpc.aio``.
+        credentials: what the channels and their calls show.
+
+    Raises:
+        InvalidArgument: the credentials cannot be used.
     """
 
-    def __init__(self, target: str, count: int, open_channel: Callable[..., Any]) -> None:
+    def __init__(self, target: str, count: int, kind: Any, credentials: Credentials) -> None:
         self.target = target
-        self.channels = [open_channel(target, options=channel_options(i)) for i in range(count)]
-        self._methods = [_methods_of(channel) for channel in self.channels]
+        tls, metadata = credentials.channel_credentials, credentials.metadata
+        options = [channel_options(index) for index in range(count)]
+        self.channels = [
+            kind.insecure_channel(target, options=each)
+            if tls is None
+            else kind.secure_channel(target, tls, options=each)
+            for each in options
+        ]
+        self._methods = [_methods_of(channel, metadata) for channel in self.channels]
         self._turn = itertools.cycle(self._methods)
 
     def method(self, path: str, connection: int | None = None) -> Any:
@@ -100,19 +112,21 @@ class Connections:
         return methods[path]
 
 
-def open_blocking(target: str, count: int) -> Connections:
+def open_blocking(target: str, count: int, credentials: Credentials) -> Connections:
     """Connections whose calls block; nothing is sent before the first."""
-    return Connections(target, count, grpc.insecure_channel)
+    return Connections(target, count, grpc, credentials)
 
 
-def open_async(target: str, count: int) -> Connections:
+def open_async(target: str, count: int, credentials: Credentials) -> Connections:
     """Connections whose calls are awaited, in the event loop that runs now."""
-    return Connections(target, count, grpc.aio.insecure_channel)
+    return Connections(target, count, grpc.aio, credentials)
 
 
-def _methods_of(channel: Any) -> dict[str, Any]:
+def _methods_of(channel: Any, metadata: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     """Every method of every service, by its path."""
     stubs = {service: make(channel) for service, make in _STUBS.items()}
     return {
-        f"{s}/{name}": method for s, stub in stubs.items() for name, method in vars(stub).items()
+        f"{s}/{name}": Authorized(method, metadata) if metadata else method
+        for s, stub in stubs.items()
+        for name, method in vars(stub).items()
     }

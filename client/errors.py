@@ -5,6 +5,8 @@
     RankstreamError            base of all; also any status not named below
     ├── InvalidArgument        INVALID_ARGUMENT     field_violations name the fields
     │   └── BadRecord          a line of a file; names file, line and field
+    ├── Unauthenticated        UNAUTHENTICATED      no access token, or nobody's
+    ├── PermissionDenied       PERMISSION_DENIED    somebody's who may not call this
     ├── NotFound               NOT_FOUND
     ├── ResourceExhausted      RESOURCE_EXHAUSTED   a limit or a full queue; retry_after_s
     ├── DeadlineExceeded       DEADLINE_EXCEEDED    too late, or min_token was not reached in time
@@ -108,6 +110,18 @@ class BadRecord(InvalidArgument):
         self.field = field
 
 
+class Unauthenticated(RankstreamError):
+    """The server does not know who calls; see ``Credentials``."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(RankstreamError):
+    """The server knows who calls, and does not allow them this."""
+
+    code = "PERMISSION_DENIED"
+
+
 class NotFound(RankstreamError):
     """What was asked for by name does not exist."""
 
@@ -181,7 +195,15 @@ _BY_CODE: dict[str, type[RankstreamError]] = {
     kind.code: kind
     for kind in (
         *(InvalidArgument, NotFound, ResourceExhausted, DeadlineExceeded, Unavailable),
-        *(FailedPrecondition, DataLoss, Unimplemented, Cancelled, Internal),
+        *(
+            Unauthenticated,
+            PermissionDenied,
+            FailedPrecondition,
+            DataLoss,
+            Unimplemented,
+            Cancelled,
+            Internal,
+        ),
     )
 }
 

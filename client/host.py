@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from rankstream.client import checks
 from rankstream.client.calls.shapes import Unary
+from rankstream.client.credentials import Credentials
 from rankstream.client.errors import FailedPrecondition, invalid
 
 
@@ -20,6 +21,7 @@ class Host:
             known length comes on top.
         connections: how many connections to open; at least twice the server's workers is good.
         max_batch_rank_entries: entries of one BatchRank call where the Admin service does not say.
+        credentials: an access token, TLS, or both; None: neither.
     """
 
     STREAM_TYPE: ClassVar[str] = "{}"
@@ -32,6 +34,7 @@ class Host:
         timeout_s: float = 5.0,
         connections: int = 2,
         max_batch_rank_entries: int = 1024,
+        credentials: Credentials | None = None,
     ) -> None:
         if max_batch_rank_entries < 1:
             raise invalid(field="max_batch_rank_entries", problem="expected 1 or more")
@@ -39,6 +42,7 @@ class Host:
             raise invalid(field="connections", problem=f"is {connections}; expected 1 or more")
         self.target = target
         self.admin_target = admin_target
+        self.credentials = credentials if credentials is not None else Credentials()
         self._timeout_s = timeout_s
         self.connection_count = connections
         self.batch_fallback = max_batch_rank_entries

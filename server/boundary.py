@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from rankstream.server.access import Access
 from rankstream.server.errors import InvalidArgument, Overloaded, RankstreamError
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _LONGEST_S = 3600.0
 # Quoted: the types are generic for the type checker only.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+Check: TypeAlias = "Callable[[Context], None]"
 Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -90,42 +92,54 @@ class Messages:
         return _read(self._read, data)
 
 
-def guarded(server: grpc.aio.Server) -> grpc.aio.Server:
+def guarded(server: grpc.aio.Server, access: Access | None = None) -> grpc.aio.Server:
     """What services are added to instead of the server, so that it gets their methods guarded.
+
+    Where there are access rules, a call is checked before its request is read.
 
     Once, when they are added: an interceptor of gRPC's is asked with every call, which costs as
     much as reading a ranking's request.
     """
-    return cast("grpc.aio.Server", _GuardedServer(server))
+    return cast("grpc.aio.Server", _GuardedServer(server, access))
 
 
 class _GuardedServer:
     """Of a server, what the generated ``add_..._to_server`` calls."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, access: Access | None) -> None:
         self._server = server
+        self._access = access
 
     def add_registered_method_handlers(self, service: str, methods: Mapping[str, Method]) -> None:
-        wrapped = {name: _wrapped(method) for name, method in methods.items()}
+        wrapped = {
+            name: _wrapped(method, self._check_of(service, name))
+            for name, method in methods.items()
+        }
         self._server.add_registered_method_handlers(service, wrapped)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """The same methods once more, for a gRPC that cannot register them: not needed."""
 
+    def _check_of(self, service: str, method: str) -> Check | None:
+        access = self._access
+        if access is None:
+            return None
+        return lambda context: access.check(context.invocation_metadata() or (), service, method)
 
-def _wrapped(found: Method) -> Method:
+
+def _wrapped(found: Method, check: Check | None) -> Method:
     """The handler of a method, of whichever kind, that reads, writes and fails as said above."""
     read, write = found.request_deserializer, _writer(found.response_serializer)
     if found.unary_unary is not None:
-        handler = _guarded(_answering(cast(Handler, found.unary_unary), read))
+        handler = _guarded(_answering(cast(Handler, found.unary_unary), read), check)
         return grpc.unary_unary_rpc_method_handler(handler, None, write)
     if found.stream_unary is not None:
-        handler = _guarded(_listening(cast(Handler, found.stream_unary), read))
+        handler = _guarded(_listening(cast(Handler, found.stream_unary), read), check)
         return grpc.stream_unary_rpc_method_handler(handler, None, write)
     if found.unary_stream is not None:
-        handler = _guarded(_streaming(_answering(cast(Handler, found.unary_stream), read)))
+        handler = _guarded(_streaming(_answering(cast(Handler, found.unary_stream), read)), check)
         return grpc.unary_stream_rpc_method_handler(handler, None, write)
-    handler = _guarded(_streaming(_listening(cast(Handler, found.stream_stream), read)))
+    handler = _guarded(_streaming(_listening(cast(Handler, found.stream_stream), read)), check)
     return grpc.stream_stream_rpc_method_handler(handler, None, write)
 
 
@@ -151,9 +165,11 @@ def _streaming(handler: Callable[[Any, Context], Any]) -> Handler:
     return call
 
 
-def _guarded(handler: Handler) -> Handler:
+def _guarded(handler: Handler, check: Check | None) -> Handler:
     async def call(request: Any, context: Context) -> Any:
         try:
+            if check is not None:
+                check(context)
             return await handler(request, context)
         except (asyncio.CancelledError, grpc.aio.BaseError):
             # gRPC's own: the caller has gone, or the call was aborted.

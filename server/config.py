@@ -25,10 +25,18 @@ def option(default: Any, doc: str) -> Any:
 class Listen:
     """Where the server listens and what a connection may do."""
 
-    host: str = option("127.0.0.1", "address to bind; other than loopback needs --insecure")
+    host: str = option("127.0.0.1", "address to bind; other than loopback needs TLS or --insecure")
     port: int = option(50051, "port of the serving API")
     admin_port: int = option(50052, "port of the Admin service")
     insecure: bool = option(False, "allow an address other than loopback without TLS")
+    tls_cert: str = option("", "PEM file of the certificate, and what is between it and a root")
+    tls_key: str = option("", "PEM file of its private key")
+    tls_client_ca: str = option(
+        "", "PEM file of the roots that callers' certificates must come from"
+    )
+    access_file: str = option(
+        "", "TOML file of who may call what, see 'rankstream access'; none: everybody everything"
+    )
     log_requests: bool = option(False, "log request_id, user_id and context of each ranking")
     reflection: bool = option(False, "serve gRPC reflection")
     workers: int = option(1, "serving processes")

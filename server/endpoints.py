@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -25,6 +25,7 @@ from rankstream.proto.v1 import (
     ranking_pb2,
     ranking_pb2_grpc,
 )
+from rankstream.server.access import Access
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.boundary import guarded
 from rankstream.server.config import Listen
@@ -41,6 +42,8 @@ from rankstream.server.services.events import EventsService
 from rankstream.server.services.preparation import Preparation
 from rankstream.server.services.profiles import ProfilesService
 from rankstream.server.services.ranking import RankingService
+from rankstream.server.tls import Identity, watched_identity
+from rankstream.server.watched import Watched
 
 _SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
 
@@ -54,13 +57,16 @@ class Servers:
         self._health = health.aio.HealthServicer()
         self._serving = _listening(listen, listen.port)
         self._admin = _listening(listen, listen.admin_port)
-        serving, admin = guarded(self._serving), guarded(self._admin)
+        access = Access(Path(listen.access_file)) if listen.access_file else None
+        serving, admin = guarded(self._serving, access), guarded(self._admin, access)
         _add_services(parts, serving)
         _add_admin(parts, admin)
         for server, modules in ((serving, _SERVICES), (admin, (admin_pb2,))):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             if listen.reflection:
                 _add_reflection(server, modules)
+        # Open to all: what asks for it, an orchestrator or a load balancer, often has no token.
+        for open_to_all in (self._serving, self._admin):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded(open_to_all))
 
     async def start(self) -> None:
         """Accepts connections, and says SERVING."""
@@ -79,10 +85,36 @@ def _listening(listen: Listen, port: int) -> grpc.aio.Server:
     server = grpc.aio.server(
         maximum_concurrent_rpcs=listen.max_concurrent_rpcs, options=_channel_options(listen)
     )
-    if server.add_insecure_port(f"{listen.host}:{port}") == 0:
-        msg = f"{listen.host}:{port} cannot be bound"
+    address, identity = f"{listen.host}:{port}", watched_identity(listen)
+    if identity is None:
+        bound = server.add_insecure_port(address)
+    else:
+        bound = server.add_secure_port(address, _tls_credentials(identity))
+    if bound == 0:
+        msg = f"{address} cannot be bound"
         raise RankstreamError(msg)
     return server
+
+
+def _tls_credentials(watched: Watched[Identity]) -> grpc.ServerCredentials:
+    """TLS with what the files say when a connection is opened."""
+    last = [watched.value]
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        identity = watched.value
+        if identity is last[0]:
+            return None
+        last[0] = identity
+        return _certificates(identity)
+
+    asks = last[0].client_ca is not None
+    # The stubs do not know that None keeps what there is.
+    return grpc.dynamic_ssl_server_credentials(_certificates(last[0]), cast(Any, fetch), asks)
+
+
+def _certificates(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    pair = identity.key, identity.certificate
+    return grpc.ssl_server_certificate_configuration([pair], identity.client_ca)
 
 
 def _add_reflection(server: grpc.aio.Server, modules: Sequence[ModuleType]) -> None:

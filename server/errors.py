@@ -4,6 +4,8 @@
 
     RankstreamError                 INTERNAL
     ├── InvalidArgument             INVALID_ARGUMENT      a field of the request; names it
+    ├── Unauthenticated             UNAUTHENTICATED       no access token, or nobody's
+    ├── PermissionDenied            PERMISSION_DENIED     somebody's who may not call this
     ├── NotFound                    NOT_FOUND
     ├── VersionMismatch             FAILED_PRECONDITION   it is not the version that was named
     ├── NotOwned                    FAILED_PRECONDITION   another shard has this partition or user
@@ -39,6 +41,18 @@ class InvalidArgument(RankstreamError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class Unauthenticated(RankstreamError):
+    """Nobody knows who calls."""
+
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(RankstreamError):
+    """Who calls may not call this."""
+
+    status = "PERMISSION_DENIED"
 
 
 class NotFound(RankstreamError):

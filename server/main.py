@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from rankstream.server.access import Access
 from rankstream.server.announce import MAX_PARTITIONS
 from rankstream.server.child import REFUSED, configure_logging
 from rankstream.server.config import Option, Settings, from_mapping, options
 from rankstream.server.errors import InvalidArgument, RankstreamError, StateRefused
+from rankstream.server.tls import watched_identity
 
 Command = Callable[..., None]
 
@@ -112,9 +114,15 @@ def check(settings: Settings) -> Settings:
     if kafka.embedded == bool(kafka.bootstrap_servers):
         problem = "give either it (a Kafka cluster) or --embedded (a broker beside the server)"
         raise InvalidArgument(field="bootstrap_servers", problem=problem)
-    if not listen.insecure and not _is_loopback(listen.host):
-        problem = f"{listen.host} is not loopback and there is no TLS: say --insecure to allow it"
+    tls = watched_identity(listen) is not None
+    if not tls and not listen.insecure and not _is_loopback(listen.host):
+        problem = (
+            f"{listen.host} is not loopback and there is no TLS: "
+            "give --tls-cert and --tls-key, or say --insecure to allow it"
+        )
         raise InvalidArgument(field="host", problem=problem)
+    if listen.access_file:
+        Access(Path(listen.access_file))
     if not _ASSIGNED_ID_BYTES <= settings.limits.max_id_bytes <= _LONGEST_ID_BYTES:
         range_of = f"{_ASSIGNED_ID_BYTES} to {_LONGEST_ID_BYTES}"
         problem = f"{settings.limits.max_id_bytes}, expected {range_of}"

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from rankstream.client.client import Client
+    from rankstream.client.credentials import Credentials
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +23,7 @@ class Session:
     target: str
     admin_target: str
     timeout_s: float
+    credentials: Credentials
 
     def client(self) -> Client:
         """A client of that server."""
@@ -32,6 +34,7 @@ class Session:
             admin_target=self.admin_target,
             timeout_s=self.timeout_s,
             connections=1,
+            credentials=self.credentials,
         )
 
 

@@ -45,6 +45,17 @@ class Running:
         self.health.set("", kind.SERVING if serving else kind.NOT_SERVING)
 
 
+class _Listening(grpc.ServerInterceptor):
+    """Writes down what every call says beside its request."""
+
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        self._fake.metadata.append((details.method, dict(details.invocation_metadata)))
+        return continuation(details)
+
+
 @contextmanager
 def run_fake_server() -> Iterator[Running]:
     """A fake server with three items, each call of which answers at once."""
@@ -54,7 +65,9 @@ def run_fake_server() -> Iterator[Running]:
     fake.catalogue["toy"] = Item("toy", "Toy Story", tags=("a", "b"), price=2.5)
     fake.answers.set()
     most = [("grpc.max_receive_message_length", 64 << 20)]
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=most)
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=8), interceptors=[_Listening(fake)], options=most
+    )
     ranking_pb2_grpc.add_RankingServicer_to_server(FakeRanking(fake), server)
     events_pb2_grpc.add_EventsServicer_to_server(FakeEvents(fake), server)
     catalog_pb2_grpc.add_CatalogServicer_to_server(FakeCatalog(fake), server)

@@ -47,6 +47,8 @@ class Fake:
 
     catalogue: dict[str, Item] = field(default_factory=dict)
     requests: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    # Of each call, its path and what it says beside its request.
+    metadata: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     peers: set[str] = field(default_factory=set)
     deadlines_s: dict[str, float] = field(default_factory=dict)
     failures: dict[str, list[status_pb2.Status]] = field(default_factory=lambda: defaultdict(list))

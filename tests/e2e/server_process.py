@@ -86,6 +86,9 @@ class ServerProcess:
         bootstrap: of a Kafka cluster; "": the embedded broker.
         prefix: of the topics.
         flags: further settings, ``history_cap=5`` for ``--history-cap 5``.
+
+    Attributes:
+        tls: what its channels show of themselves; None: they are not encrypted.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class ServerProcess:
         self.port, self.admin_port = free_ports(2)
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
+        self.tls: grpc.ChannelCredentials | None = None
         self._given_bootstrap = bootstrap
         self._channels: list[grpc.Channel] = []
         linked = data_dir / "cache" / "encoder"
@@ -250,7 +254,11 @@ class ServerProcess:
             ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.max_reconnect_backoff_ms", 500),
         ]
-        made = grpc.insecure_channel(f"127.0.0.1:{port or self.port}", options)
+        target = f"127.0.0.1:{port or self.port}"
+        if self.tls is None:
+            made = grpc.insecure_channel(target, options)
+        else:
+            made = grpc.secure_channel(target, self.tls, options)
         self._channels.append(made)
         return made
 
