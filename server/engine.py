@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,9 @@ from rankstream.kernels.answer import Catalogue as Items
 from rankstream.kernels.arrays import freeze, frozen
 from rankstream.kernels.device import thread_count
 from rankstream.kernels.present import Wanted, present
-from rankstream.kernels.query import Extras, Space
+from rankstream.kernels.query import Extras
 from rankstream.kernels.rank import Best
-from rankstream.kernels.texts import Texts, numbered, text_at
+from rankstream.kernels.texts import Texts, numbered
 from rankstream.server.announce import Announcements
 from rankstream.server.batcher import Batch
 from rankstream.server.candidates import GivenIds, joined, missing_names
@@ -30,26 +29,24 @@ from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.clock import now_ms
 from rankstream.server.errors import CorruptState, NotFound, RankstreamError
-from rankstream.server.explanation import Cause, ExplainAnswer, explain_scores
+from rankstream.server.explanation import ExplainAnswer, explain
 from rankstream.server.facts import AttributeValue
 from rankstream.server.profiles.layout import LAYOUT_VERSION
 from rankstream.server.profiles.pooling import Pooling
 from rankstream.server.profiles.stored import ProfileStore, StoredValues
-from rankstream.server.profiles.users import Person
 from rankstream.server.ragged import ragged
-from rankstream.server.retrieval import Retrieval, Rows, past_bias, read_candidates
+from rankstream.server.reading import Read, Reader, fallback_of
+from rankstream.server.retrieval import Retrieval, Rows, past_bias
 from rankstream.server.stage_clock import StageClock
-from rankstream.server.store import Store, View
+from rankstream.server.store import Store
 from rankstream.server.subjects import (
     TYPE_NAMES,
     Clock,
-    Gathered,
     Subject,
     Subjects,
-    is_known,
     updated_at_ms,
 )
-from rankstream.server.types import ExplainTask, Position, RankAnswer, RankTask
+from rankstream.server.types import ExplainTask, RankAnswer, RankTask
 
 _QUICK_CANDIDATES = 1024
 # Tasks that are worth handing to another thread.
@@ -59,25 +56,6 @@ freeze((_NO_ROWS, _NO_SPAN))
 
 Task = RankTask | ExplainTask
 Answer = RankAnswer | ExplainAnswer
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Read:
-    """What some tasks need of the state, of one transaction.
-
-    Attributes:
-        tasks: they.
-        gathered: their subjects.
-        excluded: rows that each must not answer.
-        applied: the positions it is of.
-        known: whether each one's subject exists: an item may not.
-    """
-
-    tasks: list[RankTask]
-    gathered: Gathered
-    excluded: list[Rows]
-    applied: tuple[Position, ...]
-    known: list[bool]
 
 
 class Engine:
@@ -107,13 +85,12 @@ class Engine:
         attributes_of: Callable[[bytes], Mapping[str, AttributeValue]],
         clock: Clock = now_ms,
     ) -> None:
-        self._store = store
         self._catalogue = catalogue
         self._retrieval = Retrieval(catalogue, masks, attributes_of)
         self._profiles = profiles
-        self._page = page
         self._type_names = numbered({**type_names, **TYPE_NAMES})
         self._subjects = Subjects(profiles, pooling, catalogue.layout, clock)
+        self._reader = Reader(store, catalogue, page, self._subjects)
         self._shown: tuple[int, Items] | None = None
         self._threads = ThreadPoolExecutor(thread_name_prefix="engine-part")
 
@@ -155,7 +132,7 @@ class Engine:
         """Answers in parts, side by side: kernels run without the interpreter's lock."""
         clock = StageClock()
         parts = _parts(tasks)
-        reads = self._read([tasks[part] for part in parts])
+        reads = self._reader.read([tasks[part] for part in parts])
         clock.lap("gather")
         if len(reads) == 1:
             return self._compute(reads[0], queue_us, clock)
@@ -177,7 +154,7 @@ class Engine:
         tasks, gathered = read.tasks, read.gathered
         if gathered.stored is not None and all(t.candidates is not None for t in tasks):
             return self._compute_given(read, gathered.stored, queue_us, clock)
-        subject = self._subjects.make(gathered, tasks, self._catalogue.table, self._space)
+        subject = self._subjects.make(gathered, tasks, self._catalogue.table, self._items().space)
         clock.lap("pool")
         found = self._retrieval.find(tasks, gathered.people, subject.pooled.queries, read.excluded)
         clock.lap("score")
@@ -190,7 +167,7 @@ class Engine:
             RankAnswer(
                 items=items[b],
                 missing=found.missing[b],
-                fallback=_fallback(_is_known(headers[b], people[b]), bool(personal[b])),
+                fallback=fallback_of(headers[b], people[b], personal=bool(personal[b])),
                 updated_at_ms=updated_at_ms(headers[b]),
                 applied=read.applied,
                 head=self._catalogue.head,
@@ -204,50 +181,11 @@ class Engine:
 
     def _explain(self, task: RankTask, queue_us: int) -> ExplainAnswer:
         """Takes the scores of a task's candidates apart."""
-        (read,) = self._read([[task]])
-        extras = read.gathered.extras
-        subject = self._subjects.make(read.gathered, [task], self._catalogue.table, self._space)
-        rows = self._retrieval.rows_of(read_candidates(task))
-        past, ids = subject.past, self._catalogue
-        scores, causes = explain_scores(
-            subject, self._space, extras, self._retrieval.bias([task]), rows
+        (read,) = self._reader.read([[task]])
+        subject = self._subjects.make(
+            read.gathered, [task], self._catalogue.table, self._items().space
         )
-        header, personal = past.headers[0], bool(subject.pooled.norms.any())
-        return ExplainAnswer(
-            scores=scores,
-            causes=[
-                Cause(
-                    item_id=ids.item_id(row) if row >= 0 else "",
-                    text=text_at(extras.labels, -2 - row) if row < 0 else "",
-                    type_id=int(past.types[t]),
-                    event_time_ms=int(past.event_times_ms[t]),
-                )
-                for t, row in zip(causes.tolist(), past.rows[causes].tolist(), strict=True)
-            ],
-            missing=np.flatnonzero(rows < 0).tolist(),
-            fallback=_fallback(_is_known(header, read.gathered.people[0]), personal),
-            updated_at_ms=updated_at_ms(header),
-            applied=read.applied,
-            head=self._catalogue.head,
-            queue_us=queue_us,
-        )
-
-    def _read(self, parts: Sequence[list[RankTask]]) -> list[Read]:
-        """What tasks need of the state. The rest reads copies, and rows, which never change."""
-        with self._store.read() as view:
-            self._catalogue.sync(view, self._page.bias_sequence)
-            applied = view.positions()
-            return [self._read_part(view, tasks, applied) for tasks in parts]
-
-    def _read_part(self, view: View, tasks: list[RankTask], applied: tuple[Position, ...]) -> Read:
-        gathered = self._subjects.gather(view, tasks)
-        pairs = zip(tasks, gathered.people, strict=True)
-        excluded = [self._excluded_rows(view, task, person) for task, person in pairs]
-        known = [
-            t.asked is None or t.asked.item_key is None or self._row_of(t.asked.item_key) >= 0
-            for t in tasks
-        ]
-        return Read(tasks, gathered, excluded, applied, known)
+        return explain(read, subject, self._catalogue, self._retrieval, queue_us)
 
     def _compute_given(
         self, read: Read, stored: StoredValues, queue_us: Sequence[int], clock: StageClock
@@ -283,12 +221,12 @@ class Engine:
                 answers.append(asked.refuse(*refused[b]))
                 continue
             header = found.headers[b]
-            known, personal = _is_known(header, gathered.people[b]), bool(found.personal[b])
+            person, personal = gathered.people[b], bool(found.personal[b])
             answers.append(
                 RankAnswer(
                     items=items[start:stop],
                     missing=missing[b],
-                    fallback=_fallback(known, personal),
+                    fallback=fallback_of(header, person, personal=personal),
                     updated_at_ms=updated_at_ms(header),
                     applied=read.applied,
                     head=self._catalogue.head,
@@ -314,31 +252,13 @@ class Engine:
         bias = self._catalogue.bias
         return float(bias[row]) if row < len(bias) else 0.0
 
-    def _excluded_rows(self, view: View, task: RankTask, person: Person) -> NDArray[np.int32]:
-        keys = task.excluded
-        if task.exclude_seen:
-            keys = np.concatenate([keys, self._subjects.seen(view, task, person)])
-        if not len(keys):
-            return _NO_ROWS
-        rows = self._catalogue.table.lookup(keys)
-        return rows[rows >= 0]
-
-    def _row_of(self, item_key: int) -> int:
-        return int(self._catalogue.table.lookup(np.array([item_key], np.uint64))[0])
-
-    @property
-    def _space(self) -> Space:
-        return self._items().space
-
     def _items(self) -> Items:
         """The catalogue as the kernels take it."""
         catalogue = self._catalogue
         if self._shown is None or self._shown[0] != catalogue.changes:
-            layout = catalogue.layout
-            space = Space(catalogue.rows, layout.offsets, layout.weights)
             ids = Texts(catalogue.ids, catalogue.id_ends)
-            items = Items(space, catalogue.bias, ids, self._type_names)
-            freeze((*space, items.bias, *ids))
+            items = Items(catalogue.space, catalogue.bias, ids, self._type_names)
+            freeze((items.bias, *ids))
             self._shown = catalogue.changes, items
         return self._shown[1]
 
@@ -410,13 +330,3 @@ def _joined_rows(lists: list[Rows]) -> tuple[NDArray[np.int64], Rows]:
     found = ragged(lists)
     freeze(found)
     return found
-
-
-def _is_known(header: NDArray[np.int64], person: Person) -> bool:
-    return is_known(header) or person.record is not None
-
-
-def _fallback(known: bool, personal: bool) -> str:
-    if personal:
-        return ""
-    return "no_usable_history" if known else "unknown_user"

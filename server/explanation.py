@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from rankstream.kernels.explain import block_parts
 from rankstream.kernels.query import Extras, Space
 from rankstream.kernels.rank import pick_candidates
-from rankstream.server.subjects import Subject
+from rankstream.kernels.texts import text_at
+from rankstream.server.catalog.view import Catalogue
+from rankstream.server.reading import Read, fallback_of
+from rankstream.server.retrieval import Retrieval, read_candidates
+from rankstream.server.subjects import Subject, updated_at_ms
 from rankstream.server.types import Head, Position
 
 
@@ -73,6 +77,44 @@ class ExplainAnswer:
     applied: tuple[Position, ...]
     head: Head
     queue_us: int
+
+
+def explain(
+    read: Read, subject: Subject, catalogue: Catalogue, retrieval: Retrieval, queue_us: int
+) -> ExplainAnswer:
+    """Takes the scores of one task's candidates apart.
+
+    Args:
+        read: the task, and what was read for it.
+        subject: its vector.
+        catalogue: whose rows.
+        retrieval: which rows the candidates are, and their bias.
+        queue_us: how long the task waited.
+    """
+    (task,), extras, past = read.tasks, read.gathered.extras, subject.past
+    rows = retrieval.rows_of(read_candidates(task))
+    scores, causes = explain_scores(
+        subject, catalogue.space, extras, retrieval.bias(read.tasks), rows
+    )
+    header, personal = past.headers[0], bool(subject.pooled.norms.any())
+    return ExplainAnswer(
+        scores=scores,
+        causes=[
+            Cause(
+                item_id=catalogue.item_id(row) if row >= 0 else "",
+                text=text_at(extras.labels, -2 - row) if row < 0 else "",
+                type_id=int(past.types[t]),
+                event_time_ms=int(past.event_times_ms[t]),
+            )
+            for t, row in zip(causes.tolist(), past.rows[causes].tolist(), strict=True)
+        ],
+        missing=np.flatnonzero(rows < 0).tolist(),
+        fallback=fallback_of(header, read.gathered.people[0], personal=personal),
+        updated_at_ms=updated_at_ms(header),
+        applied=read.applied,
+        head=catalogue.head,
+        queue_us=queue_us,
+    )
 
 
 def explain_scores(

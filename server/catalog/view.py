@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels import KeyTable
+from rankstream.kernels.arrays import freeze
+from rankstream.kernels.query import Space
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.catalog.segments import Segments
 from rankstream.server.store import View
@@ -64,6 +66,14 @@ class Catalogue:
         if self._segments is None:
             return np.zeros(0, np.int64)
         return self._segments.id_ends[: self.head.rows]
+
+    @property
+    def space(self) -> Space:
+        """The rows and what weight their blocks have, read-only."""
+        layout = self.layout
+        space = Space(self.rows, layout.offsets, layout.weights)
+        freeze(space)
+        return space
 
     def item_id(self, row: int) -> str:
         """The item_id of one row."""

@@ -14,14 +14,15 @@ from rankstream.client.connections import NOT_RETRIED
 
 SERVICES = ("admin", "catalog", "encoder", "events", "profiles", "ranking")
 EXPORTED = """
-AppliedOffset AsyncClient BadRecord BlockInfo Cancelled Client ConsumerLag Contribution Credentials DataLoss
-DeadlineExceeded Deleted DeliveryFailed EmbedResult Embeddings EncoderInfo Event EventAck
-EventProducer EventResult EventTypeInfo ExplainedItem Explanation FailedPrecondition FieldViolation
-Filter Freshness ImportFailure ImportProgress Imported Interaction Internal InvalidArgument Item
-ItemResult Limit ListedItem Merged NotFound PartitionLag Patched PermissionDenied Pooling Profile Purged RankQuery
-RankedItem Ranking RankstreamError Reason RecordReader Recorded Remainder Reset ResourceExhausted
-Sent ServedBy ServerInfo StoredItem Timing TokenizedText Unauthenticated Unavailable Unimplemented Upserted User
-item_key item_keys read_events read_items
+AppliedOffset AsyncClient BadRecord BlockInfo Cancelled Client ConsumerLag Contribution
+Credentials DataLoss DeadlineExceeded Deleted DeliveryFailed EmbedResult Embeddings EncoderInfo
+Event EventAck EventProducer EventResult EventTypeInfo ExplainedItem Explanation
+FailedPrecondition FieldViolation Filter Freshness ImportFailure ImportProgress Imported
+Interaction Internal InvalidArgument Item ItemResult Limit ListedItem Merged NotFound PartitionLag
+Patched PermissionDenied Pooling Profile Purged RankQuery RankedItem Ranking RankstreamError
+Reason RecordReader Recorded Remainder Reset ResourceExhausted Sent ServedBy ServerInfo StoredItem
+Timing TokenizedText Unauthenticated Unavailable Unimplemented Upserted User item_key item_keys
+read_events read_items
 """
 METHODS = """
 batch_rank close consumer_lag delete_items embed embed_stream explain export_user get_item
