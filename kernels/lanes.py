@@ -123,7 +123,7 @@ def prefetch_row(typingctx: Any, items: Any, row: Any) -> Any:
         lines = builder.lshr(builder.add(width, ir.Constant(_INDEX, 15)), ir.Constant(_INDEX, 4))
         with cgutils.for_range(builder, lines) as loop:
             line = builder.gep(start, [builder.shl(loop.index, ir.Constant(_INDEX, 4))])
-            _prefetch(builder, line)
+            prefetch(builder, line)
         return context.get_dummy_value()
 
     return types.void(items, types.intp), codegen
@@ -135,18 +135,36 @@ def prefetch_byte(typingctx: Any, data: Any, at: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         array = context.make_array(sig.args[0])(context, builder, args[0])
-        _prefetch(builder, builder.gep(array.data, [args[1]]))
+        prefetch(builder, builder.gep(array.data, [args[1]]))
         return context.get_dummy_value()
 
     return types.void(data, types.intp), codegen
 
 
-def _prefetch(builder: Any, start: Any) -> None:
-    """Asks for the cache line of a pointer."""
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_span(typingctx: Any, data: Any, at: Any, lines: Any) -> Any:
+    """Asks for so many cache lines from ``data[at]`` on, an array of bytes, into the second cache.
+
+    They may lie behind its end.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = context.make_array(sig.args[0])(context, builder, args[0])
+        start = builder.gep(array.data, [args[1]])
+        with cgutils.for_range(builder, args[2]) as loop:
+            line = builder.gep(start, [builder.shl(loop.index, ir.Constant(_INDEX, 6))])
+            prefetch(builder, line, locality=2)
+        return context.get_dummy_value()
+
+    return types.void(data, types.intp, types.intp), codegen
+
+
+def prefetch(builder: Any, start: Any, locality: int = 3) -> None:
+    """Asks for the cache line of a pointer; into the first cache, or (2) the second."""
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
     fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    hints = [ir.Constant(_INT32, hint) for hint in (0, 3, 1)]  # to read, soon again, data
+    hints = [ir.Constant(_INT32, hint) for hint in (0, locality, 1)]  # to read, how near, data
     builder.call(fetch, [builder.bitcast(start, pointer), *hints])
 
 

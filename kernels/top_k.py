@@ -1,6 +1,6 @@
 """Exact top-k inner product over a whole catalogue."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,11 @@ from rankstream.kernels.arrays import (
     first_bad,
     frozen,
 )
+from rankstream.kernels.codes import Codes
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
+from rankstream.kernels.scan import scan, worth
+from rankstream.kernels.scan_cpu import Wanted
 from rankstream.kernels.top_k_cpu import search_parallel, search_serial
 
 _ALL_ALLOWED: UInt8 = frozen(np.empty(0, np.uint8))
@@ -38,11 +41,13 @@ class TopK:
         rows: ``[B, K]`` int32; -1 where a query has fewer than K allowed rows.
         scores: ``[B, K]`` float32; -inf where ``rows`` is -1.
         counts: ``[B]`` int32, how many of the K are rows.
+        widened: queries that ``codes`` were too coarse for, and that took a scan of the rows.
     """
 
     rows: Int32
     scores: Float32
     counts: Int32
+    widened: int = 0
 
 
 def pack_allowed(mask: npt.NDArray[np.bool_]) -> UInt8:
@@ -63,6 +68,7 @@ def top_k(
     bias: Float32 | None = None,
     allowed: UInt8 | None = None,
     excluded: tuple[Int64, Int32] | None = None,
+    codes: Codes | None = None,
 ) -> TopK:
     """The k best rows of ``items`` for each query, by the score that ``lanes.py`` defines.
 
@@ -81,6 +87,8 @@ def top_k(
         excluded: ``(indptr [B + 1] int64, rows int32)``: query b never gets
             ``rows[indptr[b]:indptr[b + 1]]``, in any order; a row that does not exist excludes
             nothing.
+        codes: of ``items``, or of its first rows, from ``encode_items``: the same result from a
+            quarter of the memory; None scans the rows themselves.
 
     Raises:
         KernelArgumentError: an argument is not as described.
@@ -94,7 +102,36 @@ def top_k(
     else:
         allowed = checked("allowed", allowed, np.uint8, (count + 7) // 8)
     indptr, rows = _NONE_EXCLUDED if excluded is None else _checked_excluded(excluded, batch)
+    if codes is not None:
+        _check_codes(codes, queries, items)
+        if batch and worth(codes, k):
+            wanted = Wanted(bias, bias.view(np.uint32), allowed, indptr, rows)
+            return _scan(k, queries, items, wanted, codes)
     return _search(k, queries, items, bias, allowed, indptr, rows)
+
+
+def _scan(k: int, queries: Float32, items: Float32, wanted: Wanted, codes: Codes) -> TopK:
+    """By codes; what they cannot tell apart by the rows themselves."""
+    best = TopK(*scan(k, queries, items, wanted, codes))
+    widened = np.flatnonzero(best.counts < 0)
+    if not len(widened):
+        return best
+    bias, _, allowed, indptr, rows = wanted
+    if len(indptr):
+        groups = [rows[indptr[b] : indptr[b + 1]] for b in widened.tolist()]
+        rows = frozen(np.concatenate(groups))
+        indptr = frozen(np.cumsum([0, *map(len, groups)], dtype=np.int64))
+    others = _search(k, frozen(queries[widened]), items, bias, allowed, indptr, rows)
+    best.rows[widened], best.scores[widened] = others.rows, others.scores
+    best.counts[widened] = others.counts
+    return replace(best, widened=len(widened))
+
+
+def _check_codes(codes: Codes, queries: Float32, items: Float32) -> None:
+    width = int(codes.offsets[-1])
+    if codes.row_count > items.shape[0] or width > items.shape[1] or queries[:, width:].any():
+        problem = f"are of {codes.row_count} rows of {width} dimensions"
+        refuse("codes", problem, f"those of these items or of its first rows, {items.shape}")
 
 
 def _search(

@@ -57,7 +57,7 @@ def _sum_block(
 
 
 @compiled
-def _is_excluded(row: int, excluded: Int32, start: int, stop: int) -> bool:
+def is_excluded(row: int, excluded: Int32, start: int, stop: int) -> bool:
     """Whether ``excluded[start:stop]``, which ascends, holds ``row``."""
     end = stop
     while start < stop:
@@ -92,7 +92,7 @@ def _keep_block(
     if full and hits == 0:
         return size
     for i in range(count):
-        if scores[i] >= worst and not _is_excluded(rows[i], excluded, start, stop):
+        if scores[i] >= worst and not is_excluded(rows[i], excluded, start, stop):
             size = keep(heap, size, key_of(scores[i], rows[i]))
             worst = score_of(heap[0]) if size == heap.shape[0] else worst
     return size

@@ -1,0 +1,342 @@
+"""Inner products of eight-bit codes, 64 rows and a few queries at a time.
+
+A tile of codes has, for every four dimensions (a step), the four bytes of row 0, then those of row
+1, to row 63. So a vector register holds one step of 16 (or 8) rows, a query's step is one 32-bit
+word that is broadcast, and a row's sum stays in its lane: nothing is ever added across lanes.
+
+Items are unsigned (code + 128), queries signed, as ``vpdpbusd`` wants them; what the 128 adds, 128
+times the sum of the query's codes, is what the accumulators start below zero by. All sums fit int32
+up to 2^31 / (255 * 127) = 66,000 dimensions, so every path gives the same integers: VNNI in 512 or
+256 bits, AVX2 (``pmaddwd`` on sixteen-bit halves) and one for any processor.
+
+The integers become bounds in the registers: ``out[j, i]`` grows by ``sum * scale[i] * step[j] +
+error[i] * norm[j]``, in fp32, with fused multiply-adds. ``codes.py`` says what that means.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from rankstream.kernels.lanes import prefetch
+
+TILE: Final = 64
+"""Rows of a tile."""
+
+PLAIN, AVX2, VNNI_256, VNNI_512 = range(4)
+"""The ways, each of which gives the same result."""
+
+_NEEDS = {
+    AVX2: ("avx2", "fma"),
+    VNNI_256: ("avx2", "fma", "avxvnni"),
+    VNNI_512: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+}
+WIDTHS: Final = {PLAIN: (1,), AVX2: (4, 1), VNNI_256: (4, 1), VNNI_512: (6, 4, 2, 1)}
+"""How many queries a way takes together."""
+NAMES: Final = {PLAIN: "plain", AVX2: "avx2", VNNI_256: "vnni-256", VNNI_512: "vnni-512"}
+
+_AHEAD = 8192
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_FLOAT = ir.FloatType()
+
+
+@cache
+def supported(way: int) -> bool:
+    """Whether this processor has what a way needs."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return all(features.get(name, False) for name in _NEEDS.get(way, ()))
+
+
+def fastest() -> int:
+    """The best way that this processor has."""
+    return max(way for way in NAMES if supported(way))
+
+
+def _vector(kind: Any, bits: int) -> Any:
+    return ir.VectorType(kind, bits // kind.width)
+
+
+def _splat(builder: Any, value: Any, lanes: int) -> Any:
+    kind = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, one, zeros)
+
+
+def _constant(kind: Any, value: int) -> Any:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest_bit(typingctx: Any, word: Any) -> Any:
+    """The place of the lowest bit of a uint64 that is not 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen
+
+
+def _load(builder: Any, kind: Any, start: Any, offset: Any) -> Any:
+    pointer = builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
+    return builder.load(pointer, align=4)
+
+
+class _Vnni:
+    """One instruction for four dimensions of 16 or 8 rows."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self._bytes, self._words = _vector(_I8, bits), _vector(_I32, bits)
+
+    def rows(self, builder: Any, word: Any) -> Any:
+        return builder.bitcast(word, self._bytes)
+
+    def query(self, builder: Any, word: Any) -> Any:
+        return builder.bitcast(_splat(builder, word, self.bits // 32), self._bytes)
+
+    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
+        name = f"llvm.x86.avx512.vpdpbusd.{self.bits}"
+        kind = ir.FunctionType(self._words, [self._words, self._bytes, self._bytes])
+        call = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(call, [total, rows, query])
+
+
+class _Halves:
+    """Even and odd bytes as sixteen-bit numbers, and ``pmaddwd`` on both."""
+
+    bits = 256
+
+    def __init__(self) -> None:
+        self._words, self._halves = _vector(_I32, 256), _vector(_I16, 256)
+
+    def rows(self, builder: Any, word: Any) -> Any:
+        low = _constant(self._words, 0x00FF00FF)
+        odd = builder.lshr(word, _constant(self._words, 8))
+        return [builder.bitcast(builder.and_(one, low), self._halves) for one in (word, odd)]
+
+    def query(self, builder: Any, word: Any) -> Any:
+        halves = builder.bitcast(_splat(builder, word, 8), self._halves)
+        eight = _constant(self._halves, 8)
+        return [builder.ashr(builder.shl(halves, eight), eight), builder.ashr(halves, eight)]
+
+    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
+        kind = ir.FunctionType(self._words, [self._halves, self._halves])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
+        for row, part in zip(rows, query, strict=True):
+            total = builder.add(total, builder.call(call, [row, part]))
+        return total
+
+
+class _Bytes:
+    """Byte by byte, in vectors that every target has in some width."""
+
+    bits = 256
+
+    def __init__(self) -> None:
+        self._words = _vector(_I32, 256)
+
+    def rows(self, builder: Any, word: Any) -> Any:
+        low = _constant(self._words, 0xFF)
+        shifts = [_constant(self._words, 8 * place) for place in range(4)]
+        return [builder.and_(builder.lshr(word, shift), low) for shift in shifts]
+
+    def query(self, builder: Any, word: Any) -> Any:
+        last = ir.Constant(_I32, 24)
+        lifted = [builder.shl(word, ir.Constant(_I32, 24 - 8 * place)) for place in range(4)]
+        return [_splat(builder, builder.ashr(one, last), 8) for one in lifted]
+
+    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
+        for row, part in zip(rows, query, strict=True):
+            total = builder.add(total, builder.mul(row, part))
+        return total
+
+
+def _arithmetic(way: int) -> Any:
+    """What a way emits; on a processor that has not what it needs, what every one has."""
+    if not supported(way):
+        way = PLAIN
+    makers: dict[int, Callable[[], Any]] = {
+        PLAIN: _Bytes,
+        AVX2: _Halves,
+        VNNI_256: lambda: _Vnni(256),
+        VNNI_512: lambda: _Vnni(512),
+    }
+    return makers[way]()
+
+
+def _groups_at_once(way: int, queries: int) -> int:
+    """How many registers of rows are worked on together: accumulators stay in registers."""
+    if way == VNNI_512:
+        return 4
+    return 2 if queries > 2 else 4
+
+
+def _emit(builder: Any, way: int, count: int, steps: Any, pointers: Any) -> None:
+    """Emits the tile for ``count`` queries; ``pointers`` as ``bound_tile`` puts them together."""
+    made = _arithmetic(way)
+    lanes = made.bits // 32
+    words, floats = _vector(_I32, made.bits), ir.VectorType(_FLOAT, lanes)
+    groups, together = TILE // lanes, _groups_at_once(way, count)
+    reached = [ir.Constant(_I64, 0) for _ in range(count)]
+    for first in range(0, groups, together):
+        chosen = range(first, first + together)
+        totals = [
+            [
+                cgutils.alloca_once_value(builder, _splat(builder, builder.load(start), lanes))
+                for start in pointers["starts"]
+            ]
+            for _ in chosen
+        ]
+        with cgutils.for_range(builder, steps) as loop:
+            base = builder.shl(loop.index, ir.Constant(_I64, 8))
+            rows = [
+                made.rows(
+                    builder,
+                    _load(
+                        builder,
+                        words,
+                        pointers["codes"],
+                        builder.add(base, ir.Constant(_I64, 4 * lanes * group)),
+                    ),
+                )
+                for group in chosen
+            ]
+            if count <= 4 and first == 0:
+                ahead = builder.add(base, ir.Constant(_I64, _AHEAD))
+                for line in range(0, 4 * TILE, 64):
+                    place = builder.add(ahead, ir.Constant(_I64, line))
+                    prefetch(builder, builder.gep(pointers["codes"], [place]))
+            for j, query in enumerate(pointers["queries"]):
+                part = made.query(builder, builder.load(builder.gep(query, [loop.index])))
+                for row, total in zip(rows, totals, strict=True):
+                    builder.store(made.add(builder, builder.load(total[j]), row, part), total[j])
+        for group, total in zip(chosen, totals, strict=True):
+            place = ir.Constant(_I64, lanes * group)
+            scale = _load(builder, floats, pointers["scales"], place)
+            error = _load(builder, floats, pointers["errors"], place)
+            for j in range(count):
+                bounds = _add_bound(builder, floats, pointers, j, place, total[j], scale, error)
+                cut = _splat(builder, builder.load(pointers["cuts"][j]), lanes)
+                # Unordered: what is no number is not known to be below.
+                reaches = builder.fcmp_unordered(">=", bounds, cut)
+                bits = builder.zext(builder.bitcast(reaches, ir.IntType(lanes)), _I64)
+                reached[j] = builder.or_(reached[j], builder.shl(bits, place))
+    for mask, bits in zip(pointers["masks"], reached, strict=True):
+        builder.store(bits, mask)
+
+
+def _add_bound(
+    builder: Any,
+    floats: Any,
+    pointers: Any,
+    j: int,
+    place: Any,
+    total: Any,
+    scale: Any,
+    error: Any,
+) -> Any:
+    """Adds one register of sums and errors to what was before, for ``out``."""
+    lanes = floats.count
+    fma = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(floats, [floats, floats, floats]),
+        f"llvm.fma.v{lanes}f32",
+    )
+    before, out = (
+        builder.bitcast(builder.gep(pointers[name][j], [place]), floats.as_pointer())
+        for name in ("before", "out")
+    )
+    norm = _splat(builder, builder.load(pointers["norms"][j]), lanes)
+    step = _splat(builder, builder.load(pointers["steps"][j]), lanes)
+    lost = builder.call(fma, [error, norm, builder.load(before, align=4)])
+    sums = builder.sitofp(builder.load(total), floats)
+    bounds = builder.call(fma, [sums, builder.fmul(scale, step), lost])
+    builder.store(bounds, out, align=4)
+    return bounds
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bound_tile(
+    typingctx: Any,
+    way: Any,
+    width: Any,
+    codes: Any,
+    code: Any,
+    steps: Any,
+    scales: Any,
+    errors: Any,
+    line: Any,
+    queries: Any,
+    query: Any,
+    step: Any,
+    starts: Any,
+    query_steps: Any,
+    norms: Any,
+    block: Any,
+    before: Any,
+    apart: Any,
+    out: Any,
+    cuts: Any,
+    masks: Any,
+) -> Any:
+    """The bounds of one block of a tile's rows for ``width`` consecutive queries.
+
+    An intrinsic, not a function, because a call of one counts references to all of these arrays,
+    which takes longer than what there is to do.
+
+    The arguments: which way, and how many queries (of ``WIDTHS``); the codes of all tiles, uint8
+    [.], where this block of this tile begins, and its steps; the items' scales and errors, float32
+    [.], and where this block of this tile begins; the queries' codes, int32 [B, .], the first query
+    and the block's first step; their starts, int32, steps and norms, float32, all [B, blocks], and
+    the block; the bounds before, float32 [., 64], and whether (1) query j has row j of it, or (0)
+    all have row 0; the bounds, float32 [., 64]; what matters, float32 [.]; and, uint64 [.], which
+    rows reach that.
+    """
+    index = types.intp
+    signature = types.void(
+        index, index, codes, index, index, scales, errors, index, queries, index, index,
+        starts, query_steps, norms, index, before, index, out, cuts, masks,
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def at(array: int, offset: Any) -> Any:
+            made = context.make_array(sig.args[array])(context, builder, args[array])
+            return builder.gep(made.data, [offset])
+
+        def element(array: int, row: Any, column: Any) -> Any:
+            made = context.make_array(sig.args[array])(context, builder, args[array])
+            across = cgutils.unpack_tuple(builder, made.shape, 2)[1]
+            return builder.gep(made.data, [builder.add(builder.mul(row, across), column)])
+
+        zero = ir.Constant(_I64, 0)
+        for number, counts in WIDTHS.items():
+            for count in counts:
+                chosen = builder.and_(
+                    builder.icmp_signed("==", args[0], ir.Constant(_I64, number)),
+                    builder.icmp_signed("==", args[1], ir.Constant(_I64, count)),
+                )
+                with builder.if_then(chosen):
+                    places = [ir.Constant(_I64, j) for j in range(count)]
+                    rows = [builder.add(args[9], place) for place in places]
+                    pointers = {
+                        "codes": at(2, args[3]),
+                        "scales": at(5, args[7]),
+                        "errors": at(6, args[7]),
+                        "queries": [element(8, row, args[10]) for row in rows],
+                        "starts": [element(11, row, args[14]) for row in rows],
+                        "steps": [element(12, row, args[14]) for row in rows],
+                        "norms": [element(13, row, args[14]) for row in rows],
+                        "before": [element(15, builder.mul(args[16], p), zero) for p in places],
+                        "out": [element(17, place, zero) for place in places],
+                        "cuts": [at(18, place) for place in places],
+                        "masks": [at(19, place) for place in places],
+                    }
+                    _emit(builder, number, count, args[4], pointers)
+        return context.get_dummy_value()
+
+    return signature, codegen

@@ -1,0 +1,133 @@
+"""Eight-bit codes of a catalogue: what the scan reads instead of the rows, and what it may miss by.
+
+**Codes.** Each block of a row x has a step s = max|x| / 127, and the codes c = round(x / s), of
+which ``vpdpbusd`` takes c + 128. Beside them lie s and an upper bound e of the length of what was
+lost, ``|x - s c|``. A query q is coded alike, block by block: codes d, step t, and f, the length of
+``q - t d``.
+
+**Bound.** With ``q = t d + g`` and ``x = s c + h``, where |g| <= f and |h| <= e::
+
+    q.x = q.h + g.(s c) + (t s)(d.c),  so  |q.x - t s (d.c)| <= |q| e + f |s c|
+
+by Cauchy and Schwarz, summed over the blocks. ``d.c`` is an integer and exact. The scan works with
+the upper end of this, in fp32, and asks of a row whether it reaches the k-th greatest lower end so
+far; a row that does not is not among the best k. So the rows that are left hold the answer,
+whatever the data are; where they are too many, the rows themselves are scanned (``scan_cpu.py``).
+
+**Rounding.** Each of the two fused operations a block, and the sum with the bias, errs by at most
+2^-24 of what it makes, which is at most ``sum |q| n + |bias|``, n being an upper bound of ``|s c| +
+e`` over the rows of a tile. ``f`` is enlarged by 2^-20 |q|, and the bias of a tile counts 2^-20 of
+its magnitude as error: that covers up to seven blocks' roundings sixteenfold, that t s is rounded,
+and that scores are rounded to fp32 once more before ties are broken.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from rankstream.kernels.arrays import (
+    Float32,
+    Int64,
+    UInt8,
+    checked,
+    checked_block_offsets,
+    checked_items,
+    freeze,
+)
+from rankstream.kernels.code_tiles import TILE
+from rankstream.kernels.codes_cpu import code_rows
+from rankstream.kernels.device import split
+from rankstream.kernels.errors import refuse
+
+MAX_DIMENSIONS: Final = 65_536
+"""Beyond it sums might not fit an int32."""
+
+
+class Codes(NamedTuple):
+    """The codes of a matrix's first ``row_count`` rows, in tiles of 64; read-only.
+
+    Attributes:
+        codes: uint8[tiles * steps * 256], steps being those of a row: four dimensions each, of
+            which every block begins a new one.
+        scales: float32[tiles * n_blocks * 64], the rows' steps s.
+        errors: float32[tiles * n_blocks * 64], their e.
+        norms: float32[tiles * n_blocks], the greatest |s c| + e of a tile.
+        offsets: int64[n_blocks + 1], the blocks' dimensions.
+        row_count: rows.
+    """
+
+    codes: UInt8
+    scales: Float32
+    errors: Float32
+    norms: Float32
+    offsets: Int64
+    row_count: int
+
+
+def steps_of(offsets: Int64) -> Int64:
+    """``int64 [n_blocks + 1]``: where each block's steps begin."""
+    steps = np.zeros(len(offsets), np.int64)
+    np.cumsum((np.diff(offsets) + 3) // 4, out=steps[1:])
+    return steps
+
+
+def empty_codes(capacity: int, offsets: Int64) -> Codes:
+    """Room for the codes of so many rows, all zero; writable, for ``write_codes``."""
+    tiles, blocks = -(-capacity // TILE), len(offsets) - 1
+    steps = int(steps_of(offsets)[-1])
+    return Codes(
+        np.zeros(tiles * steps * 4 * TILE, np.uint8),
+        np.zeros(tiles * blocks * TILE, np.float32),
+        np.zeros(tiles * blocks * TILE, np.float32),
+        np.zeros(tiles * blocks, np.float32),
+        offsets,
+        capacity,
+    )
+
+
+def encode_items(items: Float32, offsets: Int64 | None = None) -> Codes:
+    """The codes of a matrix, about a quarter of its size.
+
+    Args:
+        items: ``[N, D]`` float32, C-contiguous, finite.
+        offsets: ``[n_blocks + 1]`` int64: blocks have steps of their own, so that a small block is
+            not lost beside a large one; None: one block.
+
+    Raises:
+        KernelArgumentError: an argument is not as described.
+    """
+    items = checked_items(items)
+    if items.shape[1] > MAX_DIMENSIONS:
+        refuse("items", f"has {items.shape[1]} dimensions", f"at most {MAX_DIMENSIONS}")
+    if offsets is None:
+        offsets = np.array([0, items.shape[1]], np.int64)
+    offsets = checked_block_offsets(offsets, items.shape[1])
+    made = empty_codes(items.shape[0], offsets)
+    row = write_codes(made, items, 0)
+    if row >= 0:
+        refuse("items", f"has a value that is not finite in row {row}", "finite numbers")
+    freeze(made[:4])
+    return made
+
+
+def write_codes(codes: Codes, items: Float32, first: int) -> int:
+    """Codes rows ``first:`` of ``items`` into their places; what is before them does not change.
+
+    But for the tile's ``norms``, which only grow: whoever reads the earlier rows meanwhile finds a
+    bound that is still one.
+
+    Args:
+        codes: with room for them, writable.
+        items: ``[N, D]`` float32, C-contiguous.
+        first: the first row to code.
+
+    Returns:
+        A row with a value that is not finite, whose codes mean nothing, or -1.
+    """
+    items = checked("items", items, np.float32, None, None)
+    tiles = -(-items.shape[0] // TILE) - first // TILE
+    bad = np.full(max(1, min(split(4 * items.size), tiles)), -1, np.int64)
+    code_rows(items, first, codes.offsets, steps_of(codes.offsets), *codes[:4], bad)
+    return int(min((row for row in bad if row >= 0), default=-1))

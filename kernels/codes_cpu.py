@@ -1,0 +1,132 @@
+"""Coding rows and queries in eight bits; ``codes.py`` says what it means."""
+
+import numba
+import numpy as np
+
+from rankstream.kernels.arrays import Float32, Int32, Int64, UInt8
+from rankstream.kernels.code_tiles import TILE
+from rankstream.kernels.compilation import compiled, parallel
+
+_MOST = 127.0
+# Enough for an upper bound to be one after it was rounded to fp32.
+_UP = 1.0 + 2.0**-22
+_SLACK = 2.0**-20
+
+
+@compiled
+def _code_block(
+    values: Float32, step: float, codes: UInt8, place: int, stride: int
+) -> tuple[float, float]:
+    """Codes one block of a row; returns the squares of what was lost and of what was kept."""
+    lost = kept = 0.0
+    for d in range(values.shape[0]):
+        code = np.rint(np.float64(values[d]) / step) if step > 0.0 else 0.0
+        code = min(max(code, -_MOST), _MOST)
+        codes[place + (d >> 2) * stride + (d & 3)] = np.uint8(np.int64(code) + 128)
+        lost += (np.float64(values[d]) - step * code) ** 2
+        kept += (step * code) ** 2
+    return lost, kept
+
+
+@compiled
+def _code_row(
+    row: int,
+    items: Float32,
+    offsets: Int64,
+    steps: Int64,
+    codes: UInt8,
+    scales: Float32,
+    errors: Float32,
+    norms: Float32,
+) -> bool:
+    """Codes one row; returns whether it is finite."""
+    tile, place = row // TILE, row % TILE
+    blocks = offsets.shape[0] - 1
+    for block in range(blocks):
+        values = items[row, offsets[block] : offsets[block + 1]]
+        most = 0.0
+        for d in range(values.shape[0]):
+            if not np.isfinite(values[d]):
+                return False
+            most = max(most, np.abs(np.float64(values[d])))
+        scale = np.float32(most / _MOST)
+        start = (tile * steps[blocks] + steps[block]) * (4 * TILE) + 4 * place
+        lost, kept = _code_block(values, np.float64(scale), codes, start, 4 * TILE)
+        at = tile * blocks + block
+        scales[at * TILE + place] = scale
+        error = np.sqrt(lost) * _UP
+        errors[at * TILE + place] = np.float32(error * _UP)
+        norms[at] = max(norms[at], np.float32((np.sqrt(kept) * _UP + error) * _UP))
+    return True
+
+
+@parallel
+def code_rows(
+    items: Float32,
+    first: int,
+    offsets: Int64,
+    steps: Int64,
+    codes: UInt8,
+    scales: Float32,
+    errors: Float32,
+    norms: Float32,
+    bad: Int64,
+) -> None:
+    """Codes rows ``first:``, in as many parts as ``bad`` has, each of whole tiles."""
+    parts, start_tile = bad.shape[0], first // TILE
+    tiles = (items.shape[0] + TILE - 1) // TILE - start_tile
+    for i in numba.prange(parts):
+        part = int(np.int64(i))
+        start = max(first, (start_tile + tiles * part // parts) * TILE)
+        stop = min(items.shape[0], (start_tile + tiles * (part + 1) // parts) * TILE)
+        for row in range(start, stop):
+            finite = _code_row(row, items, offsets, steps, codes, scales, errors, norms)
+            if not finite and bad[part] < 0:
+                bad[part] = row
+
+
+@compiled
+def code_queries(
+    queries: Float32,
+    offsets: Int64,
+    steps: Int64,
+    codes: Int32,
+    starts: Int32,
+    query_steps: Float32,
+    norms: Float32,
+    slacks: Float32,
+) -> None:
+    """Codes queries ``[B, D]``.
+
+    Args:
+        queries: finite.
+        offsets: of the blocks, int64 [n_blocks + 1].
+        steps: where the blocks' steps begin, likewise.
+        codes: int32 [B, steps], four codes each.
+        starts: int32 [B, n_blocks]: -128 times the sum of a block's codes.
+        query_steps: float32 [B, n_blocks], t.
+        norms: float32 [B, n_blocks], at least |q|.
+        slacks: float32 [B, n_blocks], f, enlarged for what fp32 rounds.
+    """
+    for b in range(queries.shape[0]):
+        for block in range(offsets.shape[0] - 1):
+            values = queries[b, offsets[block] : offsets[block + 1]]
+            most = total = lost = 0.0
+            for d in range(values.shape[0]):
+                most = max(most, np.abs(np.float64(values[d])))
+                total += np.float64(values[d]) ** 2
+            step = np.float32(most / _MOST)
+            codes[b, steps[block] : steps[block + 1]] = 0
+            added = 0
+            for d in range(values.shape[0]):
+                code = np.rint(np.float64(values[d]) / np.float64(step)) if step > 0.0 else 0.0
+                code = min(max(code, -_MOST), _MOST)
+                word = (np.int64(code) & 0xFF) << (8 * (d & 3))
+                codes[b, steps[block] + (d >> 2)] |= np.int32(np.uint32(word))
+                added += int(code)
+                lost += (np.float64(values[d]) - np.float64(step) * code) ** 2
+            norm = np.sqrt(total) * _UP
+            starts[b, block] = -128 * added
+            query_steps[b, block] = step
+            norms[b, block] = np.float32(norm * _UP)
+            slacks[b, block] = np.float32((np.sqrt(lost) * _UP + _SLACK * norm) * _UP)

@@ -1,0 +1,130 @@
+"""The exact scan by codes: its working memory, and which way of multiplying it takes."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rankstream.kernels.arrays import Float32, Int32, first_bad, freeze
+from rankstream.kernels.code_tiles import NAMES, TILE, fastest, supported
+from rankstream.kernels.codes import Codes, steps_of
+from rankstream.kernels.codes_cpu import code_queries
+from rankstream.kernels.device import split
+from rankstream.kernels.errors import refuse
+from rankstream.kernels.scan_cpu import (
+    Candidates,
+    CodedQueries,
+    Wanted,
+    scan_parallel,
+    scan_serial,
+)
+
+ROOM: Final = 1024
+"""Candidates of a query and part beside four a result: more than the bound lets through."""
+
+_way: int | None = None
+_memory = threading.local()
+
+
+def use_way(name: str) -> None:
+    """Sets how codes are multiplied: "auto", or a name of ``code_tiles.NAMES``.
+
+    Raises:
+        KernelArgumentError: there is no such way, or the processor has not what it needs.
+    """
+    global _way
+    if name == "auto":
+        _way = None
+        return
+    way = next((number for number, known in NAMES.items() if known == name), None)
+    if way is None or not supported(way):
+        here = ", ".join(known for number, known in NAMES.items() if supported(number))
+        refuse("name", f"is {name!r}", f"auto, or one of what this processor has: {here}")
+    _way = way
+
+
+def way_in_use() -> str:
+    """The name of how codes are multiplied."""
+    return NAMES[fastest() if _way is None else _way]
+
+
+def worth(codes: Codes, k: int) -> bool:
+    """Whether there are more rows than may become candidates."""
+    return codes.row_count > room_for(k)
+
+
+def room_for(k: int) -> int:
+    """Candidates of one query and part that there is room for."""
+    return 4 * k + ROOM
+
+
+def scan(
+    k: int, queries: Float32, items: Float32, wanted: Wanted, codes: Codes
+) -> tuple[Int32, Float32, Int32]:
+    """The k best rows of each query, as ``top_k`` answers them.
+
+    Args:
+        k: at least 1, at most N.
+        queries: ``[B, D]``, finite, read-only.
+        items: ``[N, D]``, read-only.
+        wanted: what may be answered.
+        codes: of ``items`` or its first rows.
+
+    Returns:
+        Rows, scores and counts; a count of -1 says that a query has to be answered otherwise.
+
+    Raises:
+        KernelArgumentError: the bias of a row that may be answered is not finite.
+    """
+    batch = queries.shape[0]
+    answer = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
+    counts, steps = np.zeros(batch, np.int32), steps_of(codes.offsets)
+    freeze((steps,))
+    coded = _coded(queries, codes, steps)
+    parts = split(batch * items.size)
+    found = _candidates(parts, batch, k)
+    bad = np.full(parts, -1, np.int64)
+    run = scan_serial if parts == 1 else scan_parallel
+    way = fastest() if _way is None else _way
+    run(way, codes, steps, coded, queries, items, wanted, found, bad, *answer, counts)
+    row = first_bad(bad)
+    if row >= 0:
+        refuse("bias", f"is {wanted.bias[row]} at row {row}", "finite numbers")
+    return *answer, counts
+
+
+def _coded(queries: Float32, codes: Codes, steps: npt.NDArray[np.int64]) -> CodedQueries:
+    batch, blocks = queries.shape[0], len(codes.offsets) - 1
+    made = CodedQueries(
+        np.empty((batch, int(steps[-1])), np.int32),
+        np.empty((batch, blocks), np.int32),
+        *(np.empty((batch, blocks), np.float32) for _ in range(3)),
+    )
+    code_queries(queries, codes.offsets, steps, *made)
+    return made
+
+
+def _candidates(parts: int, batch: int, k: int) -> Candidates:
+    """Empty ones, in memory that this thread keeps."""
+    room = room_for(k)
+    shape, count = (parts, batch, room), parts * batch * room
+    due = np.full((parts, batch), min(2 * k, room - TILE))
+    return Candidates(
+        _kept("rows", np.int32, count).reshape(shape),
+        _kept("lower", np.float32, count).reshape(shape),
+        _kept("upper", np.float32, count).reshape(shape),
+        np.zeros((parts, batch), np.int64),
+        due,
+        np.full((parts, batch), -np.inf, np.float32),
+    )
+
+
+def _kept(name: str, kind: Any, count: int) -> npt.NDArray[Any]:
+    have: npt.NDArray[Any] | None = getattr(_memory, name, None)
+    if have is None or len(have) < count:
+        have = np.empty(count, kind)
+        setattr(_memory, name, have)
+    return have[:count]
