@@ -14,11 +14,11 @@ the upper end of this, in fp32, and asks of a row whether it reaches the k-th gr
 far; a row that does not is not among the best k. So the rows that are left hold the answer,
 whatever the data are; where they are too many, the rows themselves are scanned (``scan_cpu.py``).
 
-**Rounding.** Each of the two fused operations a block, and the sum with the bias, errs by at most
-2^-24 of what it makes, which is at most ``sum |q| n + |bias|``, n being an upper bound of ``|s c| +
-e`` over the rows of a tile. ``f`` is enlarged by 2^-20 |q|, and the bias of a tile counts 2^-20 of
-its magnitude as error: that covers up to seven blocks' roundings sixteenfold, that t s is rounded,
-and that scores are rounded to fp32 once more before ties are broken.
+**Rounding.** Every operation in fp32 errs by at most 2^-24 of what it makes, which is at most ``sum
+|q| n + |bias|``, n being an upper bound of ``|s c| + e`` over the rows of a tile. There are fewer
+than ``2 blocks + 4``. So ``f`` is enlarged by ``(blocks + 4) 2^-22`` of |q|, and as much of the
+bias counts as error: twice what they can come to. Scores are rounded to fp32 once more before ties
+are broken, so a row is let in that stays below a threshold by 2^-20 of it.
 """
 
 from __future__ import annotations
@@ -113,21 +113,21 @@ def encode_items(items: Float32, offsets: Int64 | None = None) -> Codes:
 
 
 def write_codes(codes: Codes, items: Float32, first: int) -> int:
-    """Codes rows ``first:`` of ``items`` into their places; what is before them does not change.
+    """Codes rows into the places from ``first`` on; what is before them does not change.
 
     But for the tile's ``norms``, which only grow: whoever reads the earlier rows meanwhile finds a
     bound that is still one.
 
     Args:
         codes: with room for them, writable.
-        items: ``[N, D]`` float32, C-contiguous.
-        first: the first row to code.
+        items: ``[n, D]`` float32, C-contiguous, the rows.
+        first: where the first of them goes.
 
     Returns:
-        A row with a value that is not finite, whose codes mean nothing, or -1.
+        Which of them has a value that is not finite, and codes that mean nothing, or -1.
     """
     items = checked("items", items, np.float32, None, None)
-    tiles = -(-items.shape[0] // TILE) - first // TILE
+    tiles = -(-(first + items.shape[0]) // TILE) - first // TILE
     bad = np.full(max(1, min(split(4 * items.size), tiles)), -1, np.int64)
     code_rows(items, first, codes.offsets, steps_of(codes.offsets), *codes[:4], bad)
     return int(min((row for row in bad if row >= 0), default=-1))

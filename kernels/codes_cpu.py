@@ -8,9 +8,23 @@ from rankstream.kernels.code_tiles import TILE
 from rankstream.kernels.compilation import compiled, parallel
 
 _MOST = 127.0
-# Enough for an upper bound to be one after it was rounded to fp32.
-_UP = 1.0 + 2.0**-22
-_SLACK = 2.0**-20
+_LEAST = 2.0**-149
+
+
+@compiled
+def _above(bound: float) -> np.float32:
+    """An upper bound in fp32, of one whose own rounding errors are below 2^-30 of it."""
+    return np.float32(bound * (1.0 + 2.0**-22) + _LEAST) if bound > 0.0 else np.float32(0.0)
+
+
+@compiled
+def rounding_of(blocks: int) -> float:
+    """The share of its terms' magnitudes that a bound may be off by in fp32, twice over.
+
+    Two fused operations a block, that a sum of codes and a product of steps are rounded, and two
+    subtractions: ``2 blocks + 4`` times 2^-24 at most.
+    """
+    return (blocks + 4) * 2.0**-22
 
 
 @compiled
@@ -31,7 +45,7 @@ def _code_block(
 @compiled
 def _code_row(
     row: int,
-    items: Float32,
+    item: Float32,
     offsets: Int64,
     steps: Int64,
     codes: UInt8,
@@ -43,7 +57,7 @@ def _code_row(
     tile, place = row // TILE, row % TILE
     blocks = offsets.shape[0] - 1
     for block in range(blocks):
-        values = items[row, offsets[block] : offsets[block + 1]]
+        values = item[offsets[block] : offsets[block + 1]]
         most = 0.0
         for d in range(values.shape[0]):
             if not np.isfinite(values[d]):
@@ -54,9 +68,9 @@ def _code_row(
         lost, kept = _code_block(values, np.float64(scale), codes, start, 4 * TILE)
         at = tile * blocks + block
         scales[at * TILE + place] = scale
-        error = np.sqrt(lost) * _UP
-        errors[at * TILE + place] = np.float32(error * _UP)
-        norms[at] = max(norms[at], np.float32((np.sqrt(kept) * _UP + error) * _UP))
+        error = _above(np.sqrt(lost))
+        errors[at * TILE + place] = error
+        norms[at] = max(norms[at], _above(np.sqrt(kept) + np.float64(error)))
     return True
 
 
@@ -72,17 +86,18 @@ def code_rows(
     norms: Float32,
     bad: Int64,
 ) -> None:
-    """Codes rows ``first:``, in as many parts as ``bad`` has, each of whole tiles."""
-    parts, start_tile = bad.shape[0], first // TILE
-    tiles = (items.shape[0] + TILE - 1) // TILE - start_tile
+    """Codes rows into the places from ``first`` on, in ``bad``'s many parts of whole tiles."""
+    parts, start_tile, end = bad.shape[0], first // TILE, first + items.shape[0]
+    tiles = (end + TILE - 1) // TILE - start_tile
     for i in numba.prange(parts):
         part = int(np.int64(i))
         start = max(first, (start_tile + tiles * part // parts) * TILE)
-        stop = min(items.shape[0], (start_tile + tiles * (part + 1) // parts) * TILE)
+        stop = min(end, (start_tile + tiles * (part + 1) // parts) * TILE)
         for row in range(start, stop):
-            finite = _code_row(row, items, offsets, steps, codes, scales, errors, norms)
+            item = items[row - first]
+            finite = _code_row(row, item, offsets, steps, codes, scales, errors, norms)
             if not finite and bad[part] < 0:
-                bad[part] = row
+                bad[part] = row - first
 
 
 @compiled
@@ -125,8 +140,9 @@ def code_queries(
                 codes[b, steps[block] + (d >> 2)] |= np.int32(np.uint32(word))
                 added += int(code)
                 lost += (np.float64(values[d]) - np.float64(step) * code) ** 2
-            norm = np.sqrt(total) * _UP
+            norm = _above(np.sqrt(total))
             starts[b, block] = -128 * added
             query_steps[b, block] = step
-            norms[b, block] = np.float32(norm * _UP)
-            slacks[b, block] = np.float32((np.sqrt(lost) * _UP + _SLACK * norm) * _UP)
+            norms[b, block] = norm
+            rounded = rounding_of(offsets.shape[0] - 1) * np.float64(norm)
+            slacks[b, block] = _above(np.sqrt(lost) + rounded)

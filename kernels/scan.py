@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rankstream.kernels.arrays import Float32, Int32, first_bad, freeze
 from rankstream.kernels.code_tiles import NAMES, TILE, fastest, supported
-from rankstream.kernels.codes import Codes, steps_of
+from rankstream.kernels.codes import MAX_DIMENSIONS, Codes, steps_of
 from rankstream.kernels.codes_cpu import code_queries
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
@@ -52,8 +52,9 @@ def way_in_use() -> str:
 
 
 def worth(codes: Codes, k: int) -> bool:
-    """Whether there are more rows than may become candidates."""
-    return codes.row_count > room_for(k)
+    """Whether there are more rows than may become candidates, of blocks whose sums fit."""
+    widest = int(np.diff(codes.offsets).max(initial=0))
+    return codes.row_count > room_for(k) and widest <= MAX_DIMENSIONS
 
 
 def room_for(k: int) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, UInt32, UInt64
 from rankstream.kernels.code_tiles import PLAIN, TILE, VNNI_512, WIDTHS, bound_tile, lowest_bit
 from rankstream.kernels.codes import Codes
+from rankstream.kernels.codes_cpu import rounding_of
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.heap import keep, key_of, row_of, score_of, sort_best_first
 from rankstream.kernels.lanes import prefetch_row, prefetch_span, rounded_score, tile_4x1
@@ -210,6 +211,7 @@ def _scan_tiles(
     margins, cuts = np.empty(WIDEST, np.float32), np.empty(WIDEST, np.float32)
     masks = np.empty(WIDEST, np.uint64)
     batch, room, blocks = rows.shape[0], rows.shape[1], norms.shape[1]
+    share_rounded = np.float32(rounding_of(blocks))
     tile_bytes = steps[blocks] * (4 * TILE)
     # Where one pass of queries does not wait for memory, each asks for its share of the next tile.
     share = (tile_bytes * WIDEST // batch >> 6) + 1 if batch > WIDEST else 0
@@ -226,7 +228,7 @@ def _scan_tiles(
                 if bad >= 0:
                     return bad
             else:
-                rounding = np.uint32(most).view(np.float32) * _ROUNDING + _TINY
+                rounding = np.uint32(most).view(np.float32) * share_rounded + _TINY
         b = 0
         while b < batch:
             width = _width(way, batch - b)

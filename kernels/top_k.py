@@ -105,6 +105,7 @@ def top_k(
     if codes is not None:
         _check_codes(codes, queries, items)
         if batch and worth(codes, k):
+            _check_tail(bias, allowed, codes.row_count)
             wanted = Wanted(bias, bias.view(np.uint32), allowed, indptr, rows)
             return _scan(k, queries, items, wanted, codes)
     return _search(k, queries, items, bias, allowed, indptr, rows)
@@ -125,6 +126,15 @@ def _scan(k: int, queries: Float32, items: Float32, wanted: Wanted, codes: Codes
     best.rows[widened], best.scores[widened] = others.rows, others.scores
     best.counts[widened] = others.counts
     return replace(best, widened=len(widened))
+
+
+def _check_tail(bias: Float32, allowed: UInt8, first: int) -> None:
+    """Refuses what the scan of the rows from ``first`` on would not look at."""
+    bad = first + np.flatnonzero(~np.isfinite(bias[first:]))
+    if len(allowed):
+        bad = bad[(allowed[bad >> 3] >> (bad & 7)) & 1 > 0]
+    if len(bad):
+        refuse("bias", f"is {bias[bad[0]]} at row {bad[0]}", "finite numbers")
 
 
 def _check_codes(codes: Codes, queries: Float32, items: Float32) -> None:

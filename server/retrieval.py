@@ -128,6 +128,7 @@ class Retrieval:
             bias=bias if len(bias) else None,
             allowed=allowed,
             excluded=ragged(excluded),
+            codes=catalogue.codes,
         )
         ends = np.minimum(found.counts, ks)
         kept = np.arange(found.rows.shape[1]) < ends[:, None]

@@ -64,6 +64,7 @@ def open_state(
         layout.stride,
         settings.state.max_rows,
         settings.limits.max_id_bytes,
+        layout.offsets,
     )
     popularity = Popularity(
         weight=settings.scoring.bias_weight,

@@ -1,12 +1,13 @@
-"""The catalogue on disk: append-only files, two a generation, mapped by every worker.
+"""The catalogue on disk: append-only files, three a generation, mapped by every worker.
 
 ``rows.f32`` holds the rows (float32, little-endian, ``stride`` apart). ``about.bin`` says whose
 they are and what filters test of them, in five parts: the item keys (uint64 a row), where each
 row's item_id ends (int64 a row), where its facts end (likewise), the facts (``facts.py``: two
 uint64 each, room for ``FACTS_A_ROW`` a row), and the item_ids (UTF-8, one after the other). Five
-parts of one file, because each file more is a sync more.
+parts of one file, because each file more is a sync more. ``codes.bin`` has what the scan reads of
+the rows (``code_file.py``).
 
-Both are sparse files of their greatest size, given disk in steps, so that a mapping made once stays
+All are sparse files of their greatest size, given disk in steps, so that a mapping made once stays
 valid and the rows are one contiguous matrix however many there are. A row is written, synced and
 only then counted by a commit; a counted row is never written again. What lies behind the counted
 rows may be anything: the next append writes over it.
@@ -15,8 +16,6 @@ rows may be anything: the next append writes over it.
 from __future__ import annotations
 
 import errno
-import mmap
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,10 +23,12 @@ import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.kernels.arrays import frozen
+from rankstream.server.catalog.code_file import CodeWriter, map_codes
+from rankstream.server.catalog.files import SparseFile, map_file, sync_folders
 from rankstream.server.errors import CorruptState
 
-_STEP_BYTES = 4 << 20
-_ROWS, _ABOUT = "rows.f32", "about.bin"
+_ROWS, _ABOUT, _CODES = "rows.f32", "about.bin", "codes.bin"
 FACTS_A_ROW = 256
 """How many facts there is room for, on average. Part of the files' layout."""
 _FACT_BYTES = 16
@@ -45,18 +46,24 @@ class Segments:
         fact_ends: ``int64 [max_rows]``: row r's facts are ``facts[fact_ends[r - 1] :
             fact_ends[r]]``, those of row 0 begin at 0.
         facts: ``uint64 [FACTS_A_ROW * max_rows, 2]``: column and value.
+        codes: of all rows.
     """
 
-    def __init__(self, folder: Path, generation: int, stride: int) -> None:
+    def __init__(
+        self, folder: Path, generation: int, stride: int, offsets: NDArray[np.int64] | None = None
+    ) -> None:
         place = generation_folder(folder, generation)
         self.stride = stride
-        self.rows: NDArray[np.float32] = _map(place / _ROWS).view(np.float32).reshape(-1, stride)
-        about, at = _map(place / _ABOUT), _Places(len(self.rows))
+        self.rows: NDArray[np.float32] = (
+            map_file(place / _ROWS).view(np.float32).reshape(-1, stride)
+        )
+        about, at = map_file(place / _ABOUT), _Places(len(self.rows))
         self.keys: NDArray[np.uint64] = about[: at.id_ends].view(np.uint64)
         self.id_ends: NDArray[np.int64] = about[at.id_ends : at.fact_ends].view(np.int64)
         self.fact_ends: NDArray[np.int64] = about[at.fact_ends : at.facts].view(np.int64)
         self.facts: NDArray[np.uint64] = about[at.facts : at.ids].view(np.uint64).reshape(-1, 2)
         self.ids: NDArray[np.uint8] = about[at.ids :]
+        self.codes = map_codes(place / _CODES, len(self.rows), _blocks(offsets, stride))
 
     @property
     def capacity(self) -> int:
@@ -95,20 +102,28 @@ class SegmentWriter:
         stride: floats of a row.
         max_rows: rows to make room for, where the generation is new.
         max_id_bytes: bytes of an item_id to make room for, where it is new.
+        offsets: the blocks of a row, ``int64 [n_blocks + 1]``; None: it is one.
     """
 
     def __init__(
-        self, folder: Path, generation: int, stride: int, max_rows: int, max_id_bytes: int
+        self,
+        folder: Path,
+        generation: int,
+        stride: int,
+        max_rows: int,
+        max_id_bytes: int,
+        offsets: NDArray[np.int64] | None = None,
     ) -> None:
         place = generation_folder(folder, generation)
         place.mkdir(parents=True, exist_ok=True)
-        self._rows = _File(place / _ROWS, max_rows * stride * 4)
+        self._rows = SparseFile(place / _ROWS, max_rows * stride * 4)
         # As many as rows.f32 has room for, should it be there already.
         room = self._rows.size // (stride * 4)
         self._at = _Places(room)
-        self._about = _File(place / _ABOUT, self._at.ids + room * max_id_bytes)
-        _sync_folders(place, folder)
-        self.segments = Segments(folder, generation, stride)
+        self._about = SparseFile(place / _ABOUT, self._at.ids + room * max_id_bytes)
+        self._codes = CodeWriter(place / _CODES, room, _blocks(offsets, stride))
+        sync_folders(place, folder)
+        self.segments = Segments(folder, generation, stride, offsets)
 
     def append(
         self,
@@ -152,14 +167,16 @@ class SegmentWriter:
         self._rows.write(matrix, first * rows.itemsize * self.segments.stride)
         for data, place in parts:
             self._about.write(data, place)
-        self._rows.sync()
-        self._about.sync()
+        self._codes.write(self.segments.codes, first, rows)
+        for file in (self._rows, self._about, self._codes):
+            file.sync()
         return len(rows), _checksum(matrix, *(data for data, _ in parts))
 
     def close(self) -> None:
         """Closes the files; the mapping lives as long as its arrays."""
         self._rows.close()
         self._about.close()
+        self._codes.close()
 
     def _check_room(self, rows: int, id_bytes: int, facts: int) -> None:
         if rows > self.segments.capacity:
@@ -213,53 +230,10 @@ def _checksum(*parts: bytes | memoryview) -> int:
     return value
 
 
-class _File:
-    """A sparse file of a fixed size, given disk in steps before they are written.
-
-    Asked for so, a full disk is an error; met in a mapping, it would be a SIGBUS.
-    """
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if os.fstat(self._fd).st_size == 0:
-            os.ftruncate(self._fd, size)
-            os.fsync(self._fd)
-        self.size = os.fstat(self._fd).st_size
-        self._given: set[int] = set()
-
-    def write(self, data: bytes, at: int) -> None:
-        """Writes, and does not wait for the disk."""
-        for step in range(at // _STEP_BYTES, -(-(at + len(data)) // _STEP_BYTES)):
-            if step not in self._given:
-                start = step * _STEP_BYTES
-                os.posix_fallocate(self._fd, start, min(_STEP_BYTES, self.size - start))
-                self._given.add(step)
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(self._fd, view, at)
-            view, at = view[done:], at + done
-
-    def sync(self) -> None:
-        """Waits until what was written is on disk."""
-        os.fdatasync(self._fd)
-
-    def close(self) -> None:
-        """Ends it."""
-        os.close(self._fd)
+def _blocks(offsets: NDArray[np.int64] | None, stride: int) -> NDArray[np.int64]:
+    return frozen(np.array([0, stride]) if offsets is None else offsets.copy())
 
 
 def generation_folder(folder: Path, generation: int) -> Path:
     """Where one generation's files are."""
     return folder / f"generation-{generation:08d}"
-
-
-def _map(path: Path) -> NDArray[np.uint8]:
-    with path.open("rb") as file:
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def _sync_folders(*folders: Path) -> None:
-    for folder in folders:
-        fd = os.open(folder, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rankstream.kernels import KeyTable
 from rankstream.kernels.arrays import freeze
+from rankstream.kernels.codes import Codes
 from rankstream.kernels.query import Space
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.catalog.segments import Segments
@@ -47,6 +48,13 @@ class Catalogue:
         if self._segments is None:
             return np.zeros((0, self.layout.stride), np.float32)
         return self._segments.rows[: self.head.rows]
+
+    @property
+    def codes(self) -> Codes | None:
+        """The rows' codes; None where there are no rows."""
+        if self._segments is None:
+            return None
+        return self._segments.codes._replace(row_count=self.head.rows)
 
     @property
     def keys(self) -> NDArray[np.uint64]:
@@ -115,7 +123,8 @@ class Catalogue:
     def _advance(self, view: View, head: Head) -> None:
         old = self.head
         if self._segments is None or head.generation != old.generation:
-            self._segments = Segments(self._folder, head.generation, self.layout.stride)
+            layout = self.layout
+            self._segments = Segments(self._folder, head.generation, layout.stride, layout.offsets)
             self.table, old = KeyTable(), Head(head.generation, 0, 0, 0)
         self._reserve(head.rows)
         fresh = np.arange(old.rows, head.rows, dtype=np.int32)

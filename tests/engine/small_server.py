@@ -127,7 +127,9 @@ class SmallServer:
         self.store = Store(folder / "state", map_size_gib=1, write=True)
         with self.store.write() as txn:
             txn.set_head(Head(1, 0, 0, 0))
-        self.segments = SegmentWriter(folder / "segments", 1, self.layout.stride, max_rows, 64)
+        self.segments = SegmentWriter(
+            folder / "segments", 1, self.layout.stride, max_rows, 64, self.layout.offsets
+        )
         self.page = Announcements(folder / "announce", write=True)
         self.encoder = MadeUpEncoder()
         self.indexer = ItemIndexer(self.store, self.segments, self.layout, self.encoder.encode)

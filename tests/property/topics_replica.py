@@ -71,7 +71,9 @@ class Replica:
             with self.store.write() as txn:
                 txn.set_head(Head(1, 0, 0, 0))
         place = self.folder / "segments"
-        self.segments = SegmentWriter(place, 1, self.layout.stride, _MAX_ROWS, 64)
+        self.segments = SegmentWriter(
+            place, 1, self.layout.stride, _MAX_ROWS, 64, self.layout.offsets
+        )
         self.page = Announcements(self.folder / "announce", write=True)
         self.encoder = MadeUpEncoder()
         indexer = ItemIndexer(self.store, self.segments, self.layout, self.encoder.encode)

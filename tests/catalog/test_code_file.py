@@ -1,0 +1,98 @@
+"""Codes on disk are those of the rows on disk, however they came there."""
+
+import numpy as np
+import pytest
+
+from rankstream.kernels.codes import encode_items
+from rankstream.server.catalog.segments import Segments, SegmentWriter, generation_folder
+
+OFFSETS = np.array([0, 9, 14], np.int64)
+STRIDE, ROOM = 16, 300
+RNG = np.random.default_rng(4)
+ROWS = np.hstack([RNG.standard_normal((ROOM, 14)), np.zeros((ROOM, 2))]).astype(np.float32)
+FACTS = np.empty((0, 2), np.uint64)
+
+
+def open_writer(folder):
+    return SegmentWriter(folder, 1, STRIDE, ROOM, 8, OFFSETS)
+
+
+@pytest.fixture
+def writer(tmp_path):
+    made = open_writer(tmp_path)
+    yield made
+    made.close()
+
+
+def put(writer, first, rows):
+    keys = np.arange(len(rows), dtype=np.uint64)
+    writer.append(first, rows, keys, ["n"] * len(rows), [FACTS] * len(rows))
+
+
+def assert_codes(folder, count):
+    """A reader finds the codes of the first rows; what is behind them may be anything."""
+    segments = Segments(folder, 1, STRIDE, OFFSETS)
+    found, wanted = segments.codes, encode_items(ROWS[:count].copy(), OFFSETS)
+    tiles, rest = divmod(count, 64)
+    assert found.row_count == ROOM
+    for name in ("codes", "scales", "errors"):
+        have, want = (as_rows(getattr(codes, name), codes) for codes in (found, wanted))
+        assert np.array_equal(have[:count], want[:count]), name
+    assert (found.norms[: len(wanted.norms)] >= wanted.norms).all()
+    whole = 2 * tiles
+    assert np.array_equal(found.norms[:whole], wanted.norms[:whole]) or rest
+
+
+def as_rows(array, codes):
+    """By row, whatever the array has of one."""
+    tiles = len(codes.norms) // 2
+    if array.dtype == np.uint8:
+        return array.reshape(tiles, -1, 64, 4).transpose(0, 2, 1, 3).reshape(tiles * 64, -1)
+    return array.reshape(tiles, 2, 64).transpose(0, 2, 1).reshape(tiles * 64, 2)
+
+
+@pytest.mark.parametrize("ends", [[300], [1, 2, 63, 64, 65, 130, 300], [64, 128, 192], [100, 101]])
+def test_appended_rows_have_their_codes(tmp_path, writer, ends):
+    done = 0
+    for end in ends:
+        put(writer, done, ROWS[done:end])
+        done = end
+        assert_codes(tmp_path, done)
+
+
+def test_a_writer_goes_on_where_another_stopped(tmp_path, writer):
+    put(writer, 0, ROWS[:70])
+    again = open_writer(tmp_path)
+    put(again, 70, ROWS[70:90])
+    again.close()
+
+    assert_codes(tmp_path, 90)
+
+
+def test_rows_that_were_never_counted_are_written_over(tmp_path, writer):
+    put(writer, 0, ROWS[:70])
+    # Larger than any: the tile's norm stays above what it would be, which is still a bound.
+    put(writer, 70, 50.0 * ROWS[200:260])
+    put(writer, 70, ROWS[70:100])
+
+    assert_codes(tmp_path, 100)
+
+
+def test_a_mapping_made_before_sees_what_comes(tmp_path, writer):
+    early = Segments(tmp_path, 1, STRIDE, OFFSETS).codes
+    put(writer, 0, ROWS[:100])
+
+    late = Segments(tmp_path, 1, STRIDE, OFFSETS).codes
+    assert all(np.array_equal(*pair) for pair in zip(early[:4], late[:4], strict=True))
+    assert early.codes.any()
+    assert not early.codes.flags.writeable
+
+
+def test_the_codes_are_about_a_quarter_of_the_rows(tmp_path):
+    stride = 448
+    made = SegmentWriter(tmp_path, 1, stride, 6400, 8, np.array([0, 384, 448]))
+    made.close()
+
+    place = generation_folder(tmp_path, 1)
+    share = (place / "codes.bin").stat().st_size / (place / "rows.f32").stat().st_size
+    assert 0.25 < share < 0.27

@@ -1,0 +1,273 @@
+"""The scan by codes: the plain scan's result to the last bit, whatever the data and the way."""
+
+import sys
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_top_k import KINDS, assert_equal, csr, vectors
+
+from rankstream.kernels import KernelArgumentError, pack_allowed, scan, top_k
+from rankstream.kernels.code_tiles import NAMES, TILE, WIDTHS, bound_tile, supported
+from rankstream.kernels.codes import empty_codes, encode_items, steps_of, write_codes
+
+STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
+WAYS = [
+    pytest.param(
+        number,
+        id=name,
+        marks=pytest.mark.skipif(not supported(number), reason=f"this processor has no {name}"),
+    )
+    for number, name in NAMES.items()
+]
+
+
+# The package shows the function by this name.
+MODULE = sys.modules["rankstream.kernels.top_k"]
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """Codes are used however few rows there are, with little room for candidates."""
+    monkeypatch.setattr(scan, "ROOM", TILE + 16)
+    monkeypatch.setattr(MODULE, "worth", lambda codes, k: codes.row_count > 0)
+    scan.use_way(NAMES[request.param])
+    yield request.param
+    scan.use_way("auto")
+
+
+@st.composite
+def searches(draw):
+    """Queries, items, blocks, and what may be answered; for many rows and few."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    batch, count = draw(st.integers(1, 14)), draw(st.sampled_from([1, 63, 64, 65, 400, 3000]))
+    widths = draw(st.sampled_from([[1], [5], [8], [13, 3], [4, 6, 1], [40], [30, 7]]))
+    kinds = st.sampled_from(KINDS)
+    parts = [[vectors(rng, draw(kinds), n, width) for width in widths] for n in (batch, count)]
+    queries, items = (np.ascontiguousarray(np.hstack(blocks)) for blocks in parts)
+    if draw(st.booleans()):
+        items = items[rng.integers(0, max(1, count // 4), count)]
+    bias = vectors(rng, draw(kinds), count, 1)[:, 0].copy() if draw(st.booleans()) else None
+    allowed = excluded = None
+    if draw(st.booleans()):
+        allowed = pack_allowed(rng.random(count) < draw(st.sampled_from([0.0, 0.02, 0.9])))
+    if draw(st.booleans()):
+        found = [rng.integers(-2, count + 3, rng.integers(0, 40)).tolist() for _ in range(batch)]
+        excluded = csr(found)
+    offsets = np.cumsum([0, *widths]).astype(np.int64)
+    rest = {"bias": bias, "allowed": allowed, "excluded": excluded}
+    coded = draw(st.sampled_from([count, count, count // 2]))
+    return queries, items, offsets, coded, draw(st.sampled_from([1, 10, 100])), rest
+
+
+def test_equals_the_plain_scan_to_the_last_bit(assert_same, way):
+    @STEADY
+    @given(searches())
+    def check(search):
+        queries, items, offsets, coded, k, rest = search
+        codes = encode_items(items[:coded], offsets)
+        best = top_k(queries, items, k, codes=codes, **rest)
+        assert_equal(assert_same, best, top_k(queries, items, k, **rest))
+
+    check()
+
+
+def test_any_number_of_parts_gives_the_same(assert_same, parts, way):
+    rng = np.random.default_rng(11)
+    for batch, count in ((1, 5), (7, 1300), (9, 5000), (2, 64)):
+        queries, items = (vectors(rng, "small integers", n, 13) for n in (batch, count))
+        excluded = csr([rng.integers(0, count, 30).tolist() for _ in range(batch)])
+        rest = {"allowed": pack_allowed(rng.random(count) < 0.7), "excluded": excluded}
+        best = top_k(queries, items, 20, codes=encode_items(items), **rest)
+        assert_equal(assert_same, best, top_k(queries, items, 20, **rest))
+
+
+def test_vectors_as_they_are_are_told_apart_by_their_codes(assert_same):
+    rng = np.random.default_rng(3)
+    items = vectors(rng, "random", 30_000, 96)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    queries = items[:9] + 0.05 * vectors(rng, "random", 9, 96)
+
+    best = top_k(queries, items, 50, codes=encode_items(items))
+
+    assert best.widened == 0
+    assert_equal(assert_same, best, top_k(queries, items, 50))
+
+
+@pytest.mark.parametrize("kind", ["all equal", "clustered", "huge", "denormal"])
+def test_what_codes_cannot_tell_apart_is_scanned_itself(assert_same, kind):
+    rng = np.random.default_rng(5)
+    items, queries = vectors(rng, kind, 9000, 8), vectors(rng, "random", 3, 8)
+    rest = {"excluded": csr([[0, 1, 2], [], [5]]), "allowed": pack_allowed(np.arange(9000) % 3 < 2)}
+
+    best = top_k(queries, items, 10, codes=encode_items(items), **rest)
+
+    if kind != "huge":
+        assert best.widened == 3
+    assert_equal(assert_same, best, top_k(queries, items, 10, **rest))
+
+
+def test_some_queries_are_widened_and_others_are_not(assert_same):
+    rng = np.random.default_rng(6)
+    items = np.hstack([vectors(rng, "random", 9000, 8), np.ones((9000, 1), np.float32)])
+    queries = np.zeros((3, 9), np.float32)
+    queries[0, :8] = queries[2, 2] = 1.0
+    queries[1, 8] = 1.0
+
+    best = top_k(queries, items, 10, codes=encode_items(items), bias=np.ones(9000, np.float32))
+
+    assert best.widened == 1
+    plain = top_k(queries, items, 10, bias=np.ones(9000, np.float32))
+    assert_equal(assert_same, best, plain)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bound_holds(kind):
+    rng = np.random.default_rng(8)
+    items, queries = vectors(rng, kind, 200, 24), vectors(rng, kind, 5, 24)
+    offsets = np.array([0, 10, 24])
+    codes = encode_items(items, offsets)
+    for b in range(2):
+        block = slice(*offsets[b : b + 2])
+        scales = per_row(codes.scales, b)[:200].astype(float)
+        errors = per_row(codes.errors, b)[:200].astype(float)
+        tops = np.repeat(codes.norms.reshape(-1, 2)[:, b], TILE)[:200].astype(float)
+        kept = scales[:, None] * decoded(codes, b)[:200, : offsets[b + 1] - offsets[b]]
+        exact = items[:, block].astype(float)
+        with np.errstate(over="ignore"):
+            assert (np.linalg.norm(exact - kept, axis=1) <= errors).all()
+            assert (np.linalg.norm(kept, axis=1) + errors <= tops * (1 + 1e-6)).all()
+            for q in queries[:, block].astype(float):
+                missed = np.abs(exact @ q - kept @ q)
+                assert (missed <= np.linalg.norm(q) * errors * (1 + 1e-12)).all()
+
+
+def per_row(column, block, blocks=2):
+    """One block's column of all rows."""
+    return column.reshape(-1, blocks, TILE)[:, block].reshape(-1)
+
+
+def decoded(codes, block):
+    """The codes of a block, ``[rows, 4 * steps]``."""
+    steps = steps_of(codes.offsets)
+    tiles = codes.codes.reshape(-1, int(steps[-1]), TILE, 4)[:, steps[block] : steps[block + 1]]
+    rows = tiles.transpose(0, 2, 1, 3).reshape(tiles.shape[0] * TILE, -1)
+    return rows.astype(float) - 128
+
+
+def test_codes_written_bit_by_bit_are_those_written_at_once():
+    rng = np.random.default_rng(9)
+    items, offsets = vectors(rng, "random", 300, 14), np.array([0, 9, 14])
+    made, done = empty_codes(300, offsets), 0
+
+    for stop in (1, 2, 63, 64, 65, 200, 300):
+        assert write_codes(made, items[done:stop], done) == -1
+        done = stop
+
+    whole = encode_items(items, offsets)
+    assert all(np.array_equal(*pair) for pair in zip(made[:4], whole[:4], strict=True))
+
+
+@numba.njit
+def run_tile(way, width, codes, scales, errors, queries, starts, factors, out, cuts, masks):
+    bound_tile(
+        way, width, codes, 0, queries.shape[1], scales, errors, 0, queries, 0, 0, starts,
+        factors, factors, 0, out, 1, out, cuts, masks,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", WAYS)
+@pytest.mark.parametrize("extreme", [False, True])
+def test_every_way_makes_the_same_integers(number, extreme):
+    rng = np.random.default_rng(2)
+    steps = 1000
+    codes = rng.integers(1, 256, (steps, TILE, 4)).astype(np.uint8)
+    queries = rng.integers(-127, 128, (6, 4 * steps)).astype(np.int8)
+    if extreme:
+        codes[:], queries[:3], queries[3:] = 255, 127, -127
+    sums = queries.astype(np.int64) @ (
+        codes.transpose(0, 2, 1).reshape(-1, TILE).astype(np.int64) - 128
+    )
+    starts = (-128 * queries.astype(np.int64).sum(1, keepdims=True)).astype(np.int32)
+    words, ones = queries.view(np.int32), np.ones((6, 1), np.float32)
+    for width in WIDTHS[number]:
+        out, masks = np.zeros((6, TILE), np.float32), np.zeros(6, np.uint64)
+        cuts = np.full(6, 1000.0, np.float32)
+        columns = np.ones(TILE, np.float32), np.zeros(TILE, np.float32)
+        run_tile(number, width, codes.reshape(-1), *columns, words, starts, ones, out, cuts, masks)
+        assert np.array_equal(out[:width], sums[:width].astype(np.float32))
+        reached = (out[:width] >= 1000) @ (1 << np.arange(TILE, dtype=np.uint64))
+        assert np.array_equal(masks[:width], reached)
+
+
+def test_a_bound_that_is_no_number_is_reached():
+    out, masks = np.full((1, TILE), np.nan, np.float32), np.zeros(6, np.uint64)
+    ones, zeros = np.ones(TILE, np.float32), np.zeros((1, 1), np.int32)
+    for number in NAMES:
+        run_tile(
+            number, 1, np.zeros(256, np.uint8), ones, ones, zeros, zeros,
+            np.ones((1, 1), np.float32), out, np.zeros(6, np.float32), masks,
+        )  # fmt: skip
+        assert masks[0] == np.uint64(2**64 - 1)
+
+
+def test_a_bad_bias_of_an_allowed_row_is_refused(assert_same, way):
+    rng = np.random.default_rng(1)
+    items, bias = vectors(rng, "random", 500, 8), np.zeros(500, np.float32)
+    codes = encode_items(items[:300])
+    for row in (7, 299, 300, 499):
+        bias[:] = 0
+        bias[row] = np.nan
+        with pytest.raises(KernelArgumentError, match=f"bias: is nan at row {row}"):
+            top_k(items[:2], items, 3, bias=bias, codes=codes)
+        rest = {"bias": bias, "allowed": pack_allowed(np.arange(500) != row)}
+        best = top_k(items[:2], items, 3, codes=codes, **rest)
+        assert_equal(assert_same, best, top_k(items[:2], items, 3, **rest))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_items_that_are_not_finite_have_no_codes(value):
+    items = np.zeros((200, 3), np.float32)
+    items[150, 2] = value
+
+    with pytest.raises(KernelArgumentError, match="not finite in row 150"):
+        encode_items(items)
+
+
+def test_codes_of_other_items_are_refused():
+    items = np.ones((100, 6), np.float32)
+    query = np.ones((1, 6), np.float32)
+    for codes in (encode_items(np.ones((101, 6), np.float32)), encode_items(items[:, :5].copy())):
+        with pytest.raises(KernelArgumentError, match="codes: are of"):
+            top_k(query, items, 1, codes=codes)
+
+
+@pytest.mark.parametrize(
+    ("items", "offsets", "problem"),
+    [
+        (np.zeros((3, 4)), None, "float32"),
+        (np.zeros((3, 4), np.float32).T, None, "C-contiguous"),
+        (np.zeros(4, np.float32), None, "shape"),
+        (np.zeros((3, 0), np.float32), None, "dimension"),
+        (np.zeros((1, 65_537), np.float32), None, "65537 dimensions"),
+        (np.zeros((3, 4), np.float32), np.array([0, 5]), "offsets"),
+        (np.zeros((3, 4), np.float32), np.array([1, 4]), "offsets"),
+    ],
+)
+def test_what_cannot_be_coded_is_refused(items, offsets, problem):
+    with pytest.raises(KernelArgumentError, match=problem):
+        encode_items(items, offsets)
+
+
+def test_ways_are_named_and_unknown_ones_refused():
+    assert scan.way_in_use() in NAMES.values()
+    with pytest.raises(KernelArgumentError, match="auto, or one of .*plain"):
+        scan.use_way("fastest")
+
+
+def test_no_rows_have_codes_too():
+    none = np.empty((0, 5), np.float32)
+    best = top_k(np.ones((2, 5), np.float32), none, 3, codes=encode_items(none))
+    assert best.rows.shape == (2, 0)
