@@ -149,13 +149,24 @@ def _allowed_word(allowed: UInt8, start: int, count: int) -> np.uint64:
 
 @compiled
 def _load_bias(bits: UInt32, bias: Float32, start: int, biases: Float32) -> np.uint32:
-    """Copies a tile's bias; returns the greatest magnitude, as bits."""
+    """Copies a tile's bias; returns the greatest magnitude, as bits: of integers, as vectors do."""
     most = np.uint32(0)
     count = min(TILE, bias.shape[0] - start)
     for i in range(count):
         most = max(most, bits[start + i] & _MAGNITUDE)
     biases[0, :count] = bias[start : start + count]
     biases[0, count:] = np.float32(0.0)
+    return most
+
+
+@compiled
+def _greatest_finite(bits: UInt32, start: int) -> np.uint32:
+    """As ``_load_bias``, of the finite ones: what must not be answered may have any bias."""
+    most = np.uint32(0)
+    for i in range(min(TILE, bits.shape[0] - start)):
+        magnitude = bits[start + i] & _MAGNITUDE
+        if magnitude < _INFINITE:
+            most = max(most, magnitude)
     return most
 
 
@@ -227,8 +238,8 @@ def _scan_tiles(
                 bad = _first_infinite(bits, first, word)
                 if bad >= 0:
                     return bad
-            else:
-                rounding = np.uint32(most).view(np.float32) * share_rounded + _TINY
+                most = _greatest_finite(bits, first)
+            rounding = np.uint32(most).view(np.float32) * share_rounded + _TINY
         b = 0
         while b < batch:
             width = _width(way, batch - b)

@@ -227,6 +227,18 @@ def test_a_bad_bias_of_an_allowed_row_is_refused(assert_same, way):
         assert_equal(assert_same, best, top_k(items[:2], items, 3, **rest))
 
 
+def test_a_bias_that_outweighs_all_else_is_exact_beside_one_that_is_not_looked_at(assert_same, way):
+    rng = np.random.default_rng(12)
+    items = vectors(rng, "random", 4000, 16)
+    for size in (1e3, 1e7, 1e30):
+        bias = (size * (1 + 1e-7 * rng.standard_normal(4000))).astype(np.float32)
+        barred = rng.random(4000) < 0.3
+        bias[barred] = rng.choice([np.nan, np.inf, -np.inf], barred.sum())
+        rest = {"bias": bias, "allowed": pack_allowed(~barred)}
+        best = top_k(items[:5], items, 20, codes=encode_items(items), **rest)
+        assert_equal(assert_same, best, top_k(items[:5], items, 20, **rest))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_items_that_are_not_finite_have_no_codes(value):
     items = np.zeros((200, 3), np.float32)
