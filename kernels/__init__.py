@@ -5,7 +5,7 @@ serving.
 """
 
 from rankstream.kernels.blake2b import hash_spans
-from rankstream.kernels.codes import Codes, encode_items
+from rankstream.kernels.codes import Codes, code_items
 from rankstream.kernels.device import configure_threads, require_omp, thread_count
 from rankstream.kernels.errors import (
     KernelArgumentError,
@@ -38,7 +38,7 @@ __all__ = [
     "configure_threads",
     "contributions",
     "distinct_keys",
-    "encode_items",
+    "code_items",
     "hash_spans",
     "mark_rows",
     "pack_allowed",

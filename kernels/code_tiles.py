@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 from rankstream.kernels.lanes import prefetch
@@ -44,11 +44,19 @@ _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 
 
+def _features() -> set[str]:
+    """What numba compiles for: this processor, unless its settings name another."""
+    if config.CPU_NAME in (None, "host") and config.CPU_FEATURES is None:
+        host = llvmlite.binding.get_host_cpu_features()
+        return {name for name, there in host.items() if there}
+    named = (config.CPU_FEATURES or "").split(",")
+    return {name.strip()[1:] for name in named if name.strip().startswith("+")}
+
+
 @cache
 def supported(way: int) -> bool:
-    """Whether this processor has what a way needs."""
-    features = llvmlite.binding.get_host_cpu_features()
-    return all(features.get(name, False) for name in _NEEDS.get(way, ()))
+    """Whether the processor that kernels are compiled for has what a way needs."""
+    return _features().issuperset(_NEEDS.get(way, ()))
 
 
 def fastest() -> int:

@@ -14,11 +14,12 @@ the upper end of this, in fp32, and asks of a row whether it reaches the k-th gr
 far; a row that does not is not among the best k. So the rows that are left hold the answer,
 whatever the data are; where they are too many, the rows themselves are scanned (``scan_cpu.py``).
 
-**Rounding.** Every operation in fp32 errs by at most 2^-24 of what it makes, which is at most ``sum
-|q| n + |bias|``, n being an upper bound of ``|s c| + e`` over the rows of a tile. There are fewer
-than ``2 blocks + 4``. So ``f`` is enlarged by ``(blocks + 4) 2^-22`` of |q|, and as much of the
-bias counts as error: twice what they can come to. Scores are rounded to fp32 once more before ties
-are broken, so a row is let in that stays below a threshold by 2^-20 of it.
+**Rounding.** Every operation in fp32 errs by at most 2^-24 of what it makes, which is less than
+twice ``sum |q| n + |bias|``, n being an upper bound of ``|s c| + e`` over the rows of a tile. Both
+ends of an interval take fewer than ``4 blocks + 16``. So ``f`` is enlarged by ``(blocks + 4)
+2^-21`` of |q|, and as much of the bias counts as error. Scores are rounded to fp32 once more before
+ties are broken, so a row is let in that stays below a threshold by 2^-20 of it. Where that sum is
+not below 2^100, sums might overflow on their way, and nothing is concluded from them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rankstream.kernels.arrays import (
     freeze,
 )
 from rankstream.kernels.code_tiles import TILE
-from rankstream.kernels.codes_cpu import code_rows
+from rankstream.kernels.codes_cpu import code_rows_parallel, code_rows_serial
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
 
@@ -87,7 +88,7 @@ def empty_codes(capacity: int, offsets: Int64) -> Codes:
     )
 
 
-def encode_items(items: Float32, offsets: Int64 | None = None) -> Codes:
+def code_items(items: Float32, offsets: Int64 | None = None) -> Codes:
     """The codes of a matrix, about a quarter of its size.
 
     Args:
@@ -127,7 +128,12 @@ def write_codes(codes: Codes, items: Float32, first: int) -> int:
         Which of them has a value that is not finite, and codes that mean nothing, or -1.
     """
     items = checked("items", items, np.float32, None, None)
+    if first < 0 or first + len(items) > codes.row_count or items.shape[1] < codes.offsets[-1]:
+        problem = f"has shape {items.shape}, to be put at {first}"
+        wanted = f"rows of {codes.offsets[-1]} dimensions, room is for {codes.row_count} rows"
+        refuse("items", problem, wanted)
     tiles = -(-(first + items.shape[0]) // TILE) - first // TILE
     bad = np.full(max(1, min(split(4 * items.size), tiles)), -1, np.int64)
+    code_rows = code_rows_serial if bad.size == 1 else code_rows_parallel
     code_rows(items, first, codes.offsets, steps_of(codes.offsets), *codes[:4], bad)
     return int(min((row for row in bad if row >= 0), default=-1))

@@ -19,12 +19,12 @@ def _above(bound: float) -> np.float32:
 
 @compiled
 def rounding_of(blocks: int) -> float:
-    """The share of its terms' magnitudes that a bound may be off by in fp32, twice over.
+    """The share of ``sum |q| n + |bias|`` that a bound may be off by in fp32.
 
-    Two fused operations a block, that a sum of codes and a product of steps are rounded, and two
-    subtractions: ``2 blocks + 4`` times 2^-24 at most.
+    Fewer than ``4 blocks + 16`` operations, for both ends, each of a value of less than twice that
+    sum (the coded query may be longer than the query), by 2^-24 of it at most.
     """
-    return (blocks + 4) * 2.0**-22
+    return (blocks + 4) * 2.0**-21
 
 
 @compiled
@@ -74,8 +74,9 @@ def _code_row(
     return True
 
 
-@parallel
-def code_rows(
+@compiled
+def _code_part(
+    part: int,
     items: Float32,
     first: int,
     offsets: Int64,
@@ -86,18 +87,50 @@ def code_rows(
     norms: Float32,
     bad: Int64,
 ) -> None:
-    """Codes rows into the places from ``first`` on, in ``bad``'s many parts of whole tiles."""
+    """Codes one of as many parts as ``bad`` has, each of whole tiles."""
     parts, start_tile, end = bad.shape[0], first // TILE, first + items.shape[0]
     tiles = (end + TILE - 1) // TILE - start_tile
-    for i in numba.prange(parts):
+    start = max(first, (start_tile + tiles * part // parts) * TILE)
+    stop = min(end, (start_tile + tiles * (part + 1) // parts) * TILE)
+    for row in range(start, stop):
+        item = items[row - first]
+        finite = _code_row(row, item, offsets, steps, codes, scales, errors, norms)
+        if not finite and bad[part] < 0:
+            bad[part] = row - first
+
+
+@compiled
+def code_rows_serial(
+    items: Float32,
+    first: int,
+    offsets: Int64,
+    steps: Int64,
+    codes: UInt8,
+    scales: Float32,
+    errors: Float32,
+    norms: Float32,
+    bad: Int64,
+) -> None:
+    """Codes rows into the places from ``first`` on; ``bad [1]`` becomes one that is not finite."""
+    _code_part(0, items, first, offsets, steps, codes, scales, errors, norms, bad)
+
+
+@parallel
+def code_rows_parallel(
+    items: Float32,
+    first: int,
+    offsets: Int64,
+    steps: Int64,
+    codes: UInt8,
+    scales: Float32,
+    errors: Float32,
+    norms: Float32,
+    bad: Int64,
+) -> None:
+    """As ``code_rows_serial``, in as many parts as ``bad`` has."""
+    for i in numba.prange(bad.shape[0]):
         part = int(np.int64(i))
-        start = max(first, (start_tile + tiles * part // parts) * TILE)
-        stop = min(end, (start_tile + tiles * (part + 1) // parts) * TILE)
-        for row in range(start, stop):
-            item = items[row - first]
-            finite = _code_row(row, item, offsets, steps, codes, scales, errors, norms)
-            if not finite and bad[part] < 0:
-                bad[part] = row - first
+        _code_part(part, items, first, offsets, steps, codes, scales, errors, norms, bad)
 
 
 @compiled

@@ -2,9 +2,10 @@
 
 The weight of an interaction is ``type_weight[type] * signed_weight * 2^(-(newest - event_time) /
 half_life[type])``, in fp64 and in that order. Ages are taken from the profile's own newest
-interaction: an age common to all of them would cancel in the normalisation that follows, and so no
-clock is needed. A type without a weight counts nothing; of a type with a cap only the newest count;
-of a type with a time to live, only what is not older: that age is taken from the time of reading.
+interaction (of those that have not expired, within their type's cap): an age common to all of them
+would cancel in the normalisation that follows, and so no clock is needed. A type without a weight
+counts nothing; of a type with a cap only the newest count; of a type with a time to live, only what
+is not older: that age is taken from the time of reading.
 
 A block's part of a query is as long as the block's weight, times the trust in the profile: where w
 are the weights of its interactions with what is there, and s those of them that are stated (what
@@ -27,6 +28,8 @@ from rankstream.kernels.texts import Texts, listed
 
 NO_TIME: Final = np.iinfo(np.int64).max
 """As of no time in particular: all that is stored counts."""
+
+NO_TIME_YET: Final = np.iinfo(np.int64).min
 
 
 class Past(NamedTuple):
@@ -143,6 +146,7 @@ def weigh(
         start, stop = indptr[b], indptr[b + 1]
         while stop > start and times[stop - 1] > weighing.as_of_ms:
             stop -= 1
+        newest = NO_TIME_YET
         for t in range(stop - 1, start - 1, -1):
             kind = types[t]
             if kind < caps.shape[0]:
@@ -151,13 +155,24 @@ def weigh(
                     continue
             if kind < oldest.shape[0] and times[t] < oldest[kind]:
                 continue
+            newest = max(newest, times[t])
             if kind < kinds.shape[0]:
-                age = np.float64(times[stop - 1] - times[t])
+                age = np.float64(newest - times[t])
                 weights[t] = kinds[kind] * np.float64(signed[t]) * np.exp2(-age / lives[kind])
         for t in range(start, stop):
             if types[t] < caps.shape[0]:
                 counts[types[t]] = 0
     return weights
+
+
+@compiled
+def forget(indptr: Int64, times: Int64, types: UInt16, weighing: Weighing, rows: Int32) -> None:
+    """Takes the rows from what is later than the time asked for, or has expired: it never was."""
+    oldest = weighing.oldest_ms
+    for t in range(indptr[0], indptr[-1]):
+        expired = types[t] < oldest.shape[0] and times[t] < oldest[types[t]]
+        if expired or times[t] > weighing.as_of_ms:
+            rows[t] = -1
 
 
 @compiled
@@ -234,6 +249,8 @@ def gather_past(
     rows = find_rows(found.target_keys, found.exts, slots, seed, texts)
     times, types = found.event_times_ms, found.types
     weights = weigh(found.indptr, times, types, found.weights, weighing)
+    if weighing.oldest_ms.shape[0] > 0:
+        forget(found.indptr, times, types, weighing, rows)
     past = Past(found.indptr, rows, weights, types, times, found.headers)
     if added.texts.shape[0] > 0:
         past = append(past, added)

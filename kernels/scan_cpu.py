@@ -31,6 +31,7 @@ from rankstream.kernels.top_k_cpu import is_excluded
 WIDEST = max(WIDTHS[VNNI_512])
 _HALVINGS = 10
 _ROUNDING = np.float32(2.0**-20)
+_LARGEST = np.float32(2.0**100)
 _TINY = np.float32(2.0**-100)
 _INFINITE = np.uint32(0x7F800000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -231,7 +232,7 @@ def _scan_tiles(
         word = _allowed_word(allowed, first, count)
         if word == 0:
             continue
-        rounding = _TINY
+        rounding, most_bias = _TINY, np.float32(0.0)
         if bias.shape[0]:
             most = _load_bias(bits, bias, first, biases)
             if most >= _INFINITE:
@@ -239,15 +240,24 @@ def _scan_tiles(
                 if bad >= 0:
                     return bad
                 most = _greatest_finite(bits, first)
-            rounding = np.uint32(most).view(np.float32) * share_rounded + _TINY
+            most_bias = np.uint32(most).view(np.float32)
+            rounding = most_bias * share_rounded + _TINY
         b = 0
         while b < batch:
             width = _width(way, batch - b)
             for j in range(width):
-                margin = rounding
+                margin, size_of_all = rounding, most_bias
                 for block in range(blocks):
                     margin += slacks[b + j, block] * tops[t * blocks + block]
+                    size_of_all += norms[b + j, block] * tops[t * blocks + block]
+                if not size_of_all < _LARGEST:
+                    # A sum may overflow on its way to a score that does not: nothing is known.
+                    margin = np.float32(np.inf)
                 margins[j], cuts[j] = margin, _below(thresholds[b + j]) - margin
+                if sizes[b + j] < 0:
+                    cuts[j] = np.float32(np.inf)
+                elif not cuts[j] > -np.inf:
+                    cuts[j] = np.float32(-np.inf)
             for block in range(blocks):
                 bound_tile(
                     way, width,
@@ -284,7 +294,7 @@ def _scan_tiles(
                     # Often while little is known: a threshold that lags lets too much pass.
                     due[q] = min(max(2 * k, size + (size >> 1)), room - TILE)
                     if size >= due[q]:
-                        size, thresholds[q] = -1, np.float32(np.inf)
+                        size = -1
                 sizes[q] = size
             b += width
     return -1

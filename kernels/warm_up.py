@@ -6,7 +6,7 @@ from rankstream.kernels.answer import Candidates, Catalogue, Profiles, rank_give
 from rankstream.kernels.arrays import Float32, freeze, frozen
 from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
-from rankstream.kernels.codes import encode_items
+from rankstream.kernels.codes import code_items
 from rankstream.kernels.device import always_split, require_omp, thread_count
 from rankstream.kernels.explain import block_parts, contributions
 from rankstream.kernels.filter import mark_rows, read_column
@@ -101,7 +101,7 @@ def _answer(items: Float32, n_blocks: int) -> None:
     queries, norms = pool(row, indptr, weights, items, offsets, ones)
     top_k(queries, items, 1, bias=bias, excluded=(indptr, row))
     some = Excluding(bias, bias.view(np.uint32), frozen(np.ones(1, np.uint8)), indptr, row)
-    scan(1, frozen(queries), items, some, encode_items(items, offsets))
+    scan(1, frozen(queries), items, some, code_items(items, offsets))
     rank_candidates(queries, items, indptr, row, 1)
     block_parts(queries, items, indptr, row, offsets)
     contributions(row, indptr, weights, norms, items, offsets, ones, row, indptr, 1)

@@ -39,6 +39,12 @@ _METHODS = {
 }
 _SERVICE_NAMES = {full.rpartition(".")[2]: methods for full, methods in _METHODS.items()}
 _EVERY_METHOD = frozenset(method for methods in _METHODS.values() for method in methods)
+OPEN: Final = frozenset({("grpc.health.v1.Health", "Check")})
+"""What orchestrators and load balancers ask, who have no token. Watching would hold a call each."""
+FOR_EVERY_CALLER: Final = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+)
+"""Services that need a token and no permission."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -59,17 +65,19 @@ class Access:
         self._callers = Watched([file], lambda: _read(file))
 
     def check(self, metadata: Iterable[tuple[str, str | bytes]], service: str, method: str) -> None:
-        """Lets a call pass.
+        """Lets a call pass. ``OPEN`` methods are for who has no token, too.
 
         Args:
             metadata: what the call says beside its request.
-            service: its full name; of one that is not ours every caller may call everything.
+            service: its full name.
             method: of the service.
 
         Raises:
             Unauthenticated: there is no token, or nobody has it.
             PermissionDenied: it is somebody's who may not call this.
         """
+        if (service, method) in OPEN:
+            return
         shown = next((value for key, value in metadata if key == "authorization"), None)
         if shown is None:
             msg = "no access token: send the metadata 'authorization: Bearer TOKEN'"
@@ -80,7 +88,7 @@ class Access:
             raise Unauthenticated(msg)
         name, allowed = caller
         called = f"{service.rpartition('.')[2]}.{method}"
-        if service in _METHODS and called not in allowed:
+        if called not in allowed and service not in FOR_EVERY_CALLER:
             msg = f"{name} may not call {called}: add it to what the access file allows {name}"
             raise PermissionDenied(msg)
 

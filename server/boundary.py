@@ -70,11 +70,15 @@ class Messages:
     Args:
         context: the call.
         read: bytes to a message.
+        check: whether the caller may still send some: a stream may outlive its access.
     """
 
-    def __init__(self, context: Context, read: Callable[[bytes], Any] | None) -> None:
+    def __init__(
+        self, context: Context, read: Callable[[bytes], Any] | None, check: Check | None = None
+    ) -> None:
         self._context = context
         self._read = read
+        self._check = check
 
     def __aiter__(self) -> Messages:
         """Itself: a stream is read once."""
@@ -85,17 +89,21 @@ class Messages:
 
         Raises:
             InvalidArgument: it is not this method's message.
+            Unauthenticated: the caller is not known any more.
         """
         data = await self._context.read()
         if data is grpc.aio.EOF:
             raise StopAsyncIteration
+        if self._check is not None:
+            self._check(self._context)
         return _read(self._read, data)
 
 
 def guarded(server: grpc.aio.Server, access: Access | None = None) -> grpc.aio.Server:
     """What services are added to instead of the server, so that it gets their methods guarded.
 
-    Where there are access rules, a call is checked before its request is read.
+    Where there are access rules, a call is checked before its request is decoded, and a stream
+    again with each message.
 
     Once, when they are added: an interceptor of gRPC's is asked with every call, which costs as
     much as reading a ranking's request.
@@ -134,12 +142,13 @@ def _wrapped(found: Method, check: Check | None) -> Method:
         handler = _guarded(_answering(cast(Handler, found.unary_unary), read), check)
         return grpc.unary_unary_rpc_method_handler(handler, None, write)
     if found.stream_unary is not None:
-        handler = _guarded(_listening(cast(Handler, found.stream_unary), read), check)
+        handler = _guarded(_listening(cast(Handler, found.stream_unary), read, check), check)
         return grpc.stream_unary_rpc_method_handler(handler, None, write)
     if found.unary_stream is not None:
         handler = _guarded(_streaming(_answering(cast(Handler, found.unary_stream), read)), check)
         return grpc.unary_stream_rpc_method_handler(handler, None, write)
-    handler = _guarded(_streaming(_listening(cast(Handler, found.stream_stream), read)), check)
+    listening = _listening(cast(Handler, found.stream_stream), read, check)
+    handler = _guarded(_streaming(listening), check)
     return grpc.stream_stream_rpc_method_handler(handler, None, write)
 
 
@@ -147,8 +156,10 @@ def _answering(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler
     return lambda data, context: handler(_read(read, data), context)
 
 
-def _listening(handler: Handler, read: Callable[[bytes], Any] | None) -> Handler:
-    return lambda _, context: handler(Messages(context, read), context)
+def _listening(
+    handler: Handler, read: Callable[[bytes], Any] | None, check: Check | None
+) -> Handler:
+    return lambda _, context: handler(Messages(context, read, check), context)
 
 
 def _streaming(handler: Callable[[Any, Context], Any]) -> Handler:

@@ -62,11 +62,9 @@ class Servers:
         _add_services(parts, serving)
         _add_admin(parts, admin)
         for server, modules in ((serving, _SERVICES), (admin, (admin_pb2,))):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             if listen.reflection:
                 _add_reflection(server, modules)
-        # Open to all: what asks for it, an orchestrator or a load balancer, often has no token.
-        for open_to_all in (self._serving, self._admin):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded(open_to_all))
 
     async def start(self) -> None:
         """Accepts connections, and says SERVING."""

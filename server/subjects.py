@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels import KeyTable
-from rankstream.kernels.arrays import freeze
+from rankstream.kernels.arrays import freeze, frozen
 from rankstream.kernels.cells import COUNTS, UPDATED_AT
 from rankstream.kernels.pool import Pooled
 from rankstream.kernels.query import (
@@ -27,6 +27,7 @@ from rankstream.kernels.query import (
     Weighing,
     append,
     find_rows,
+    forget,
     make_queries,
     no_extras,
     nothing_added,
@@ -204,19 +205,19 @@ class Subjects:
         usual: Weighing,
         now_ms: int,
     ) -> NDArray[np.float64]:
-        """Weights of all interactions; those later than a task's time lose their row, too."""
+        """Weights of all interactions; those that never were, or expired, lose their row, too."""
         times, types, signed = found.event_times_ms, found.types, found.weights
         weights = weigh(found.indptr, times, types, signed, usual)
         for b, task in enumerate(tasks):
-            asked = task.asked
+            asked, own = task.asked, slice(found.indptr[b], found.indptr[b + 1])
+            ends = frozen(np.array([0, own.stop - own.start]))
             if asked is None or (asked.pooling is None and asked.as_of_ms is None):
+                if usual.oldest_ms.size:
+                    forget(ends, times[own], types[own], usual, rows[own])
                 continue
-            own = slice(found.indptr[b], found.indptr[b + 1])
             weighing = self._pooling.weighing(now_ms, asked.pooling, asked.as_of_ms)
-            ends = np.array([0, own.stop - own.start])
-            ends.flags.writeable = False
             weights[own] = weigh(ends, times[own], types[own], signed[own], weighing)
-            rows[own][times[own] > weighing.as_of_ms] = -1
+            forget(ends, times[own], types[own], weighing, rows[own])
         return weights
 
     def _block_weights(self, tasks: Sequence[RankTask]) -> NDArray[np.float64]:

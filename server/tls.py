@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankstream.server.config import Listen
@@ -21,7 +21,7 @@ class Identity:
         client_ca: the roots that callers' certificates must come from; None: none are asked for.
     """
 
-    key: bytes
+    key: bytes = field(repr=False)
     certificate: bytes
     client_ca: bytes | None
 

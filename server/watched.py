@@ -32,6 +32,7 @@ class Watched(Generic[T]):
         self._files = tuple(files)
         self._read = read
         self._stamp = self._stamps()
+        self._failed: list[tuple[int, int, int] | None] | None = None
         self._value = read()
         self._next_look = time.monotonic() + _LOOKS_EVERY_S
 
@@ -48,12 +49,15 @@ class Watched(Generic[T]):
         stamp = self._stamps()
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._value = self._read()
-        except RankstreamError as error:
-            log.error("%s; what it said before stays in force", error)  # noqa: TRY400
+        except (RankstreamError, OSError) as error:
+            # Tried again each time, as it may pass, and said once.
+            if stamp != self._failed:
+                log.error("%s; what it said before stays in force", error)  # noqa: TRY400
+            self._failed = stamp
         else:
+            self._stamp = stamp
             log.info("read again: %s", ", ".join(map(str, self._files)))
 
     def _stamps(self) -> list[tuple[int, int, int] | None]:

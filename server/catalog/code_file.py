@@ -3,7 +3,8 @@
 ``codes.bin`` has the arrays of ``kernels/codes.py`` one behind the other, with room for all rows of
 the generation: codes, scales, errors, norms. They are made of the rows, and written and synced with
 them. A tile is 64 rows, so an append may write again what lies beside rows that are read: the same
-bytes, but for the tile's norm, which only grows and is then still a bound.
+bytes, but for the tile's norm, which only grows and is then still a bound (four bytes that lie
+aligned are written at once). What was appended last is compared with its rows at a start.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from numpy.typing import NDArray
 from rankstream.kernels.code_tiles import TILE
 from rankstream.kernels.codes import Codes, empty_codes, steps_of, write_codes
 from rankstream.server.catalog.files import SparseFile, map_file
+from rankstream.server.errors import CorruptState
 
 
 class CodeWriter:
     """Writes the codes of one generation.
 
     Args:
-        path: the file.
+        path: the file; made where it is missing.
         capacity: rows to make room for.
         offsets: the blocks of a row.
     """
 
     def __init__(self, path: Path, capacity: int, offsets: NDArray[np.int64]) -> None:
-        self._places = _Places(capacity, offsets)
+        self._places = CodePlaces(capacity, offsets)
         self._offsets = offsets
         self._file = SparseFile(path, self._places.size)
 
@@ -49,7 +51,9 @@ class CodeWriter:
             for new, old, (_, a_tile) in parts:
                 items = a_tile // new.itemsize
                 new[:items] = old[tile * items : (tile + 1) * items]
-        write_codes(made, np.ascontiguousarray(rows), behind)
+        if write_codes(made, np.ascontiguousarray(rows), behind) >= 0:
+            msg = "a row is not finite"
+            raise ValueError(msg)
         for new, _, (start, a_tile) in parts:
             self._file.write(new.tobytes(), start + tile * a_tile)
 
@@ -63,8 +67,14 @@ class CodeWriter:
 
 
 def map_codes(path: Path, capacity: int, offsets: NDArray[np.int64]) -> Codes:
-    """The codes of all rows that there is room for, read-only."""
-    data, places = map_file(path), _Places(capacity, offsets)
+    """The codes of all rows that there is room for, read-only.
+
+    Raises:
+        CorruptState: the file has another size.
+    """
+    places = CodePlaces(capacity, offsets)
+    check_size(path, places.size)
+    data = map_file(path)
     starts = [start for start, _ in places.parts]
     codes, *floats = (
         data[start:stop] for start, stop in zip(starts, [*starts[1:], places.size], strict=True)
@@ -73,11 +83,50 @@ def map_codes(path: Path, capacity: int, offsets: NDArray[np.int64]) -> Codes:
     return Codes(codes, scales, errors, norms, offsets, capacity)
 
 
+def check_size(path: Path, size: int) -> None:
+    """Refuses a file that is missing, or not as large as it was made.
+
+    Raises:
+        CorruptState: it is so.
+    """
+    found = path.stat().st_size if path.exists() else 0
+    if found != size:
+        msg = (
+            f"{path} has {found} bytes, expected {size}: start with an empty data folder; "
+            "the log is replayed"
+        )
+        raise CorruptState(msg)
+
+
+def are_codes_of(codes: Codes, rows: NDArray[np.float32], first: int) -> bool:
+    """Whether the codes from row ``first`` on are those of these rows."""
+    behind, tile = first % TILE, first // TILE
+    made = empty_codes(behind + len(rows), codes.offsets)
+    if write_codes(made, np.ascontiguousarray(rows), behind) >= 0:
+        return False
+    tiles, blocks = len(made.norms) // (len(codes.offsets) - 1), len(codes.offsets) - 1
+    for made_part, part in zip(_arrays(made)[:3], _arrays(codes)[:3], strict=True):
+        size = len(made_part) // tiles
+        some = part[tile * size : (tile + tiles) * size]
+        wanted, found = (_by_row(a, tiles, blocks)[behind:] for a in (made_part, some))
+        if not np.array_equal(wanted[: len(rows)], found[: len(rows)]):
+            return False
+    norms = codes.norms[tile * blocks : (tile + tiles) * blocks]
+    return bool((norms >= made.norms).all())
+
+
+def _by_row(part: NDArray[Any], tiles: int, blocks: int) -> NDArray[Any]:
+    """``[rows, .]`` of what lies in tiles."""
+    if part.dtype == np.uint8:
+        return part.reshape(tiles, -1, TILE, 4).transpose(0, 2, 1, 3).reshape(tiles * TILE, -1)
+    return part.reshape(tiles, blocks, TILE).transpose(0, 2, 1).reshape(tiles * TILE, blocks)
+
+
 def _arrays(codes: Codes) -> tuple[NDArray[Any], ...]:
     return codes.codes, codes.scales, codes.errors, codes.norms
 
 
-class _Places:
+class CodePlaces:
     """Where the four arrays begin, and the bytes that each has of a tile."""
 
     def __init__(self, capacity: int, offsets: NDArray[np.int64]) -> None:

@@ -24,7 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels.arrays import frozen
-from rankstream.server.catalog.code_file import CodeWriter, map_codes
+from rankstream.server.catalog.code_file import (
+    CodePlaces,
+    CodeWriter,
+    are_codes_of,
+    check_size,
+    map_codes,
+)
 from rankstream.server.catalog.files import SparseFile, map_file, sync_folders
 from rankstream.server.errors import CorruptState
 
@@ -116,12 +122,18 @@ class SegmentWriter:
     ) -> None:
         place = generation_folder(folder, generation)
         place.mkdir(parents=True, exist_ok=True)
+        known = (place / _ABOUT).exists()
         self._rows = SparseFile(place / _ROWS, max_rows * stride * 4)
         # As many as rows.f32 has room for, should it be there already.
         room = self._rows.size // (stride * 4)
         self._at = _Places(room)
+        blocks = _blocks(offsets, stride)
+        if known:
+            # Made anew it would say of every row that it is zero.
+            check_size(place / _CODES, CodePlaces(room, blocks).size)
+        self._codes = CodeWriter(place / _CODES, room, blocks)
+        # The last to be made: where it is, the others are.
         self._about = SparseFile(place / _ABOUT, self._at.ids + room * max_id_bytes)
-        self._codes = CodeWriter(place / _CODES, room, _blocks(offsets, stride))
         sync_folders(place, folder)
         self.segments = Segments(folder, generation, stride, offsets)
 
@@ -202,7 +214,7 @@ class SegmentWriter:
 
 
 def check_rows(segments: Segments, first: int, count: int, checksum: int) -> None:
-    """Compares stored rows with the checksum that their commit kept.
+    """Compares stored rows with the checksum that their commit kept, and their codes with them.
 
     Raises:
         CorruptState: they differ.
@@ -215,6 +227,7 @@ def check_rows(segments: Segments, first: int, count: int, checksum: int) -> Non
         ids = segments.ids[segments.ids_end(first) : segments.ids_end(upto)]
         arrays = (*(a[first:upto] for a in by_row), facts, ids)
         fits = _checksum(*(a.reshape(-1).view(np.uint8).data for a in arrays)) == checksum
+        fits = fits and are_codes_of(segments.codes, segments.rows[first:upto], first)
     if not fits:
         msg = (
             f"rows {first} to {upto - 1} of the catalogue differ from their checksum: "

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -130,6 +131,9 @@ def test_health_is_open_and_reflection_is_not(guarded):
     reflection = reflection_pb2_grpc.ServerReflectionStub(guarded.channel())
     asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
 
+    assert refused_with(guarded.health.Watch, health_pb2.HealthCheckRequest()) == (
+        StatusCode.UNAUTHENTICATED
+    )
     status = guarded.health.Check(health_pb2.HealthCheckRequest(), timeout=10).status
     assert status == health_pb2.HealthCheckResponse.SERVING
     assert refused_with(reflection.ServerReflectionInfo, iter(asked)) == StatusCode.UNAUTHENTICATED
@@ -154,6 +158,29 @@ def test_a_changed_file_is_in_force_without_a_restart(guarded, rules):
         wait_for(lambda: lets_in(shop), "the old token")
     assert "access.toml is not TOML" in guarded.log
     assert not any(token in guarded.log for token in (SHOP, LOADER, "another"))
+
+
+def test_an_open_stream_ends_when_its_token_is_taken_back(guarded, rules):
+    taken_back = threading.Event()
+
+    def queries():
+        yield RankQuery("ann", k=3)
+        assert taken_back.wait(20)
+        yield RankQuery("ann", k=3)
+
+    with client_of(guarded, SHOP) as shop:
+        answers = shop.stream_rank(queries())
+        try:
+            assert len(next(answers).items) == 3
+            write_rules(rules, {"loader": RULES["loader"]})
+            wait_for(lambda: not lets_in(shop), "the end of the token")
+            taken_back.set()
+            with pytest.raises(Unauthenticated):
+                list(answers)
+        finally:
+            taken_back.set()
+            write_rules(rules, RULES)
+        wait_for(lambda: lets_in(shop), "the token")
 
 
 def lets_in(client):

@@ -49,8 +49,8 @@ def stream(server, *events):
 
 
 def causes_of(answer):
-    """The items that reasons name and that count."""
-    return {r.item_id for item in answer.items for r in item.reasons if r.contribution}
+    """The items that reasons name."""
+    return {r.item_id for item in answer.items for r in item.reasons}
 
 
 def outcomes(acks):

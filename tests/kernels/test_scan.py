@@ -1,6 +1,7 @@
 """The scan by codes: the plain scan's result to the last bit, whatever the data and the way."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from test_top_k import KINDS, assert_equal, csr, vectors
 
 from rankstream.kernels import KernelArgumentError, pack_allowed, scan, top_k
+from rankstream.kernels.arrays import frozen
 from rankstream.kernels.code_tiles import NAMES, TILE, WIDTHS, bound_tile, supported
-from rankstream.kernels.codes import empty_codes, encode_items, steps_of, write_codes
+from rankstream.kernels.codes import code_items, empty_codes, steps_of, write_codes
+from rankstream.kernels.scan_cpu import Wanted, _scan_part
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
 WAYS = [
@@ -67,7 +70,7 @@ def test_equals_the_plain_scan_to_the_last_bit(assert_same, way):
     @given(searches())
     def check(search):
         queries, items, offsets, coded, k, rest = search
-        codes = encode_items(items[:coded], offsets)
+        codes = code_items(items[:coded], offsets)
         best = top_k(queries, items, k, codes=codes, **rest)
         assert_equal(assert_same, best, top_k(queries, items, k, **rest))
 
@@ -80,7 +83,7 @@ def test_any_number_of_parts_gives_the_same(assert_same, parts, way):
         queries, items = (vectors(rng, "small integers", n, 13) for n in (batch, count))
         excluded = csr([rng.integers(0, count, 30).tolist() for _ in range(batch)])
         rest = {"allowed": pack_allowed(rng.random(count) < 0.7), "excluded": excluded}
-        best = top_k(queries, items, 20, codes=encode_items(items), **rest)
+        best = top_k(queries, items, 20, codes=code_items(items), **rest)
         assert_equal(assert_same, best, top_k(queries, items, 20, **rest))
 
 
@@ -90,7 +93,7 @@ def test_vectors_as_they_are_are_told_apart_by_their_codes(assert_same):
     items /= np.linalg.norm(items, axis=1, keepdims=True)
     queries = items[:9] + 0.05 * vectors(rng, "random", 9, 96)
 
-    best = top_k(queries, items, 50, codes=encode_items(items))
+    best = top_k(queries, items, 50, codes=code_items(items))
 
     assert best.widened == 0
     assert_equal(assert_same, best, top_k(queries, items, 50))
@@ -102,7 +105,7 @@ def test_what_codes_cannot_tell_apart_is_scanned_itself(assert_same, kind):
     items, queries = vectors(rng, kind, 9000, 8), vectors(rng, "random", 3, 8)
     rest = {"excluded": csr([[0, 1, 2], [], [5]]), "allowed": pack_allowed(np.arange(9000) % 3 < 2)}
 
-    best = top_k(queries, items, 10, codes=encode_items(items), **rest)
+    best = top_k(queries, items, 10, codes=code_items(items), **rest)
 
     if kind != "huge":
         assert best.widened == 3
@@ -116,19 +119,93 @@ def test_some_queries_are_widened_and_others_are_not(assert_same):
     queries[0, :8] = queries[2, 2] = 1.0
     queries[1, 8] = 1.0
 
-    best = top_k(queries, items, 10, codes=encode_items(items), bias=np.ones(9000, np.float32))
+    best = top_k(queries, items, 10, codes=code_items(items), bias=np.ones(9000, np.float32))
 
     assert best.widened == 1
     plain = top_k(queries, items, 10, bias=np.ones(9000, np.float32))
     assert_equal(assert_same, best, plain)
 
 
+def test_sums_that_overflow_on_their_way_conclude_nothing(assert_same):
+    """The score does not overflow, but what its bound is made of does."""
+    rng = np.random.default_rng(0)
+    partly = np.zeros((6000, 2), np.float32)
+    partly[:, 0] = -1e19 - 1e17 * rng.random(6000)
+    partly[5000] = -2e19, 2.9e19
+    bias = np.full(6000, -1e38, np.float32)
+    bias[5000] = -2e38
+    large = np.float32(1.9e19)
+    wide = np.zeros((6000, 3), np.float32)
+    wide[:, 1] = -2e38 / (127 * large) * (1 + 0.01 * rng.random(6000))
+    wide[5000] = 127 * large, 0.004 * large, large
+    query = np.array([[0, 127 * large, -large]], np.float32)
+
+    for queries, items, offsets, rest in (
+        (np.full((1, 2), 1e19, np.float32), partly, np.array([0, 1, 2]), {"bias": bias}),
+        (query, wide, None, {}),
+    ):
+        best = top_k(queries, items, 3, codes=code_items(items, offsets), **rest)
+        assert_equal(assert_same, best, top_k(queries, items, 3, **rest))
+        assert best.rows[0, 0] == 5000
+
+
+@pytest.mark.parametrize("widths", [[24], [10, 14], [1] * 24])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "huge"])
+def test_scores_lie_between_the_ends_that_the_scan_gives_them(kind, widths):
+    rng = np.random.default_rng(8)
+    items, queries = vectors(rng, kind, 700, 24), vectors(rng, kind, 3, 24)
+    for bias in (np.zeros(700, np.float32), 1 + 1e-7 * vectors(rng, "random", 700, 1)[:, 0]):
+        check_ends(queries, items, bias, np.cumsum([0, *widths]))
+
+
+def test_many_small_blocks_beside_a_large_bias_are_not_rounded_away():
+    # Each block adds less than half of what fp32 can tell from the sum so far.
+    small = np.full((700, 40), 0.45 * 2.0**-13, np.float32)
+    queries = np.full((2, 40), 2.0**-10, np.float32)
+    queries[1] *= -1
+    check_ends(queries, small, np.ones(700, np.float32), np.arange(41))
+
+
+def check_ends(queries, items, bias, offsets):
+    """Makes a candidate of every row, and compares its ends with its score in fp64."""
+    codes, steps = code_items(items, offsets), frozen(steps_of(offsets))
+    found = scan._candidates(1, len(queries), 300)
+    found.due[:] = 1 << 40
+    nothing = frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64))
+    wanted = Wanted(
+        frozen(bias), frozen(bias.view(np.uint32)), *nothing, frozen(np.empty(0, np.int32))
+    )
+    coded = scan._coded(frozen(queries.copy()), codes, steps)
+    ways = [number for number in NAMES if supported(number)]
+    for number in ways:
+        found.sizes[:] = 0
+        assert _scan_part(0, 1, number, 300, codes, steps, coded, wanted, found) == -1
+        assert found.sizes.tolist() == [[len(items)] * len(queries)]
+        for b, query in enumerate(queries.astype(float)):
+            rows = found.rows[0, b, : len(items)]
+            scores = (items.astype(float) @ query + bias)[rows]
+            assert (found.lower[0, b, : len(items)] <= scores).all()
+            assert (scores <= found.upper[0, b, : len(items)]).all()
+
+
+def test_threads_do_not_share_their_work(assert_same):
+    rng = np.random.default_rng(14)
+    items = vectors(rng, "random", 20_000, 32)
+    codes = code_items(items)
+    asked = [(vectors(rng, "random", 1 + n % 9, 32), 5 + 17 * (n % 4)) for n in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: top_k(one[0], items, one[1], codes=codes), asked))
+
+    for best, (queries, k) in zip(found, asked, strict=True):
+        assert_equal(assert_same, best, top_k(queries, items, k))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_bound_holds(kind):
+def test_the_items_side_of_the_bound_holds(kind):
     rng = np.random.default_rng(8)
     items, queries = vectors(rng, kind, 200, 24), vectors(rng, kind, 5, 24)
     offsets = np.array([0, 10, 24])
-    codes = encode_items(items, offsets)
+    codes = code_items(items, offsets)
     for b in range(2):
         block = slice(*offsets[b : b + 2])
         scales = per_row(codes.scales, b)[:200].astype(float)
@@ -166,7 +243,7 @@ def test_codes_written_bit_by_bit_are_those_written_at_once():
         assert write_codes(made, items[done:stop], done) == -1
         done = stop
 
-    whole = encode_items(items, offsets)
+    whole = code_items(items, offsets)
     assert all(np.array_equal(*pair) for pair in zip(made[:4], whole[:4], strict=True))
 
 
@@ -216,7 +293,7 @@ def test_a_bound_that_is_no_number_is_reached():
 def test_a_bad_bias_of_an_allowed_row_is_refused(assert_same, way):
     rng = np.random.default_rng(1)
     items, bias = vectors(rng, "random", 500, 8), np.zeros(500, np.float32)
-    codes = encode_items(items[:300])
+    codes = code_items(items[:300])
     for row in (7, 299, 300, 499):
         bias[:] = 0
         bias[row] = np.nan
@@ -235,7 +312,7 @@ def test_a_bias_that_outweighs_all_else_is_exact_beside_one_that_is_not_looked_a
         barred = rng.random(4000) < 0.3
         bias[barred] = rng.choice([np.nan, np.inf, -np.inf], barred.sum())
         rest = {"bias": bias, "allowed": pack_allowed(~barred)}
-        best = top_k(items[:5], items, 20, codes=encode_items(items), **rest)
+        best = top_k(items[:5], items, 20, codes=code_items(items), **rest)
         assert_equal(assert_same, best, top_k(items[:5], items, 20, **rest))
 
 
@@ -245,13 +322,20 @@ def test_items_that_are_not_finite_have_no_codes(value):
     items[150, 2] = value
 
     with pytest.raises(KernelArgumentError, match="not finite in row 150"):
-        encode_items(items)
+        code_items(items)
+
+
+def test_rows_without_a_place_are_refused():
+    room = empty_codes(100, np.array([0, 4]))
+    for rows, first in ((np.zeros((9, 4)), 92), (np.zeros((1, 3)), 0), (np.zeros((1, 4)), -1)):
+        with pytest.raises(KernelArgumentError, match="rows of 4 dimensions"):
+            write_codes(room, rows.astype(np.float32), first)
 
 
 def test_codes_of_other_items_are_refused():
     items = np.ones((100, 6), np.float32)
     query = np.ones((1, 6), np.float32)
-    for codes in (encode_items(np.ones((101, 6), np.float32)), encode_items(items[:, :5].copy())):
+    for codes in (code_items(np.ones((101, 6), np.float32)), code_items(items[:, :5].copy())):
         with pytest.raises(KernelArgumentError, match="codes: are of"):
             top_k(query, items, 1, codes=codes)
 
@@ -270,7 +354,7 @@ def test_codes_of_other_items_are_refused():
 )
 def test_what_cannot_be_coded_is_refused(items, offsets, problem):
     with pytest.raises(KernelArgumentError, match=problem):
-        encode_items(items, offsets)
+        code_items(items, offsets)
 
 
 def test_ways_are_named_and_unknown_ones_refused():
@@ -281,5 +365,5 @@ def test_ways_are_named_and_unknown_ones_refused():
 
 def test_no_rows_have_codes_too():
     none = np.empty((0, 5), np.float32)
-    best = top_k(np.ones((2, 5), np.float32), none, 3, codes=encode_items(none))
+    best = top_k(np.ones((2, 5), np.float32), none, 3, codes=code_items(none))
     assert best.rows.shape == (2, 0)

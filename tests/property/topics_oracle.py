@@ -163,13 +163,17 @@ class Oracle:
         lives, weights, caps, ttls = map(
             dict, (tuning.half_lives_ms, tuning.type_weights, tuning.type_caps, tuning.ttls_ms)
         )
+        newest = None
         for r in reversed(records):
             counts[r.type] = counts.get(r.type, 0) + 1
-            age = records[-1].time - r.time
+            if READ_AT - r.time > ttls.get(r.type, math.inf):
+                continue
+            if counts[r.type] <= caps.get(r.type, math.inf) and newest is None:
+                newest = r.time
+            age = 0 if newest is None else newest - r.time
             life = lives.get(r.type, tuning.half_life_ms)
             weight = weights.get(r.type, 1.0) * r.weight * 2.0 ** (-age / life)
             weight *= counts[r.type] <= caps.get(r.type, math.inf)
-            weight *= READ_AT - r.time <= ttls.get(r.type, math.inf)
             if r.ext & TEXT:
                 text = self.texts[r.target]
                 found.append((weight, text_blocks(text), ("", text), r.type, r.time))
