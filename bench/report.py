@@ -2,7 +2,8 @@
 
 A *ratio* is a key that is followed over time. It compares two things that were measured in the same
 run, larger being better; or it is a plain figure whose name ends in ``_ms`` or ``_bytes``, smaller
-being better. It is the median of at least five repeats, between which the cases take turns.
+being better, as is ``.widened``, a share of answers that took longer. It is the median of at least
+five repeats, between which the cases take turns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.table import Table
 
 REPEATS = 5
 _PLAIN = ("_ms", "_bytes")
+_SMALLER = (*_PLAIN, ".widened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +74,24 @@ class Report:
         """Prints the table, writes the file; True where no key failed."""
         table = Table("key", "median", "", title="ratios")
         for key, value in self.ratios.items():
-            better = "smaller is better" if key.endswith(_PLAIN) else "larger is better"
+            better = "smaller is better" if key.endswith(_SMALLER) else "larger is better"
             table.add_row(key, _shown(value), better)
         for key, problem in self.problems.items():
             table.add_row(key, "missing", problem)
         Console().print(table)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(self._as_json(), indent=1) + "\n")
+            out.write_text(json.dumps(self.as_json(), indent=1) + "\n")
         return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """What is written."""
+        return {
+            "environment": self.environment,
+            "workload": self.workload,
+            "results": self.results,
+            "ratios": self.ratios,
+        }
 
     def _add(self, key: str, samples: np.ndarray[Any, np.dtype[np.float64]]) -> None:
         if len(samples) < REPEATS:
@@ -91,14 +102,6 @@ class Report:
             self.ratios[key] = median
         else:
             self.problems[key] = f"failed in most repeats: {samples.tolist()}"
-
-    def _as_json(self) -> dict[str, Any]:
-        return {
-            "environment": self.environment,
-            "workload": self.workload,
-            "results": self.results,
-            "ratios": self.ratios,
-        }
 
 
 def _shown(value: Any) -> str:
