@@ -78,15 +78,16 @@ class _Faiss:
             quantizer = getattr(faiss.ScalarQuantizer, kind)
             metric = faiss.METRIC_INNER_PRODUCT
             self._index = faiss.IndexScalarQuantizer(dimensions, quantizer, metric)
-        if kind == "QT_8bit_direct_signed":
-            # It stores a value's integer part: so one step for all values.
-            items = np.rint(items * (_I8_MOST / np.abs(items).max()))
+        # It takes the integer part of items and queries: so they are codes of one step already.
+        self._coded = _as_i8 if kind == "QT_8bit_direct_signed" else np.asarray
+        items = self._coded(items).astype(np.float32, copy=False)
         self._index.train(items)
         self._index.add(items)
         self.pass_bytes = count * int(self._index.code_size)
 
     def answer(self, queries: NDArray[np.float32], k: int) -> Answer:
-        return Answer(self._index.search(queries, k)[1])
+        coded = self._coded(queries).astype(np.float32, copy=False)
+        return Answer(self._index.search(coded, k)[1])
 
 
 class _Usearch:
