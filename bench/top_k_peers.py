@@ -49,7 +49,7 @@ class _Ours:
 
     def __init__(self, items: NDArray[np.float32], threads: int, way: str) -> None:
         from rankstream.kernels import configure_threads, top_k
-        from rankstream.kernels.codes import encode_items
+        from rankstream.kernels.codes import code_items
         from rankstream.kernels.scan import use_way
 
         configure_threads(threads)
@@ -57,7 +57,7 @@ class _Ours:
         self.pass_bytes = items.nbytes
         if way:
             use_way(way)
-            self._codes = made = encode_items(items)
+            self._codes = made = code_items(items)
             self.pass_bytes = made.codes.nbytes + made.scales.nbytes + made.errors.nbytes
 
     def answer(self, queries: NDArray[np.float32], k: int) -> Answer:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from google.protobuf import any_pb2
@@ -89,13 +89,17 @@ class Messages:
 
         Raises:
             InvalidArgument: it is not this method's message.
-            Unauthenticated: the caller is not known any more.
+            grpc.aio.AbortError: the caller is not known any more; the call has ended.
         """
         data = await self._context.read()
         if data is grpc.aio.EOF:
             raise StopAsyncIteration
         if self._check is not None:
-            self._check(self._context)
+            try:
+                self._check(self._context)
+            except RankstreamError as error:
+                # To services an error here is one message's, and the stream goes on.
+                await _fail(self._context, error)
         return _read(self._read, data)
 
 
@@ -186,16 +190,23 @@ def _guarded(handler: Handler, check: Check | None) -> Handler:
             # gRPC's own: the caller has gone, or the call was aborted.
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing may pass it raw
-            failed = rpc_status.to_status(status_of(error))
-            retry_ms = int(error.retry_after_s * 1000) if isinstance(error, Overloaded) else None
-        metadata = list(failed.trailing_metadata)
-        if retry_ms is not None:
-            # What gRPC's own retries obey; RetryInfo is for the callers that read details.
-            metadata.append(("grpc-retry-pushback-ms", str(retry_ms)))
-        context.set_trailing_metadata(tuple(metadata))
-        return await context.abort(failed.code, failed.details)
+            failure = error
+        return await _fail(context, failure)
 
     return call
+
+
+async def _fail(context: Context, error: Exception) -> NoReturn:
+    """Ends a call with an error's status and its details."""
+    failed = rpc_status.to_status(status_of(error))
+    metadata = list(failed.trailing_metadata)
+    if isinstance(error, Overloaded):
+        # What gRPC's own retries obey; RetryInfo is for the callers that read details.
+        metadata.append(("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))))
+    context.set_trailing_metadata(tuple(metadata))
+    await context.abort(failed.code, failed.details)
+    msg = "abort raises"
+    raise AssertionError(msg)
 
 
 def _writer(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:

@@ -177,6 +177,7 @@ def test_an_open_stream_ends_when_its_token_is_taken_back(guarded, rules):
             taken_back.set()
             with pytest.raises(Unauthenticated):
                 list(answers)
+            assert "failed unexpectedly" not in guarded.log
         finally:
             taken_back.set()
             write_rules(rules, RULES)

@@ -49,7 +49,7 @@ def test_an_interaction_of_long_ago_counts_nothing_and_harms_nothing():
 
 @pytest.mark.parametrize(
     ("now", "expected"),
-    [(50, [0.5, 1.5, 1.0]), (100, [0.5, 1.5, 1.0]), (101, [0.0, 1.5, 1.0]), (999, [0.0, 1.5, 0.0])],
+    [(50, [0.5, 1.5, 1.0]), (100, [0.5, 1.5, 1.0]), (101, [0.0, 1.5, 1.0]), (999, [0.0, 3.0, 0.0])],
 )
 def test_what_is_older_than_its_types_time_to_live_when_it_is_read_counts_nothing(now, expected):
     assert weights([[(0, 1, 1.0), (0, 2, 1.0), (100, 1, 1.0)]], EXPIRING, now) == expected
