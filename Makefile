@@ -70,6 +70,9 @@ bench: $(DEV) kafka-jars  ## the benchmarks, with results in bench/results
 	$(PY) bench/filter.py --prepare --cache $(CACHE)
 	$(PY) bench/filter.py --cache $(CACHE) --out bench/results/filter.json
 	$(PY) bench/fuzz.py --cache $(CACHE) --out bench/results/fuzz.json
+	$(PY) -m pip install --quiet --progress-bar off -c $(CONSTRAINTS) -e '.[bench]'
+	$(PY) bench/top_k.py --prepare --cache $(CACHE)
+	$(PY) bench/top_k.py --cache $(CACHE) --out bench/results/top_k.json
 
 clean:  ## removes what the verbs made
 	rm -rf $(VENV) $(CACHE) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -29,6 +29,8 @@ from rankstream.kernels.lanes import prefetch_row, prefetch_span, rounded_score,
 from rankstream.kernels.top_k_cpu import is_excluded
 
 WIDEST = max(WIDTHS[VNNI_512])
+# Queries whose candidates are scored sooner than another thread wakes.
+_FEW = 4
 _HALVINGS = 10
 _ROUNDING = np.float32(2.0**-20)
 _LARGEST = np.float32(2.0**100)
@@ -488,7 +490,12 @@ def scan_parallel(
     for i in numba.prange(parts):
         part = int(np.int64(i))
         bad[part] = _scan_part(part, parts, way, k, codes, steps, coded, wanted, found)
-    if bad.max() < 0:
+    if bad.max() >= 0:
+        return
+    if rows.shape[0] < _FEW:
+        for b in range(rows.shape[0]):
+            _answer(b, queries, items, codes.row_count, wanted, found, rows, scores, counts)
+    else:
         for i in numba.prange(rows.shape[0]):
             b = int(np.int64(i))
             _answer(b, queries, items, codes.row_count, wanted, found, rows, scores, counts)
