@@ -9,8 +9,8 @@ times the sum of the query's codes, is what the accumulators start below zero by
 up to 2^31 / (255 * 127) = 66,000 dimensions, so every path gives the same integers: VNNI in 512 or
 256 bits, AVX2 (``pmaddwd`` on sixteen-bit halves) and one for any processor.
 
-The integers become bounds in the registers: ``out[j, i]`` grows by ``sum * scale[i] * step[j] +
-error[i] * norm[j]``, in fp32, with fused multiply-adds. ``codes.py`` says what that means.
+The integers become bounds in the registers: ``out[j, i]`` grows by ``sum * scale[i] *
+query_scale[j] + error[i] * norm[j]``, in fp32, with fused multiply-adds. ``codes.py`` says what that means.
 """
 
 from collections.abc import Callable
@@ -260,10 +260,10 @@ def _add_bound(
         for name in ("before", "out")
     )
     norm = _splat(builder, builder.load(pointers["norms"][j]), lanes)
-    step = _splat(builder, builder.load(pointers["steps"][j]), lanes)
+    factor = _splat(builder, builder.load(pointers["query_scales"][j]), lanes)
     lost = builder.call(fma, [error, norm, builder.load(before, align=4)])
     sums = builder.sitofp(builder.load(total), floats)
-    bounds = builder.call(fma, [sums, builder.fmul(scale, step), lost])
+    bounds = builder.call(fma, [sums, builder.fmul(scale, factor), lost])
     builder.store(bounds, out, align=4)
     return bounds
 
@@ -283,7 +283,7 @@ def bound_tile(
     query: Any,
     step: Any,
     starts: Any,
-    query_steps: Any,
+    query_scales: Any,
     norms: Any,
     block: Any,
     before: Any,
@@ -300,7 +300,7 @@ def bound_tile(
     The arguments: which way, and how many queries (of ``WIDTHS``); the codes of all tiles, uint8
     [.], where this block of this tile begins, and its steps; the items' scales and errors, float32
     [.], and where this block of this tile begins; the queries' codes, int32 [B, .], the first query
-    and the block's first step; their starts, int32, steps and norms, float32, all [B, blocks], and
+    and the block's first step; their starts, int32, scales and norms, float32, all [B, blocks], and
     the block; the bounds before, float32 [., 64], and whether (1) query j has row j of it, or (0)
     all have row 0; the bounds, float32 [., 64]; what matters, float32 [.]; and, uint64 [.], which
     rows reach that.
@@ -308,7 +308,7 @@ def bound_tile(
     index = types.intp
     signature = types.void(
         index, index, codes, index, index, scales, errors, index, queries, index, index,
-        starts, query_steps, norms, index, before, index, out, cuts, masks,
+        starts, query_scales, norms, index, before, index, out, cuts, masks,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -337,7 +337,7 @@ def bound_tile(
                         "errors": at(6, args[7]),
                         "queries": [element(8, row, args[10]) for row in rows],
                         "starts": [element(11, row, args[14]) for row in rows],
-                        "steps": [element(12, row, args[14]) for row in rows],
+                        "query_scales": [element(12, row, args[14]) for row in rows],
                         "norms": [element(13, row, args[14]) for row in rows],
                         "before": [element(15, builder.mul(args[16], p), zero) for p in places],
                         "out": [element(17, place, zero) for place in places],

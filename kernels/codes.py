@@ -1,9 +1,9 @@
 """Eight-bit codes of a catalogue: what the scan reads instead of the rows, and what it may miss by.
 
-**Codes.** Each block of a row x has a step s = max|x| / 127, and the codes c = round(x / s), of
+**Codes.** Each block of a row x has a scale s = max|x| / 127, and the codes c = round(x / s), of
 which ``vpdpbusd`` takes c + 128. Beside them lie s and an upper bound e of the length of what was
-lost, ``|x - s c|``. A query q is coded alike, block by block: codes d, step t, and f, the length of
-``q - t d``.
+lost, ``|x - s c|``. A query q is coded alike, block by block: codes d, scale t, and f, the length
+of ``q - t d``.
 
 **Bound.** With ``q = t d + g`` and ``x = s c + h``, where |g| <= f and |h| <= e::
 
@@ -52,9 +52,9 @@ class Codes(NamedTuple):
     Attributes:
         codes: uint8[tiles * steps * 256], steps being those of a row: four dimensions each, of
             which every block begins a new one.
-        scales: float32[tiles * n_blocks * 64], the rows' steps s.
+        scales: float32[tiles * n_blocks * 64], the rows' s.
         errors: float32[tiles * n_blocks * 64], their e.
-        norms: float32[tiles * n_blocks], the greatest |s c| + e of a tile.
+        tops: float32[tiles * n_blocks], the greatest |s c| + e of a tile.
         offsets: int64[n_blocks + 1], the blocks' dimensions.
         row_count: rows.
     """
@@ -62,7 +62,7 @@ class Codes(NamedTuple):
     codes: UInt8
     scales: Float32
     errors: Float32
-    norms: Float32
+    tops: Float32
     offsets: Int64
     row_count: int
 
@@ -93,7 +93,7 @@ def code_items(items: Float32, offsets: Int64 | None = None) -> Codes:
 
     Args:
         items: ``[N, D]`` float32, C-contiguous, finite.
-        offsets: ``[n_blocks + 1]`` int64: blocks have steps of their own, so that a small block is
+        offsets: ``[n_blocks + 1]`` int64: blocks have scales of their own, so that a small block is
             not lost beside a large one; None: one block.
 
     Raises:
@@ -116,7 +116,7 @@ def code_items(items: Float32, offsets: Int64 | None = None) -> Codes:
 def write_codes(codes: Codes, items: Float32, first: int) -> int:
     """Codes rows into the places from ``first`` on; what is before them does not change.
 
-    But for the tile's ``norms``, which only grow: whoever reads the earlier rows meanwhile finds a
+    But for the tile's ``tops``, which only grow: whoever reads the earlier rows meanwhile finds a
     bound that is still one.
 
     Args:

@@ -29,16 +29,16 @@ def rounding_of(blocks: int) -> float:
 
 @compiled
 def _code_block(
-    values: Float32, step: float, codes: UInt8, place: int, stride: int
+    values: Float32, scale: float, codes: UInt8, place: int, stride: int
 ) -> tuple[float, float]:
     """Codes one block of a row; returns the squares of what was lost and of what was kept."""
     lost = kept = 0.0
     for d in range(values.shape[0]):
-        code = np.rint(np.float64(values[d]) / step) if step > 0.0 else 0.0
+        code = np.rint(np.float64(values[d]) / scale) if scale > 0.0 else 0.0
         code = min(max(code, -_MOST), _MOST)
         codes[place + (d >> 2) * stride + (d & 3)] = np.uint8(np.int64(code) + 128)
-        lost += (np.float64(values[d]) - step * code) ** 2
-        kept += (step * code) ** 2
+        lost += (np.float64(values[d]) - scale * code) ** 2
+        kept += (scale * code) ** 2
     return lost, kept
 
 
@@ -51,7 +51,7 @@ def _code_row(
     codes: UInt8,
     scales: Float32,
     errors: Float32,
-    norms: Float32,
+    tops: Float32,
 ) -> bool:
     """Codes one row; returns whether it is finite."""
     tile, place = row // TILE, row % TILE
@@ -70,7 +70,7 @@ def _code_row(
         scales[at * TILE + place] = scale
         error = _above(np.sqrt(lost))
         errors[at * TILE + place] = error
-        norms[at] = max(norms[at], _above(np.sqrt(kept) + np.float64(error)))
+        tops[at] = max(tops[at], _above(np.sqrt(kept) + np.float64(error)))
     return True
 
 
@@ -84,7 +84,7 @@ def _code_part(
     codes: UInt8,
     scales: Float32,
     errors: Float32,
-    norms: Float32,
+    tops: Float32,
     bad: Int64,
 ) -> None:
     """Codes one of as many parts as ``bad`` has, each of whole tiles."""
@@ -94,7 +94,7 @@ def _code_part(
     stop = min(end, (start_tile + tiles * (part + 1) // parts) * TILE)
     for row in range(start, stop):
         item = items[row - first]
-        finite = _code_row(row, item, offsets, steps, codes, scales, errors, norms)
+        finite = _code_row(row, item, offsets, steps, codes, scales, errors, tops)
         if not finite and bad[part] < 0:
             bad[part] = row - first
 
@@ -108,11 +108,11 @@ def code_rows_serial(
     codes: UInt8,
     scales: Float32,
     errors: Float32,
-    norms: Float32,
+    tops: Float32,
     bad: Int64,
 ) -> None:
     """Codes rows into the places from ``first`` on; ``bad [1]`` becomes one that is not finite."""
-    _code_part(0, items, first, offsets, steps, codes, scales, errors, norms, bad)
+    _code_part(0, items, first, offsets, steps, codes, scales, errors, tops, bad)
 
 
 @parallel
@@ -124,13 +124,13 @@ def code_rows_parallel(
     codes: UInt8,
     scales: Float32,
     errors: Float32,
-    norms: Float32,
+    tops: Float32,
     bad: Int64,
 ) -> None:
     """As ``code_rows_serial``, in as many parts as ``bad`` has."""
     for i in numba.prange(bad.shape[0]):
         part = int(np.int64(i))
-        _code_part(part, items, first, offsets, steps, codes, scales, errors, norms, bad)
+        _code_part(part, items, first, offsets, steps, codes, scales, errors, tops, bad)
 
 
 @compiled
@@ -140,7 +140,7 @@ def code_queries(
     steps: Int64,
     codes: Int32,
     starts: Int32,
-    query_steps: Float32,
+    query_scales: Float32,
     norms: Float32,
     slacks: Float32,
 ) -> None:
@@ -152,7 +152,7 @@ def code_queries(
         steps: where the blocks' steps begin, likewise.
         codes: int32 [B, steps], four codes each.
         starts: int32 [B, n_blocks]: -128 times the sum of a block's codes.
-        query_steps: float32 [B, n_blocks], t.
+        query_scales: float32 [B, n_blocks], t.
         norms: float32 [B, n_blocks], at least |q|.
         slacks: float32 [B, n_blocks], f, enlarged for what fp32 rounds.
     """
@@ -163,19 +163,19 @@ def code_queries(
             for d in range(values.shape[0]):
                 most = max(most, np.abs(np.float64(values[d])))
                 total += np.float64(values[d]) ** 2
-            step = np.float32(most / _MOST)
+            scale = np.float32(most / _MOST)
             codes[b, steps[block] : steps[block + 1]] = 0
             added = 0
             for d in range(values.shape[0]):
-                code = np.rint(np.float64(values[d]) / np.float64(step)) if step > 0.0 else 0.0
+                code = np.rint(np.float64(values[d]) / np.float64(scale)) if scale > 0.0 else 0.0
                 code = min(max(code, -_MOST), _MOST)
                 word = (np.int64(code) & 0xFF) << (8 * (d & 3))
                 codes[b, steps[block] + (d >> 2)] |= np.int32(np.uint32(word))
                 added += int(code)
-                lost += (np.float64(values[d]) - np.float64(step) * code) ** 2
+                lost += (np.float64(values[d]) - np.float64(scale) * code) ** 2
             norm = _above(np.sqrt(total))
             starts[b, block] = -128 * added
-            query_steps[b, block] = step
+            query_scales[b, block] = scale
             norms[b, block] = norm
             rounded = rounding_of(offsets.shape[0] - 1) * np.float64(norm)
             slacks[b, block] = _above(np.sqrt(lost) + rounded)

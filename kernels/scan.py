@@ -14,16 +14,12 @@ from rankstream.kernels.codes import MAX_DIMENSIONS, Codes, steps_of
 from rankstream.kernels.codes_cpu import code_queries
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
-from rankstream.kernels.scan_cpu import (
-    Candidates,
-    CodedQueries,
-    Wanted,
-    scan_parallel,
-    scan_serial,
-)
+from rankstream.kernels.scan_cpu import CodedQueries, scan_parallel, scan_serial
+from rankstream.kernels.shortlist import Shortlists
+from rankstream.kernels.terms import Terms
 
 ROOM: Final = 1024
-"""Candidates of a query and part beside four a result: more than the bound lets through."""
+"""A shortlist's room beside four rows a result: more than the bound lets through."""
 
 _way: int | None = None
 _memory = threading.local()
@@ -58,12 +54,12 @@ def worth(codes: Codes, k: int) -> bool:
 
 
 def room_for(k: int) -> int:
-    """Candidates of one query and part that there is room for."""
+    """Shortlists of one query and part that there is room for."""
     return 4 * k + ROOM
 
 
 def scan(
-    k: int, queries: Float32, items: Float32, wanted: Wanted, codes: Codes
+    k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes
 ) -> tuple[Int32, Float32, Int32]:
     """The k best rows of each query, as ``top_k`` answers them.
 
@@ -71,7 +67,7 @@ def scan(
         k: at least 1, at most N.
         queries: ``[B, D]``, finite, read-only.
         items: ``[N, D]``, read-only.
-        wanted: what may be answered.
+        terms: what may be answered.
         codes: of ``items`` or its first rows.
 
     Returns:
@@ -90,10 +86,10 @@ def scan(
     bad = np.full(parts, -1, np.int64)
     run = scan_serial if parts == 1 else scan_parallel
     way = fastest() if _way is None else _way
-    run(way, codes, steps, coded, queries, items, wanted, found, bad, *answer, counts)
+    run(way, codes, steps, coded, queries, items, terms, found, bad, *answer, counts)
     row = first_bad(bad)
     if row >= 0:
-        refuse("bias", f"is {wanted.bias[row]} at row {row}", "finite numbers")
+        refuse("bias", f"is {terms.bias[row]} at row {row}", "finite numbers")
     return *answer, counts
 
 
@@ -108,12 +104,12 @@ def _coded(queries: Float32, codes: Codes, steps: npt.NDArray[np.int64]) -> Code
     return made
 
 
-def _candidates(parts: int, batch: int, k: int) -> Candidates:
+def _candidates(parts: int, batch: int, k: int) -> Shortlists:
     """Empty ones, in memory that this thread keeps."""
     room = room_for(k)
     shape, count = (parts, batch, room), parts * batch * room
     due = np.full((parts, batch), min(2 * k, room - TILE))
-    return Candidates(
+    return Shortlists(
         _kept("rows", np.int32, count).reshape(shape),
         _kept("lower", np.float32, count).reshape(shape),
         _kept("upper", np.float32, count).reshape(shape),

@@ -23,7 +23,7 @@ from rankstream.kernels.codes import Codes
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
 from rankstream.kernels.scan import scan, worth
-from rankstream.kernels.scan_cpu import Wanted
+from rankstream.kernels.terms import Terms
 from rankstream.kernels.top_k_cpu import search_parallel, search_serial
 
 _ALL_ALLOWED: UInt8 = frozen(np.empty(0, np.uint8))
@@ -106,18 +106,18 @@ def top_k(
         _check_codes(codes, queries, items)
         if batch and worth(codes, k):
             _check_tail(bias, allowed, codes.row_count)
-            wanted = Wanted(bias, bias.view(np.uint32), allowed, indptr, rows)
-            return _scan(k, queries, items, wanted, codes)
+            terms = Terms(bias, bias.view(np.uint32), allowed, indptr, rows)
+            return _scan(k, queries, items, terms, codes)
     return _search(k, queries, items, bias, allowed, indptr, rows)
 
 
-def _scan(k: int, queries: Float32, items: Float32, wanted: Wanted, codes: Codes) -> TopK:
+def _scan(k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes) -> TopK:
     """By codes; what they cannot tell apart by the rows themselves."""
-    best = TopK(*scan(k, queries, items, wanted, codes))
+    best = TopK(*scan(k, queries, items, terms, codes))
     widened = np.flatnonzero(best.counts < 0)
     if not len(widened):
         return best
-    bias, _, allowed, indptr, rows = wanted
+    bias, _, allowed, indptr, rows = terms
     if len(indptr):
         groups = [rows[indptr[b] : indptr[b + 1]] for b in widened.tolist()]
         rows = frozen(np.concatenate(groups))

@@ -26,7 +26,7 @@ from rankstream.kernels.query import (
 from rankstream.kernels.rank import pick_candidates, rank_candidates
 from rankstream.kernels.retained import Rules
 from rankstream.kernels.scan import scan
-from rankstream.kernels.scan_cpu import Wanted as Excluding
+from rankstream.kernels.terms import Terms
 from rankstream.kernels.texts import numbered
 from rankstream.kernels.top_k import top_k
 
@@ -100,7 +100,7 @@ def _answer(items: Float32, n_blocks: int) -> None:
     weights = np.ones(1)
     queries, norms = pool(row, indptr, weights, items, offsets, ones)
     top_k(queries, items, 1, bias=bias, excluded=(indptr, row))
-    some = Excluding(bias, bias.view(np.uint32), frozen(np.ones(1, np.uint8)), indptr, row)
+    some = Terms(bias, bias.view(np.uint32), frozen(np.ones(1, np.uint8)), indptr, row)
     scan(1, frozen(queries), items, some, code_items(items, offsets))
     rank_candidates(queries, items, indptr, row, 1)
     block_parts(queries, items, indptr, row, offsets)

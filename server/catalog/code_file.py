@@ -104,15 +104,15 @@ def are_codes_of(codes: Codes, rows: NDArray[np.float32], first: int) -> bool:
     made = empty_codes(behind + len(rows), codes.offsets)
     if write_codes(made, np.ascontiguousarray(rows), behind) >= 0:
         return False
-    tiles, blocks = len(made.norms) // (len(codes.offsets) - 1), len(codes.offsets) - 1
+    tiles, blocks = len(made.tops) // (len(codes.offsets) - 1), len(codes.offsets) - 1
     for made_part, part in zip(_arrays(made)[:3], _arrays(codes)[:3], strict=True):
         size = len(made_part) // tiles
         some = part[tile * size : (tile + tiles) * size]
         wanted, found = (_by_row(a, tiles, blocks)[behind:] for a in (made_part, some))
         if not np.array_equal(wanted[: len(rows)], found[: len(rows)]):
             return False
-    norms = codes.norms[tile * blocks : (tile + tiles) * blocks]
-    return bool((norms >= made.norms).all())
+    tops = codes.tops[tile * blocks : (tile + tiles) * blocks]
+    return bool((tops >= made.tops).all())
 
 
 def _by_row(part: NDArray[Any], tiles: int, blocks: int) -> NDArray[Any]:
@@ -123,7 +123,7 @@ def _by_row(part: NDArray[Any], tiles: int, blocks: int) -> NDArray[Any]:
 
 
 def _arrays(codes: Codes) -> tuple[NDArray[Any], ...]:
-    return codes.codes, codes.scales, codes.errors, codes.norms
+    return codes.codes, codes.scales, codes.errors, codes.tops
 
 
 class CodePlaces:

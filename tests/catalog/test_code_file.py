@@ -47,13 +47,13 @@ def assert_codes(folder, count):
     for name in ("codes", "scales", "errors"):
         have, want = (as_rows(getattr(codes, name), codes) for codes in (found, wanted))
         assert np.array_equal(have[:count], want[:count]), name
-    assert (found.norms[: len(wanted.norms)] >= wanted.norms).all()
-    assert np.array_equal(found.norms[:whole], wanted.norms[:whole])
+    assert (found.tops[: len(wanted.tops)] >= wanted.tops).all()
+    assert np.array_equal(found.tops[:whole], wanted.tops[:whole])
 
 
 def as_rows(array, codes):
     """By row, whatever the array has of one."""
-    tiles = len(codes.norms) // 2
+    tiles = len(codes.tops) // 2
     if array.dtype == np.uint8:
         return array.reshape(tiles, -1, 64, 4).transpose(0, 2, 1, 3).reshape(tiles * 64, -1)
     return array.reshape(tiles, 2, 64).transpose(0, 2, 1).reshape(tiles * 64, 2)

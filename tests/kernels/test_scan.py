@@ -14,7 +14,8 @@ from rankstream.kernels import KernelArgumentError, pack_allowed, scan, top_k
 from rankstream.kernels.arrays import frozen
 from rankstream.kernels.code_tiles import NAMES, TILE, WIDTHS, bound_tile, supported
 from rankstream.kernels.codes import code_items, empty_codes, steps_of, write_codes
-from rankstream.kernels.scan_cpu import Wanted, _scan_part
+from rankstream.kernels.scan_cpu import _scan_part
+from rankstream.kernels.terms import Terms
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
 WAYS = [
@@ -172,14 +173,14 @@ def check_ends(queries, items, bias, offsets):
     found = scan._candidates(1, len(queries), 300)
     found.due[:] = 1 << 40
     nothing = frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64))
-    wanted = Wanted(
+    terms = Terms(
         frozen(bias), frozen(bias.view(np.uint32)), *nothing, frozen(np.empty(0, np.int32))
     )
     coded = scan._coded(frozen(queries.copy()), codes, steps)
     ways = [number for number in NAMES if supported(number)]
     for number in ways:
         found.sizes[:] = 0
-        assert _scan_part(0, 1, number, 300, codes, steps, coded, wanted, found) == -1
+        assert _scan_part(0, 1, number, 300, codes, steps, coded, terms, found) == -1
         assert found.sizes.tolist() == [[len(items)] * len(queries)]
         for b, query in enumerate(queries.astype(float)):
             rows = found.rows[0, b, : len(items)]
@@ -210,7 +211,7 @@ def test_the_items_side_of_the_bound_holds(kind):
         block = slice(*offsets[b : b + 2])
         scales = per_row(codes.scales, b)[:200].astype(float)
         errors = per_row(codes.errors, b)[:200].astype(float)
-        tops = np.repeat(codes.norms.reshape(-1, 2)[:, b], TILE)[:200].astype(float)
+        tops = np.repeat(codes.tops.reshape(-1, 2)[:, b], TILE)[:200].astype(float)
         kept = scales[:, None] * decoded(codes, b)[:200, : offsets[b + 1] - offsets[b]]
         exact = items[:, block].astype(float)
         with np.errstate(over="ignore"):
