@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-from rankstream.kernels.lanes import prefetch
+from rankstream.kernels.instructions import prefetch
 
 TILE: Final = 64
 """Rows of a tile."""
@@ -77,16 +77,6 @@ def _splat(builder: Any, value: Any, lanes: int) -> Any:
 
 def _constant(kind: Any, value: int) -> Any:
     return ir.Constant(kind, [value] * kind.count)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest_bit(typingctx: Any, word: Any) -> Any:
-    """The place of the lowest bit of a uint64 that is not 0."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), codegen
 
 
 def _load(builder: Any, kind: Any, start: Any, offset: Any) -> Any:

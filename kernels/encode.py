@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt8, freeze
 from rankstream.kernels.compilation import compiled, inlined
-from rankstream.kernels.lanes import AHEAD, prefetch_byte
+from rankstream.kernels.instructions import AHEAD, prefetch_byte
 from rankstream.kernels.pool_cpu import text_at
 from rankstream.kernels.query import Past
 from rankstream.kernels.texts import Texts

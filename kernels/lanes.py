@@ -22,12 +22,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from rankstream.kernels.compilation import compiled
+from rankstream.kernels.instructions import row_pointer
 
 LANES = 8
 TILE_ROWS = 4
 TILE_QUERIES = 4
-AHEAD = 8
-"""How many rows before its use a gathered row is prefetched."""
 
 _FLOAT = ir.FloatType()
 _DOUBLE = ir.DoubleType()
@@ -39,13 +38,6 @@ _INT32 = ir.IntType(32)
 
 def _zero_lanes() -> ir.Constant:
     return ir.Constant(_DOUBLES, [0.0] * LANES)
-
-
-def _row_pointer(context: Any, builder: Any, matrix_type: Any, matrix: Any, row: Any) -> Any:
-    """Pointer to the first element of ``matrix[row]``, a C-contiguous matrix."""
-    array = context.make_array(matrix_type)(context, builder, matrix)
-    width = cgutils.unpack_tuple(builder, array.shape, 2)[1]
-    return builder.gep(array.data, [builder.mul(row, width)])
 
 
 def _load_lanes(builder: Any, row: Any, offset: Any) -> Any:
@@ -112,62 +104,6 @@ def _emit_tile(builder: Any, rows: Any, queries: Any, start: Any, stop: Any, out
             builder.store(total, builder.gep(out[j], [ir.Constant(_INDEX, i)]))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch_row(typingctx: Any, items: Any, row: Any) -> Any:
-    """Asks for the cache lines of ``items[row]``: rows gathered at random wait for memory."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        start = _row_pointer(context, builder, sig.args[0], args[0], args[1])
-        array = context.make_array(sig.args[0])(context, builder, args[0])
-        width = cgutils.unpack_tuple(builder, array.shape, 2)[1]
-        lines = builder.lshr(builder.add(width, ir.Constant(_INDEX, 15)), ir.Constant(_INDEX, 4))
-        with cgutils.for_range(builder, lines) as loop:
-            line = builder.gep(start, [builder.shl(loop.index, ir.Constant(_INDEX, 4))])
-            prefetch(builder, line)
-        return context.get_dummy_value()
-
-    return types.void(items, types.intp), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch_byte(typingctx: Any, data: Any, at: Any) -> Any:
-    """Asks for the cache line of ``data[at]``, an array of bytes."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        array = context.make_array(sig.args[0])(context, builder, args[0])
-        prefetch(builder, builder.gep(array.data, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(data, types.intp), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch_span(typingctx: Any, data: Any, at: Any, lines: Any) -> Any:
-    """Asks for so many cache lines from ``data[at]`` on, an array of bytes, into the second cache.
-
-    They may lie behind its end.
-    """
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        array = context.make_array(sig.args[0])(context, builder, args[0])
-        start = builder.gep(array.data, [args[1]])
-        with cgutils.for_range(builder, args[2]) as loop:
-            line = builder.gep(start, [builder.shl(loop.index, ir.Constant(_INDEX, 6))])
-            prefetch(builder, line, locality=2)
-        return context.get_dummy_value()
-
-    return types.void(data, types.intp, types.intp), codegen
-
-
-def prefetch(builder: Any, start: Any, locality: int = 3) -> None:
-    """Asks for the cache line of a pointer; into the first cache, or (2) the second."""
-    pointer = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
-    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    hints = [ir.Constant(_INT32, hint) for hint in (0, locality, 1)]  # to read, how near, data
-    builder.call(fetch, [builder.bitcast(start, pointer), *hints])
-
-
 def _tile(query_count: int) -> Any:
     """Makes the intrinsic for four rows and ``query_count`` consecutive queries.
 
@@ -196,10 +132,10 @@ def _tile(query_count: int) -> Any:
             def consecutive(array: int, first: Any) -> list[Any]:
                 rows = [builder.add(first, ir.Constant(_INDEX, j)) for j in range(query_count)]
                 return [
-                    _row_pointer(context, builder, sig.args[array], args[array], r) for r in rows
+                    row_pointer(context, builder, sig.args[array], args[array], r) for r in rows
                 ]
 
-            rows = [_row_pointer(context, builder, sig.args[2], args[2], r) for r in args[3:7]]
+            rows = [row_pointer(context, builder, sig.args[2], args[2], r) for r in args[3:7]]
             targets = [builder.gep(p, [args[10]]) for p in consecutive(9, ir.Constant(_INDEX, 0))]
             _emit_tile(builder, rows, consecutive(0, args[1]), args[7], args[8], targets)
             return context.get_dummy_value()

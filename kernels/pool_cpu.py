@@ -5,7 +5,7 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64
 from rankstream.kernels.compilation import compiled, parallel
-from rankstream.kernels.lanes import AHEAD, prefetch_row
+from rankstream.kernels.instructions import AHEAD, prefetch_row
 
 
 @compiled

@@ -10,7 +10,8 @@ import numpy as np
 from rankstream.kernels.arrays import Float32, Float64, Int32, Int64, UInt64
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.heap import keep, key_of, row_of, score_of, sort_best_first
-from rankstream.kernels.lanes import AHEAD, prefetch_row, rounded_score, tile_4x1
+from rankstream.kernels.instructions import AHEAD, prefetch_row
+from rankstream.kernels.lanes import rounded_score, tile_4x1
 
 _SORT_FROM = 4
 """Sorting all is faster than a heap where at least one in so many is wanted."""

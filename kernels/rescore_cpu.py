@@ -10,7 +10,8 @@ import numpy as np
 from rankstream.kernels.arrays import Float32, Float64, Int32, UInt64
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.heap import keep, key_of, row_of, score_of, sort_best_first
-from rankstream.kernels.lanes import prefetch_row, rounded_score, tile_4x1
+from rankstream.kernels.instructions import prefetch_row
+from rankstream.kernels.lanes import rounded_score, tile_4x1
 from rankstream.kernels.shortlist import Shortlists, below, narrow
 from rankstream.kernels.terms import Terms
 from rankstream.kernels.top_k_cpu import is_excluded

@@ -14,13 +14,15 @@ from rankstream.kernels.codes import MAX_DIMENSIONS, Codes, steps_of
 from rankstream.kernels.codes_cpu import code_queries
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
-from rankstream.kernels.scan_cpu import CodedQueries, scan_parallel, scan_serial
+from rankstream.kernels.scan_cpu import CodedQueries, Turns, scan_parallel, scan_serial
 from rankstream.kernels.shortlist import Shortlists
 from rankstream.kernels.terms import Terms
 
 ROOM: Final = 1024
 """A shortlist's room beside four rows a result: more than the bound lets through."""
 
+# Tiles of a turn at least: some ten microseconds.
+_SHORTEST = 16
 _way: int | None = None
 _memory = threading.local()
 
@@ -86,11 +88,24 @@ def scan(
     bad = np.full(parts, -1, np.int64)
     run = scan_serial if parts == 1 else scan_parallel
     way = fastest() if _way is None else _way
-    run(way, codes, steps, coded, queries, items, terms, found, bad, *answer, counts)
+    turns = _turns(codes.row_count, parts)
+    run(turns, way, codes, steps, coded, queries, items, terms, found, bad, *answer, counts)
     row = first_bad(bad)
     if row >= 0:
         refuse("bias", f"is {terms.bias[row]} at row {row}", "finite numbers")
     return *answer, counts
+
+
+def _turns(row_count: int, parts: int) -> Turns:
+    """Each takes what is left for half of one of so many parts; one part takes all at once."""
+    tiles, bounds = -(-row_count // TILE), [0]
+    while bounds[-1] < tiles:
+        left = tiles - bounds[-1]
+        fair = left if parts == 1 else max(left // (2 * parts), _SHORTEST)
+        bounds.append(min(bounds[-1] + fair, tiles))
+    turns = Turns(np.array(bounds), np.zeros(1, np.int64))
+    freeze((turns.bounds,))
+    return turns
 
 
 def _coded(queries: Float32, codes: Codes, steps: npt.NDArray[np.int64]) -> CodedQueries:

@@ -15,11 +15,17 @@ import numba
 import numpy as np
 
 from rankstream.kernels.arrays import Float32, Int32, Int64
-from rankstream.kernels.code_tiles import PLAIN, TILE, VNNI_512, WIDTHS, bound_tile, lowest_bit
+from rankstream.kernels.code_tiles import (
+    PLAIN,
+    TILE,
+    VNNI_512,
+    WIDTHS,
+    bound_tile,
+)
 from rankstream.kernels.codes import Codes
 from rankstream.kernels.codes_cpu import rounding_of
 from rankstream.kernels.compilation import compiled, parallel
-from rankstream.kernels.lanes import prefetch_span
+from rankstream.kernels.instructions import lowest_bit, prefetch_span, take
 from rankstream.kernels.rescore_cpu import rescore
 from rankstream.kernels.shortlist import TINY, Shortlists, below, narrow
 from rankstream.kernels.terms import (
@@ -48,6 +54,20 @@ class CodedQueries(NamedTuple):
     slacks: Float32
 
 
+class Turns(NamedTuple):
+    """Tiles as threads take them: long turns first, so that all end together.
+
+    Threads are not equally fast where something else runs on their cores.
+
+    Attributes:
+        bounds: int64[T + 1], where each turn's tiles begin.
+        taken: int64[1], how many turns were taken.
+    """
+
+    bounds: Int64
+    taken: Int64
+
+
 @compiled
 def _width(way: int, left: int) -> int:
     """How many of the queries that are left are taken together."""
@@ -61,9 +81,8 @@ def _width(way: int, left: int) -> int:
 
 
 @compiled
-def _scan_tiles(
-    tile: int,
-    last: int,
+def _scan_turns(
+    turns: Turns,
     way: int,
     k: int,
     codes: Codes,
@@ -77,11 +96,12 @@ def _scan_tiles(
     due: Int64,
     thresholds: Float32,
 ) -> int:
-    """Scans tiles ``tile:last`` for candidates; returns a row with a bad bias, or -1.
+    """Takes turns until there are none; returns the first row with a bad bias in them, or -1.
 
     The tuples are taken apart first, and what a candidate takes is written out here: both would
     count references, in every tile, that cost more than the tile.
     """
+    bounds, taken, last = turns.bounds, turns.taken, turns.bounds.shape[0] - 1
     data, scales, errors, tops = codes.codes, codes.scales, codes.errors, codes.tops
     words, starts, query_scales = queries.codes, queries.starts, queries.scales
     norms, slacks = queries.norms, queries.slacks
@@ -95,83 +115,86 @@ def _scan_tiles(
     tile_bytes = steps[blocks] * (4 * TILE)
     # Where one pass of queries does not wait for memory, each asks for its share of the next tile.
     share = (tile_bytes * WIDEST // batch >> 6) + 1 if batch > WIDEST else 0
-    for t in range(tile, last):
-        first = t * TILE
-        word = allowed_word(allowed, first, count)
-        if word == 0:
-            continue
-        rounding, most_bias = TINY, np.float32(0.0)
-        if bias.shape[0]:
-            most = load_bias(bits, bias, first, biases)
-            if most >= INFINITE:
-                bad = first_infinite(bits, first, word)
-                if bad >= 0:
-                    return bad
-                most = greatest_finite(bits, first)
-            most_bias = np.uint32(most).view(np.float32)
-            rounding = most_bias * share_rounded + TINY
-        b = 0
-        while b < batch:
-            width = _width(way, batch - b)
-            for j in range(width):
-                margin, size_of_all = rounding, most_bias
-                for block in range(blocks):
-                    margin += slacks[b + j, block] * tops[t * blocks + block]
-                    size_of_all += norms[b + j, block] * tops[t * blocks + block]
-                if not size_of_all < _LARGEST:
-                    # A sum may overflow on its way to a score that does not: nothing is known.
-                    margin = np.float32(np.inf)
-                margins[j], cuts[j] = margin, below(thresholds[b + j]) - margin
-                if sizes[b + j] < 0:
-                    cuts[j] = np.float32(np.inf)
-                elif not cuts[j] > -np.inf:
-                    cuts[j] = np.float32(-np.inf)
-            for block in range(blocks):
-                bound_tile(
-                    way, width,
-                    data, t * tile_bytes + steps[block] * (4 * TILE),
-                    steps[block + 1] - steps[block],
-                    scales, errors, (t * blocks + block) * TILE,
-                    words, b, steps[block], starts, query_scales, norms, block,
-                    biases if block == 0 else out, min(block, 1), out, cuts, masks,
-                )  # fmt: skip
-            if share:
-                prefetch_span(data, (t + 1) * tile_bytes + (b // WIDEST) * share * 64, share)
-            for j in range(width):
-                reached, q = masks[j] & word, b + j
-                if reached == 0 or sizes[q] < 0:
-                    continue
-                size, low, high = sizes[q], 0, 0
-                if indptr.shape[0]:
-                    low, high = indptr[q], indptr[q + 1]
-                while reached != 0:
-                    i = lowest_bit(reached)
-                    reached &= reached - np.uint64(1)
-                    if high > low and is_excluded(first + i, excluded, low, high):
-                        continue
-                    lost = np.float32(0.0)
+    turn = take(taken, 1)
+    while turn < last:
+        for t in range(bounds[turn], bounds[turn + 1]):
+            first = t * TILE
+            word = allowed_word(allowed, first, count)
+            if word == 0:
+                continue
+            rounding, most_bias = TINY, np.float32(0.0)
+            if bias.shape[0]:
+                most = load_bias(bits, bias, first, biases)
+                if most >= INFINITE:
+                    bad = first_infinite(bits, first, word)
+                    if bad >= 0:
+                        return bad
+                    most = greatest_finite(bits, first)
+                most_bias = np.uint32(most).view(np.float32)
+                rounding = most_bias * share_rounded + TINY
+            b = 0
+            while b < batch:
+                width = _width(way, batch - b)
+                for j in range(width):
+                    margin, size_of_all = rounding, most_bias
                     for block in range(blocks):
-                        lost += norms[q, block] * errors[(t * blocks + block) * TILE + i]
-                    least = out[j, i] - np.float32(2.0) * lost - margins[j]
-                    rows[q, size] = first + i
-                    lower[q, size] = least if least > -np.inf else np.float32(-np.inf)
-                    upper[q, size] = out[j, i] + margins[j]
-                    size += 1
-                if size >= due[q]:
-                    size, thresholds[q] = narrow(rows[q], lower[q], upper[q], size, k)
-                    # Often while little is known: a threshold that lags lets too much pass.
-                    due[q] = min(max(2 * k, size + (size >> 1)), room - TILE)
+                        margin += slacks[b + j, block] * tops[t * blocks + block]
+                        size_of_all += norms[b + j, block] * tops[t * blocks + block]
+                    if not size_of_all < _LARGEST:
+                        # A sum may overflow on its way to a score that does not: nothing is known.
+                        margin = np.float32(np.inf)
+                    margins[j], cuts[j] = margin, below(thresholds[b + j]) - margin
+                    if sizes[b + j] < 0:
+                        cuts[j] = np.float32(np.inf)
+                    elif not cuts[j] > -np.inf:
+                        cuts[j] = np.float32(-np.inf)
+                for block in range(blocks):
+                    bound_tile(
+                        way, width,
+                        data, t * tile_bytes + steps[block] * (4 * TILE),
+                        steps[block + 1] - steps[block],
+                        scales, errors, (t * blocks + block) * TILE,
+                        words, b, steps[block], starts, query_scales, norms, block,
+                        biases if block == 0 else out, min(block, 1), out, cuts, masks,
+                    )  # fmt: skip
+                if share:
+                    prefetch_span(data, (t + 1) * tile_bytes + (b // WIDEST) * share * 64, share)
+                for j in range(width):
+                    reached, q = masks[j] & word, b + j
+                    if reached == 0 or sizes[q] < 0:
+                        continue
+                    size, low, high = sizes[q], 0, 0
+                    if indptr.shape[0]:
+                        low, high = indptr[q], indptr[q + 1]
+                    while reached != 0:
+                        i = lowest_bit(reached)
+                        reached &= reached - np.uint64(1)
+                        if high > low and is_excluded(first + i, excluded, low, high):
+                            continue
+                        lost = np.float32(0.0)
+                        for block in range(blocks):
+                            lost += norms[q, block] * errors[(t * blocks + block) * TILE + i]
+                        least = out[j, i] - np.float32(2.0) * lost - margins[j]
+                        rows[q, size] = first + i
+                        lower[q, size] = least if least > -np.inf else np.float32(-np.inf)
+                        upper[q, size] = out[j, i] + margins[j]
+                        size += 1
                     if size >= due[q]:
-                        size = -1
-                sizes[q] = size
-            b += width
+                        size, thresholds[q] = narrow(rows[q], lower[q], upper[q], size, k)
+                        # Often while little is known: a threshold that lags lets too much pass.
+                        due[q] = min(max(2 * k, size + (size >> 1)), room - TILE)
+                        if size >= due[q]:
+                            size = -1
+                    sizes[q] = size
+                b += width
+        turn = take(taken, 1)
     return -1
 
 
 @compiled
 def _scan_part(
     part: int,
-    parts: int,
+    turns: Turns,
     way: int,
     k: int,
     codes: Codes,
@@ -180,9 +203,8 @@ def _scan_part(
     terms: Terms,
     found: Shortlists,
 ) -> int:
-    tiles = (codes.row_count + TILE - 1) // TILE
-    return _scan_tiles(
-        tiles * part // parts, tiles * (part + 1) // parts, way, k, codes, steps, queries, terms,
+    return _scan_turns(
+        turns, way, k, codes, steps, queries, terms,
         found.rows[part], found.lower[part], found.upper[part], found.sizes[part],
         found.due[part], found.thresholds[part],
     )  # fmt: skip
@@ -190,6 +212,7 @@ def _scan_part(
 
 @compiled
 def scan_serial(
+    turns: Turns,
     way: int,
     codes: Codes,
     steps: Int64,
@@ -207,7 +230,7 @@ def scan_serial(
 
     ``found`` has one part; ``bad [1]`` becomes a row whose bias is not finite, or -1.
     """
-    bad[0] = _scan_part(0, 1, way, rows.shape[1], codes, steps, coded, terms, found)
+    bad[0] = _scan_part(0, turns, way, rows.shape[1], codes, steps, coded, terms, found)
     if bad[0] < 0:
         for b in range(rows.shape[0]):
             rescore(b, queries, items, codes.row_count, terms, found, rows, scores, counts)
@@ -215,6 +238,7 @@ def scan_serial(
 
 @parallel
 def scan_parallel(
+    turns: Turns,
     way: int,
     codes: Codes,
     steps: Int64,
@@ -232,7 +256,7 @@ def scan_parallel(
     parts, k = bad.shape[0], rows.shape[1]
     for i in numba.prange(parts):
         part = int(np.int64(i))
-        bad[part] = _scan_part(part, parts, way, k, codes, steps, coded, terms, found)
+        bad[part] = _scan_part(part, turns, way, k, codes, steps, coded, terms, found)
     if bad.max() >= 0:
         return
     if rows.shape[0] < _FEW:

@@ -179,8 +179,8 @@ def check_ends(queries, items, bias, offsets):
     coded = scan._coded(frozen(queries.copy()), codes, steps)
     ways = [number for number in NAMES if supported(number)]
     for number in ways:
-        found.sizes[:] = 0
-        assert _scan_part(0, 1, number, 300, codes, steps, coded, terms, found) == -1
+        found.sizes[:], turns = 0, scan._turns(len(items), 1)
+        assert _scan_part(0, turns, number, 300, codes, steps, coded, terms, found) == -1
         assert found.sizes.tolist() == [[len(items)] * len(queries)]
         for b, query in enumerate(queries.astype(float)):
             rows = found.rows[0, b, : len(items)]
