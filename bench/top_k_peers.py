@@ -58,7 +58,7 @@ class _Ours:
         if way:
             use_way(way)
             self._codes = made = code_items(items)
-            self.pass_bytes = made.codes.nbytes + made.scales.nbytes + made.errors.nbytes
+            self.pass_bytes = made.fine.codes.nbytes
 
     def answer(self, queries: NDArray[np.float32], k: int) -> Answer:
         best = self._top_k(queries, self._items, k, codes=self._codes)

@@ -1,16 +1,16 @@
 """Inner products of eight-bit codes, 64 rows and a few queries at a time.
 
-A tile of codes has, for every four dimensions (a step), the four bytes of row 0, then those of row
-1, to row 63. So a vector register holds one step of 16 (or 8) rows, a query's step is one 32-bit
-word that is broadcast, and a row's sum stays in its lane: nothing is ever added across lanes.
+Codes lie as ``code_layers.py`` says. So a vector register holds one step of 16 (or 8) rows, a
+query's step is one 32-bit word that is broadcast, and a row's sum stays in its lane: nothing is
+ever added across lanes. Of the coarse layer, three registers become four.
 
-Items are unsigned (code + 128), queries signed, as ``vpdpbusd`` wants them; what the 128 adds, 128
-times the sum of the query's codes, is what the accumulators start below zero by. All sums fit int32
+Items are unsigned, queries signed, as ``vpdpbusd`` wants them; what is added to an item's codes for
+that, times the sum of the query's, is what the accumulators start below zero by. All sums fit int32
 up to 2^31 / (255 * 127) = 66,000 dimensions, so every path gives the same integers: VNNI in 512 or
 256 bits, AVX2 (``pmaddwd`` on sixteen-bit halves) and one for any processor.
 
 The integers become bounds in the registers: ``out[j, i]`` grows by ``sum * scale[i] *
-query_scale[j] + error[i] * norm[j]``, in fp32, with fused multiply-adds. ``codes.py`` says what that means.
+query_scale[j] + error[i] * norm[j]``, in fp32, with fused multiply-adds: ``codes.py`` says why.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,8 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
+from rankstream.kernels.code_layers import GROUP, STEP, TILE
 from rankstream.kernels.instructions import prefetch
-
-TILE: Final = 64
-"""Rows of a tile."""
 
 PLAIN, AVX2, VNNI_256, VNNI_512 = range(4)
 """The ways, each of which gives the same result."""
@@ -36,7 +34,7 @@ _NEEDS = {
     VNNI_512: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
 }
 WIDTHS: Final = {PLAIN: (1,), AVX2: (4, 1), VNNI_256: (4, 1), VNNI_512: (6, 4, 2, 1)}
-"""How many queries a way takes together."""
+"""How many queries a way takes together; of the coarse layer, one."""
 NAMES: Final = {PLAIN: "plain", AVX2: "avx2", VNNI_256: "vnni-256", VNNI_512: "vnni-512"}
 
 _AHEAD = 8192
@@ -174,11 +172,57 @@ def _groups_at_once(way: int, queries: int) -> int:
     return 2 if queries > 2 else 4
 
 
-def _emit(builder: Any, way: int, count: int, steps: Any, pointers: Any) -> None:
-    """Emits the tile for ``count`` queries; ``pointers`` as ``bound_tile`` puts them together."""
+def _read_step(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -> Any:
+    """The step with that number, and of some groups of rows the register that holds it."""
+    base = builder.mul(index, ir.Constant(_I64, STEP))
+    return [(index, [_load_rows(builder, made, codes, base, group) for group in groups])]
+
+
+def _read_packed(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -> Any:
+    """The four steps of a group of the coarse layer: their numbers, and the registers."""
+    words = _vector(_I32, made.bits)
+    six, pairs = _constant(words, 0x3F3F3F3F), [0x03030303, 0x0C0C0C0C, 0x30303030]
+    columns = []
+    for group in groups:
+        packed = []
+        for place in range(GROUP - 1):
+            first = builder.mul(index, ir.Constant(_I64, (GROUP - 1) * STEP))
+            base = builder.add(first, ir.Constant(_I64, place * STEP))
+            packed.append(_load_rows(builder, made, codes, base, group))
+        fourth = _constant(words, 0)
+        for place, mask in enumerate(pairs):
+            bits = builder.lshr(packed[place], _constant(words, 6 - 2 * place))
+            fourth = builder.or_(fourth, builder.and_(bits, _constant(words, mask)))
+        columns.append([*(builder.and_(one, six) for one in packed), fourth])
+    first = builder.mul(index, ir.Constant(_I64, GROUP))
+    return [
+        (builder.add(first, ir.Constant(_I64, place)), [column[place] for column in columns])
+        for place in range(GROUP)
+    ]
+
+
+def _load_rows(builder: Any, made: Any, codes: Any, base: Any, group: int) -> Any:
+    """One register of a step that begins at byte ``base``."""
+    place = builder.add(base, ir.Constant(_I64, group * made.bits // 8))
+    return _load(builder, _vector(_I32, made.bits), codes, place)
+
+
+def _prefetch_ahead(builder: Any, codes: Any, index: Any, packed: bool) -> None:
+    size = (GROUP - 1) * STEP if packed else STEP
+    ahead = builder.add(builder.mul(index, ir.Constant(_I64, size)), ir.Constant(_I64, _AHEAD))
+    for line in range(0, size, 64):
+        place = builder.add(ahead, ir.Constant(_I64, line))
+        prefetch(builder, builder.gep(codes, [place]))
+
+
+def _emit(builder: Any, way: int, packed: bool, count: int, steps: Any, pointers: Any) -> None:
+    """Emits the tile of the fine layer, or of the coarse, which is packed, for ``count`` queries.
+
+    ``pointers`` are those that ``bound_tile`` puts together.
+    """
     made = _arithmetic(way)
     lanes = made.bits // 32
-    words, floats = _vector(_I32, made.bits), ir.VectorType(_FLOAT, lanes)
+    floats = ir.VectorType(_FLOAT, lanes)
     groups, together = TILE // lanes, _groups_at_once(way, count)
     reached = [ir.Constant(_I64, 0) for _ in range(count)]
     for first in range(0, groups, together):
@@ -190,29 +234,20 @@ def _emit(builder: Any, way: int, count: int, steps: Any, pointers: Any) -> None
             ]
             for _ in chosen
         ]
-        with cgutils.for_range(builder, steps) as loop:
-            base = builder.shl(loop.index, ir.Constant(_I64, 8))
-            rows = [
-                made.rows(
-                    builder,
-                    _load(
-                        builder,
-                        words,
-                        pointers["codes"],
-                        builder.add(base, ir.Constant(_I64, 4 * lanes * group)),
-                    ),
-                )
-                for group in chosen
-            ]
+        read = _read_packed if packed else _read_step
+        each = builder.udiv(steps, ir.Constant(_I64, GROUP)) if packed else steps
+        with cgutils.for_range(builder, each) as loop:
+            read_steps = read(builder, made, pointers["codes"], loop.index, chosen)
             if count <= 4 and first == 0:
-                ahead = builder.add(base, ir.Constant(_I64, _AHEAD))
-                for line in range(0, 4 * TILE, 64):
-                    place = builder.add(ahead, ir.Constant(_I64, line))
-                    prefetch(builder, builder.gep(pointers["codes"], [place]))
-            for j, query in enumerate(pointers["queries"]):
-                part = made.query(builder, builder.load(builder.gep(query, [loop.index])))
-                for row, total in zip(rows, totals, strict=True):
-                    builder.store(made.add(builder, builder.load(total[j]), row, part), total[j])
+                _prefetch_ahead(builder, pointers["codes"], loop.index, packed)
+            for step, words_of in read_steps:
+                rows = [made.rows(builder, word) for word in words_of]
+                for j, query in enumerate(pointers["queries"]):
+                    part = made.query(builder, builder.load(builder.gep(query, [step])))
+                    for row, total in zip(rows, totals, strict=True):
+                        builder.store(
+                            made.add(builder, builder.load(total[j]), row, part), total[j]
+                        )
         for group, total in zip(chosen, totals, strict=True):
             place = ir.Constant(_I64, lanes * group)
             scale = _load(builder, floats, pointers["scales"], place)
@@ -281,6 +316,7 @@ def bound_tile(
     out: Any,
     cuts: Any,
     masks: Any,
+    packed: Any,
 ) -> Any:
     """The bounds of one block of a tile's rows for ``width`` consecutive queries.
 
@@ -292,13 +328,14 @@ def bound_tile(
     [.], and where this block of this tile begins; the queries' codes, int32 [B, .], the first query
     and the block's first step; their starts, int32, scales and norms, float32, all [B, blocks], and
     the block; the bounds before, float32 [., 64], and whether (1) query j has row j of it, or (0)
-    all have row 0; the bounds, float32 [., 64]; what matters, float32 [.]; and, uint64 [.], which
-    rows reach that.
+    all have row 0; the bounds, float32 [., 64]; what matters, float32 [.]; uint64 [.], which rows
+    reach that; and whether (1) the codes are of the coarse layer, of which one query is taken at a
+    time, or (0) of the fine one.
     """
     index = types.intp
     signature = types.void(
         index, index, codes, index, index, scales, errors, index, queries, index, index,
-        starts, query_scales, norms, index, before, index, out, cuts, masks,
+        starts, query_scales, norms, index, before, index, out, cuts, masks, index,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -313,11 +350,12 @@ def bound_tile(
 
         zero = ir.Constant(_I64, 0)
         for number, counts in WIDTHS.items():
-            for count in counts:
-                chosen = builder.and_(
-                    builder.icmp_signed("==", args[0], ir.Constant(_I64, number)),
-                    builder.icmp_signed("==", args[1], ir.Constant(_I64, count)),
-                )
+            for count, packed in [*((count, False) for count in counts), (1, True)]:
+                told = (args[0], number), (args[1], count), (args[20], int(packed))
+                chosen = ir.Constant(ir.IntType(1), 1)
+                for given, wanted in told:
+                    equal = builder.icmp_signed("==", given, ir.Constant(_I64, wanted))
+                    chosen = builder.and_(chosen, equal)
                 with builder.if_then(chosen):
                     places = [ir.Constant(_I64, j) for j in range(count)]
                     rows = [builder.add(args[9], place) for place in places]
@@ -334,7 +372,7 @@ def bound_tile(
                         "cuts": [at(18, place) for place in places],
                         "masks": [at(19, place) for place in places],
                     }
-                    _emit(builder, number, count, args[4], pointers)
+                    _emit(builder, number, packed, count, args[4], pointers)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -37,7 +37,7 @@ from rankstream.kernels.arrays import (
     checked_items,
     freeze,
 )
-from rankstream.kernels.code_tiles import TILE
+from rankstream.kernels.code_layers import COARSE_STEP, GROUP, STEP, TILE, Layer
 from rankstream.kernels.codes_cpu import code_rows_parallel, code_rows_serial
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
@@ -47,49 +47,58 @@ MAX_DIMENSIONS: Final = 65_536
 
 
 class Codes(NamedTuple):
-    """The codes of a matrix's first ``row_count`` rows, in tiles of 64; read-only.
+    """The codes of a matrix's first ``row_count`` rows.
 
     Attributes:
-        codes: uint8[tiles * steps * 256], steps being those of a row: four dimensions each, of
-            which every block begins a new one.
-        scales: float32[tiles * n_blocks * 64], the rows' s.
-        errors: float32[tiles * n_blocks * 64], their e.
-        tops: float32[tiles * n_blocks], the greatest |s c| + e of a tile.
+        fine: in eight bits.
+        coarse: in six, for whom memory is slower than arithmetic.
         offsets: int64[n_blocks + 1], the blocks' dimensions.
         row_count: rows.
     """
 
-    codes: UInt8
-    scales: Float32
-    errors: Float32
-    tops: Float32
+    fine: Layer
+    coarse: Layer
     offsets: Int64
     row_count: int
 
+    @property
+    def arrays(self) -> tuple[UInt8 | Float32, ...]:
+        """Those of both layers."""
+        return *self.fine, *self.coarse
+
 
 def steps_of(offsets: Int64) -> Int64:
-    """``int64 [n_blocks + 1]``: where each block's steps begin."""
+    """``int64 [n_blocks + 1]``: where each block's steps of four dimensions begin: whole groups."""
     steps = np.zeros(len(offsets), np.int64)
-    np.cumsum((np.diff(offsets) + 3) // 4, out=steps[1:])
+    np.cumsum(-(-np.diff(offsets) // (4 * GROUP)) * GROUP, out=steps[1:])
     return steps
 
 
 def empty_codes(capacity: int, offsets: Int64) -> Codes:
     """Room for the codes of so many rows, all zero; writable, for ``write_codes``."""
-    tiles, blocks = -(-capacity // TILE), len(offsets) - 1
-    steps = int(steps_of(offsets)[-1])
-    return Codes(
-        np.zeros(tiles * steps * 4 * TILE, np.uint8),
-        np.zeros(tiles * blocks * TILE, np.float32),
-        np.zeros(tiles * blocks * TILE, np.float32),
-        np.zeros(tiles * blocks, np.float32),
-        offsets,
-        capacity,
+    tiles = -(-capacity // TILE)
+    fine, coarse = (
+        Layer(*(np.zeros(tiles * a_tile // kind().itemsize, kind) for a_tile, kind in of_layer))
+        for of_layer in tile_bytes(offsets)
     )
+    return Codes(fine, coarse, offsets, capacity)
+
+
+def tile_bytes(offsets: Int64) -> list[list[tuple[int, type[np.generic]]]]:
+    """Bytes that each array has of a tile, and its dtype: of the fine layer, then the coarse."""
+    blocks, steps = len(offsets) - 1, int(steps_of(offsets)[-1])
+    a_row = 4 * TILE * blocks
+    return [
+        [
+            (step * steps, np.uint8), (a_row, np.float32), (a_row, np.float32),
+            (4 * blocks, np.float32),
+        ]
+        for step in (STEP, COARSE_STEP)
+    ]  # fmt: skip
 
 
 def code_items(items: Float32, offsets: Int64 | None = None) -> Codes:
-    """The codes of a matrix, about a quarter of its size.
+    """The codes of a matrix, less than half of its size.
 
     Args:
         items: ``[N, D]`` float32, C-contiguous, finite.
@@ -109,7 +118,7 @@ def code_items(items: Float32, offsets: Int64 | None = None) -> Codes:
     row = write_codes(made, items, 0)
     if row >= 0:
         refuse("items", f"has a value that is not finite in row {row}", "finite numbers")
-    freeze(made[:4])
+    freeze(made.arrays)
     return made
 
 
@@ -135,5 +144,5 @@ def write_codes(codes: Codes, items: Float32, first: int) -> int:
     tiles = -(-(first + items.shape[0]) // TILE) - first // TILE
     bad = np.full(max(1, min(split(4 * items.size), tiles)), -1, np.int64)
     code_rows = code_rows_serial if bad.size == 1 else code_rows_parallel
-    code_rows(items, first, codes.offsets, steps_of(codes.offsets), *codes[:4], bad)
+    code_rows(items, first, codes.offsets, steps_of(codes.offsets), codes.fine, codes.coarse, bad)
     return int(min((row for row in bad if row >= 0), default=-1))

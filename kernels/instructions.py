@@ -1,4 +1,4 @@
-"""Instructions that the compiler has no function for: prefetches, bits, counting for many threads."""
+"""Instructions that the compiler has no function for: prefetches, bits, a count for threads."""
 
 from typing import Any
 

@@ -9,17 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from rankstream.kernels.arrays import Float32, Int32, first_bad, freeze
-from rankstream.kernels.code_tiles import NAMES, TILE, fastest, supported
+from rankstream.kernels.code_layers import TILE
+from rankstream.kernels.code_tiles import NAMES, fastest, supported
 from rankstream.kernels.codes import MAX_DIMENSIONS, Codes, steps_of
 from rankstream.kernels.codes_cpu import code_queries
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
-from rankstream.kernels.scan_cpu import CodedQueries, Turns, scan_parallel, scan_serial
+from rankstream.kernels.scan_cpu import CodedQueries, Source, Turns, scan_parallel, scan_serial
 from rankstream.kernels.shortlist import Shortlists
 from rankstream.kernels.terms import Terms
 
 ROOM: Final = 1024
 """A shortlist's room beside four rows a result: more than the bound lets through."""
+
+COARSE_ROOM: Final = 8
+"""How many times as long a shortlist by coarse codes may be."""
+
+COARSE_BYTES: Final = 32 << 20
+"""A fine layer of fewer may lie in a cache, where a quarter less to read is no gain."""
 
 # Tiles of a turn at least: some ten microseconds.
 _SHORTEST = 16
@@ -65,6 +72,8 @@ def scan(
 ) -> tuple[Int32, Float32, Int32]:
     """The k best rows of each query, as ``top_k`` answers them.
 
+    One query waits for memory, so it reads the coarse layer first, of many rows.
+
     Args:
         k: at least 1, at most N.
         queries: ``[B, D]``, finite, read-only.
@@ -78,18 +87,31 @@ def scan(
     Raises:
         KernelArgumentError: the bias of a row that may be answered is not finite.
     """
+    if len(queries) == 1 and codes.fine.codes.nbytes >= COARSE_BYTES:
+        best = _scan(k, queries, items, terms, codes, True)
+        if best[2][0] >= 0:
+            return best
+    return _scan(k, queries, items, terms, codes, False)
+
+
+def _scan(
+    k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes, packed: bool
+) -> tuple[Int32, Float32, Int32]:
+    """By one of the layers."""
     batch = queries.shape[0]
     answer = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
     counts, steps = np.zeros(batch, np.int32), steps_of(codes.offsets)
     freeze((steps,))
-    coded = _coded(queries, codes, steps)
+    coded = _coded(queries, codes, steps, packed)
     parts = split(batch * items.size)
-    found = _candidates(parts, batch, k)
+    found = _shortlists(parts, batch, k, room_for(k) * (COARSE_ROOM if packed else 1))
     bad = np.full(parts, -1, np.int64)
     run = scan_serial if parts == 1 else scan_parallel
     way = fastest() if _way is None else _way
+    layer = codes.coarse if packed else codes.fine
+    source = Source(*layer, steps, codes.row_count, way, int(packed))
     turns = _turns(codes.row_count, parts)
-    run(turns, way, codes, steps, coded, queries, items, terms, found, bad, *answer, counts)
+    run(turns, source, coded, queries, items, terms, found, bad, *answer, counts)
     row = first_bad(bad)
     if row >= 0:
         refuse("bias", f"is {terms.bias[row]} at row {row}", "finite numbers")
@@ -97,31 +119,30 @@ def scan(
 
 
 def _turns(row_count: int, parts: int) -> Turns:
-    """Each takes what is left for half of one of so many parts; one part takes all at once."""
+    """A short one each, for a first threshold; then each is half of a share of what is left."""
     tiles, bounds = -(-row_count // TILE), [0]
     while bounds[-1] < tiles:
-        left = tiles - bounds[-1]
-        fair = left if parts == 1 else max(left // (2 * parts), _SHORTEST)
-        bounds.append(min(bounds[-1] + fair, tiles))
+        share = (tiles - bounds[-1]) // parts
+        fair = share // 16 if len(bounds) <= parts else share // 2
+        bounds.append(min(bounds[-1] + max(fair, _SHORTEST), tiles))
     turns = Turns(np.array(bounds), np.zeros(1, np.int64))
     freeze((turns.bounds,))
     return turns
 
 
-def _coded(queries: Float32, codes: Codes, steps: npt.NDArray[np.int64]) -> CodedQueries:
+def _coded(
+    queries: Float32, codes: Codes, steps: npt.NDArray[np.int64], packed: bool
+) -> CodedQueries:
     batch, blocks = queries.shape[0], len(codes.offsets) - 1
-    made = CodedQueries(
-        np.empty((batch, int(steps[-1])), np.int32),
-        np.empty((batch, blocks), np.int32),
-        *(np.empty((batch, blocks), np.float32) for _ in range(3)),
-    )
-    code_queries(queries, codes.offsets, steps, *made)
-    return made
+    words = np.empty((batch, int(steps[-1])), np.int32)
+    starts = np.empty((2, batch, blocks), np.int32)
+    floats = np.empty((3, batch, blocks), np.float32)
+    code_queries(queries, codes.offsets, steps, words, *starts, *floats)
+    return CodedQueries(words, starts[int(packed)], *floats)
 
 
-def _candidates(parts: int, batch: int, k: int) -> Shortlists:
+def _shortlists(parts: int, batch: int, k: int, room: int) -> Shortlists:
     """Empty ones, in memory that this thread keeps."""
-    room = room_for(k)
     shape, count = (parts, batch, room), parts * batch * room
     due = np.full((parts, batch), min(2 * k, room - TILE))
     return Shortlists(

@@ -14,20 +14,19 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from rankstream.kernels.arrays import Float32, Int32, Int64
+from rankstream.kernels.arrays import Float32, Int32, Int64, UInt8
+from rankstream.kernels.code_layers import COARSE_STEP, STEP, TILE
 from rankstream.kernels.code_tiles import (
     PLAIN,
-    TILE,
     VNNI_512,
     WIDTHS,
     bound_tile,
 )
-from rankstream.kernels.codes import Codes
 from rankstream.kernels.codes_cpu import rounding_of
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.instructions import lowest_bit, prefetch_span, take
-from rankstream.kernels.rescore_cpu import rescore
-from rankstream.kernels.shortlist import TINY, Shortlists, below, narrow
+from rankstream.kernels.rescore_cpu import rescore, rescore_together, sharpen
+from rankstream.kernels.shortlist import TINY, Shortlists, below, narrow, reached_by
 from rankstream.kernels.terms import (
     INFINITE,
     Terms,
@@ -44,8 +43,32 @@ _FEW = 4
 _LARGEST = np.float32(2.0**100)
 
 
+class Source(NamedTuple):
+    """What is read, and how.
+
+    Attributes:
+        codes: of the fine layer, or the coarse; so are the next three.
+        scales: see ``Layer``.
+        errors: see ``Layer``.
+        tops: see ``Layer``.
+        steps: int64[n_blocks + 1], where the blocks' steps begin.
+        row_count: rows that have codes.
+        way: of multiplying, see ``code_tiles.py``.
+        packed: 1: it is the coarse layer.
+    """
+
+    codes: UInt8
+    scales: Float32
+    errors: Float32
+    tops: Float32
+    steps: Int64
+    row_count: int
+    way: int
+    packed: int
+
+
 class CodedQueries(NamedTuple):
-    """Queries as ``code_queries`` makes them."""
+    """Queries as ``code_queries`` makes them, with the starts of the layer that is read."""
 
     codes: Int32
     starts: Int32
@@ -69,9 +92,9 @@ class Turns(NamedTuple):
 
 
 @compiled
-def _width(way: int, left: int) -> int:
+def _width(way: int, packed: int, left: int) -> int:
     """How many of the queries that are left are taken together."""
-    if way == PLAIN or left == 1:
+    if way == PLAIN or packed or left == 1:
         return 1
     if way == VNNI_512:
         if left >= WIDEST and left != 8:
@@ -83,11 +106,11 @@ def _width(way: int, left: int) -> int:
 @compiled
 def _scan_turns(
     turns: Turns,
-    way: int,
+    source: Source,
     k: int,
-    codes: Codes,
-    steps: Int64,
     queries: CodedQueries,
+    vectors: Float32,
+    items: Float32,
     terms: Terms,
     rows: Int32,
     lower: Float32,
@@ -102,17 +125,19 @@ def _scan_turns(
     count references, in every tile, that cost more than the tile.
     """
     bounds, taken, last = turns.bounds, turns.taken, turns.bounds.shape[0] - 1
-    data, scales, errors, tops = codes.codes, codes.scales, codes.errors, codes.tops
+    steps, count, way, packed = source.steps, source.row_count, source.way, source.packed
+    data, scales, errors, tops = source.codes, source.scales, source.errors, source.tops
     words, starts, query_scales = queries.codes, queries.starts, queries.scales
     norms, slacks = queries.norms, queries.slacks
     bias, bits, allowed = terms.bias, terms.bias_bits, terms.allowed
-    indptr, excluded, count = terms.indptr, terms.excluded, codes.row_count
+    indptr, excluded = terms.indptr, terms.excluded
     out, biases = np.empty((WIDEST, TILE), np.float32), np.zeros((1, TILE), np.float32)
     margins, cuts = np.empty(WIDEST, np.float32), np.empty(WIDEST, np.float32)
     masks = np.empty(WIDEST, np.uint64)
     batch, room, blocks = rows.shape[0], rows.shape[1], norms.shape[1]
     share_rounded = np.float32(rounding_of(blocks))
-    tile_bytes = steps[blocks] * (4 * TILE)
+    step_bytes = COARSE_STEP if packed else STEP
+    tile_bytes = steps[blocks] * step_bytes
     # Where one pass of queries does not wait for memory, each asks for its share of the next tile.
     share = (tile_bytes * WIDEST // batch >> 6) + 1 if batch > WIDEST else 0
     turn = take(taken, 1)
@@ -134,7 +159,7 @@ def _scan_turns(
                 rounding = most_bias * share_rounded + TINY
             b = 0
             while b < batch:
-                width = _width(way, batch - b)
+                width = _width(way, packed, batch - b)
                 for j in range(width):
                     margin, size_of_all = rounding, most_bias
                     for block in range(blocks):
@@ -151,11 +176,11 @@ def _scan_turns(
                 for block in range(blocks):
                     bound_tile(
                         way, width,
-                        data, t * tile_bytes + steps[block] * (4 * TILE),
+                        data, t * tile_bytes + steps[block] * step_bytes,
                         steps[block + 1] - steps[block],
                         scales, errors, (t * blocks + block) * TILE,
                         words, b, steps[block], starts, query_scales, norms, block,
-                        biases if block == 0 else out, min(block, 1), out, cuts, masks,
+                        biases if block == 0 else out, min(block, 1), out, cuts, masks, packed,
                     )  # fmt: skip
                 if share:
                     prefetch_span(data, (t + 1) * tile_bytes + (b // WIDEST) * share * 64, share)
@@ -180,13 +205,26 @@ def _scan_turns(
                         upper[q, size] = out[j, i] + margins[j]
                         size += 1
                     if size >= due[q]:
-                        size, thresholds[q] = narrow(rows[q], lower[q], upper[q], size, k)
+                        thresholds[q] = reached_by(lower[q], size, k)
+                        size = narrow(rows[q], lower[q], upper[q], size, thresholds[q])
+                        if size > room >> 1:
+                            thresholds[q] = sharpen(
+                                q, vectors, items, bias, rows[q], lower[q], upper[q], size, k
+                            )
+                            size = narrow(rows[q], lower[q], upper[q], size, thresholds[q])
                         # Often while little is known: a threshold that lags lets too much pass.
                         due[q] = min(max(2 * k, size + (size >> 1)), room - TILE)
                         if size >= due[q]:
                             size = -1
                     sizes[q] = size
                 b += width
+        if packed:
+            for q in range(batch):
+                if sizes[q] > k:
+                    thresholds[q] = sharpen(
+                        q, vectors, items, bias, rows[q], lower[q], upper[q], sizes[q], k
+                    )
+                    sizes[q] = narrow(rows[q], lower[q], upper[q], sizes[q], thresholds[q])
         turn = take(taken, 1)
     return -1
 
@@ -195,16 +233,16 @@ def _scan_turns(
 def _scan_part(
     part: int,
     turns: Turns,
-    way: int,
+    source: Source,
     k: int,
-    codes: Codes,
-    steps: Int64,
     queries: CodedQueries,
+    vectors: Float32,
+    items: Float32,
     terms: Terms,
     found: Shortlists,
 ) -> int:
     return _scan_turns(
-        turns, way, k, codes, steps, queries, terms,
+        turns, source, k, queries, vectors, items, terms,
         found.rows[part], found.lower[part], found.upper[part], found.sizes[part],
         found.due[part], found.thresholds[part],
     )  # fmt: skip
@@ -213,9 +251,7 @@ def _scan_part(
 @compiled
 def scan_serial(
     turns: Turns,
-    way: int,
-    codes: Codes,
-    steps: Int64,
+    source: Source,
     coded: CodedQueries,
     queries: Float32,
     items: Float32,
@@ -230,18 +266,16 @@ def scan_serial(
 
     ``found`` has one part; ``bad [1]`` becomes a row whose bias is not finite, or -1.
     """
-    bad[0] = _scan_part(0, turns, way, rows.shape[1], codes, steps, coded, terms, found)
+    bad[0] = _scan_part(0, turns, source, rows.shape[1], coded, queries, items, terms, found)
     if bad[0] < 0:
         for b in range(rows.shape[0]):
-            rescore(b, queries, items, codes.row_count, terms, found, rows, scores, counts)
+            rescore(b, queries, items, source.row_count, terms, found, rows, scores, counts)
 
 
 @parallel
 def scan_parallel(
     turns: Turns,
-    way: int,
-    codes: Codes,
-    steps: Int64,
+    source: Source,
     coded: CodedQueries,
     queries: Float32,
     items: Float32,
@@ -256,13 +290,15 @@ def scan_parallel(
     parts, k = bad.shape[0], rows.shape[1]
     for i in numba.prange(parts):
         part = int(np.int64(i))
-        bad[part] = _scan_part(part, turns, way, k, codes, steps, coded, terms, found)
+        bad[part] = _scan_part(part, turns, source, k, coded, queries, items, terms, found)
     if bad.max() >= 0:
         return
     if rows.shape[0] < _FEW:
         for b in range(rows.shape[0]):
-            rescore(b, queries, items, codes.row_count, terms, found, rows, scores, counts)
+            rescore_together(
+                b, queries, items, source.row_count, terms, found, rows, scores, counts
+            )
     else:
         for i in numba.prange(rows.shape[0]):
             b = int(np.int64(i))
-            rescore(b, queries, items, codes.row_count, terms, found, rows, scores, counts)
+            rescore(b, queries, items, source.row_count, terms, found, rows, scores, counts)

@@ -71,13 +71,10 @@ def below(threshold: np.float32) -> np.float32:
 
 
 @compiled
-def narrow(
-    rows: Int32, lower: Float32, upper: Float32, size: int, k: int
-) -> tuple[int, np.float32]:
-    """Drops what is not among the best k; returns how many stay, and the threshold."""
-    threshold = reached_by(lower, size, k)
+def narrow(rows: Int32, lower: Float32, upper: Float32, size: int, threshold: np.float32) -> int:
+    """Drops what stays below a threshold; returns how many are left."""
     cut, kept = below(threshold), 0
     for i in range(size):
         rows[kept], lower[kept], upper[kept] = rows[i], lower[i], upper[i]
         kept += not upper[i] < cut
-    return kept, threshold
+    return kept

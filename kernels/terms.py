@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rankstream.kernels.arrays import Float32, Int32, Int64, UInt8, UInt32
-from rankstream.kernels.code_tiles import TILE
+from rankstream.kernels.code_layers import TILE
 from rankstream.kernels.compilation import compiled
 
 INFINITE = np.uint32(0x7F800000)

@@ -45,7 +45,7 @@ from rankstream.server.checkpoint import Checkpoints, boot_id, recover
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.types import Head, Lane, Position
 
-STATE_LAYOUT = 5
+STATE_LAYOUT = 6
 """Grows when a database or a file of rows means something else; another one is refused."""
 DATABASES = (
     "meta",

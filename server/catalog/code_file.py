@@ -1,10 +1,11 @@
 """The codes of a generation's rows on disk: what the scan of the whole catalogue reads.
 
-``codes.bin`` has the arrays of ``kernels/codes.py`` one behind the other, with room for all rows of
-the generation: codes, scales, errors, norms. They are made of the rows, and written and synced with
-them. A tile is 64 rows, so an append may write again what lies beside rows that are read: the same
-bytes, but for the tile's norm, which only grows and is then still a bound (four bytes that lie
-aligned are written at once). What was appended last is compared with its rows at a start.
+``codes.bin`` has the arrays of ``kernels/code_layers.py`` one behind the other, with room for all
+rows of the generation: codes, scales, errors, tops, of the fine layer, then of the coarse. They are
+made of the rows, and written and synced with them. A tile is 64 rows, so an append may write again
+what lies beside rows that are read: the same bytes, but for the tile's tops, which only grow and
+are then still bounds (four bytes that lie aligned are written at once). What was appended last is
+compared with its rows at a start.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.kernels.code_tiles import TILE
-from rankstream.kernels.codes import Codes, empty_codes, steps_of, write_codes
+from rankstream.kernels.code_layers import TILE, Layer
+from rankstream.kernels.codes import Codes, empty_codes, tile_bytes, write_codes
 from rankstream.server.catalog.files import SparseFile, map_file
 from rankstream.server.errors import CorruptState
 
@@ -46,7 +47,7 @@ class CodeWriter:
         tile, behind = first // TILE, first % TILE
         made = empty_codes(behind + len(rows), self._offsets)
         parts: list[tuple[NDArray[Any], NDArray[Any], tuple[int, int]]]
-        parts = list(zip(_arrays(made), _arrays(mapped), self._places.parts, strict=True))
+        parts = list(zip(made.arrays, mapped.arrays, self._places.parts, strict=True))
         if behind:
             for new, old, (_, a_tile) in parts:
                 items = a_tile // new.itemsize
@@ -76,11 +77,14 @@ def map_codes(path: Path, capacity: int, offsets: NDArray[np.int64]) -> Codes:
     check_size(path, places.size)
     data = map_file(path)
     starts = [start for start, _ in places.parts]
-    codes, *floats = (
+    parts = [
         data[start:stop] for start, stop in zip(starts, [*starts[1:], places.size], strict=True)
+    ]
+    fine, coarse = (
+        Layer(codes, *(part.view(np.float32) for part in floats))
+        for codes, *floats in (parts[:4], parts[4:])
     )
-    scales, errors, norms = (part.view(np.float32) for part in floats)
-    return Codes(codes, scales, errors, norms, offsets, capacity)
+    return Codes(fine, coarse, offsets, capacity)
 
 
 def check_size(path: Path, size: int) -> None:
@@ -104,15 +108,22 @@ def are_codes_of(codes: Codes, rows: NDArray[np.float32], first: int) -> bool:
     made = empty_codes(behind + len(rows), codes.offsets)
     if write_codes(made, np.ascontiguousarray(rows), behind) >= 0:
         return False
-    tiles, blocks = len(made.tops) // (len(codes.offsets) - 1), len(codes.offsets) - 1
-    for made_part, part in zip(_arrays(made)[:3], _arrays(codes)[:3], strict=True):
-        size = len(made_part) // tiles
-        some = part[tile * size : (tile + tiles) * size]
-        wanted, found = (_by_row(a, tiles, blocks)[behind:] for a in (made_part, some))
-        if not np.array_equal(wanted[: len(rows)], found[: len(rows)]):
+    tiles, blocks = -(-made.row_count // TILE), len(codes.offsets) - 1
+    for wanted_layer, layer in zip(
+        (made.fine, made.coarse), (codes.fine, codes.coarse), strict=True
+    ):
+        parts: list[tuple[NDArray[Any], NDArray[Any]]]
+        parts = list(zip(wanted_layer[:3], layer[:3], strict=True))
+        for wanted_part, part in parts:
+            size = len(wanted_part) // tiles
+            some = part[tile * size : (tile + tiles) * size]
+            wanted, found = (_by_row(a, tiles, blocks)[behind:] for a in (wanted_part, some))
+            if not np.array_equal(wanted[: len(rows)], found[: len(rows)]):
+                return False
+        tops = layer.tops[tile * blocks : (tile + tiles) * blocks]
+        if not (tops >= wanted_layer.tops).all():
             return False
-    tops = codes.tops[tile * blocks : (tile + tiles) * blocks]
-    return bool((tops >= made.tops).all())
+    return True
 
 
 def _by_row(part: NDArray[Any], tiles: int, blocks: int) -> NDArray[Any]:
@@ -122,17 +133,13 @@ def _by_row(part: NDArray[Any], tiles: int, blocks: int) -> NDArray[Any]:
     return part.reshape(tiles, blocks, TILE).transpose(0, 2, 1).reshape(tiles * TILE, blocks)
 
 
-def _arrays(codes: Codes) -> tuple[NDArray[Any], ...]:
-    return codes.codes, codes.scales, codes.errors, codes.tops
-
-
 class CodePlaces:
-    """Where the four arrays begin, and the bytes that each has of a tile."""
+    """Where the arrays of both layers begin, and the bytes that each has of a tile."""
 
     def __init__(self, capacity: int, offsets: NDArray[np.int64]) -> None:
-        tiles, blocks = -(-capacity // TILE), len(offsets) - 1
-        sizes = (4 * TILE * int(steps_of(offsets)[-1]), 4 * TILE * blocks, 4 * TILE * blocks)
+        tiles = -(-capacity // TILE)
         self.parts, self.size = [], 0
-        for a_tile in (*sizes, 4 * blocks):
-            self.parts.append((self.size, a_tile))
-            self.size += tiles * a_tile
+        for of_layer in tile_bytes(offsets):
+            for a_tile, _ in of_layer:
+                self.parts.append((self.size, a_tile))
+                self.size += tiles * a_tile

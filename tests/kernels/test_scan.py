@@ -1,5 +1,6 @@
 """The scan by codes: the plain scan's result to the last bit, whatever the data and the way."""
 
+import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,9 +13,10 @@ from test_top_k import KINDS, assert_equal, csr, vectors
 
 from rankstream.kernels import KernelArgumentError, pack_allowed, scan, top_k
 from rankstream.kernels.arrays import frozen
-from rankstream.kernels.code_tiles import NAMES, TILE, WIDTHS, bound_tile, supported
+from rankstream.kernels.code_layers import COARSE_MIDDLE, GROUP, MIDDLE, STEP, TILE
+from rankstream.kernels.code_tiles import NAMES, WIDTHS, bound_tile, supported
 from rankstream.kernels.codes import code_items, empty_codes, steps_of, write_codes
-from rankstream.kernels.scan_cpu import _scan_part
+from rankstream.kernels.scan_cpu import Source, _scan_part
 from rankstream.kernels.terms import Terms
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
@@ -28,14 +30,16 @@ WAYS = [
 ]
 
 
+WAYS_HERE = [number for number in NAMES if supported(number)]
 # The package shows the function by this name.
 MODULE = sys.modules["rankstream.kernels.top_k"]
 
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """Codes are used however few rows there are, with little room for candidates."""
+    """Codes are used however few rows there are, with little room; coarse ones by one query."""
     monkeypatch.setattr(scan, "ROOM", TILE + 16)
+    monkeypatch.setattr(scan, "COARSE_BYTES", 0)
     monkeypatch.setattr(MODULE, "worth", lambda codes, k: codes.row_count > 0)
     scan.use_way(NAMES[request.param])
     yield request.param
@@ -46,7 +50,10 @@ def way(request, monkeypatch):
 def searches(draw):
     """Queries, items, blocks, and what may be answered; for many rows and few."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    batch, count = draw(st.integers(1, 14)), draw(st.sampled_from([1, 63, 64, 65, 400, 3000]))
+    batch, count = (
+        draw(st.sampled_from([1, 1, 1, *range(2, 15)])),
+        draw(st.sampled_from([1, 63, 64, 65, 400, 3000])),
+    )
     widths = draw(st.sampled_from([[1], [5], [8], [13, 3], [4, 6, 1], [40], [30, 7]]))
     kinds = st.sampled_from(KINDS)
     parts = [[vectors(rng, draw(kinds), n, width) for width in widths] for n in (batch, count)]
@@ -170,17 +177,20 @@ def test_many_small_blocks_beside_a_large_bias_are_not_rounded_away():
 def check_ends(queries, items, bias, offsets):
     """Makes a candidate of every row, and compares its ends with its score in fp64."""
     codes, steps = code_items(items, offsets), frozen(steps_of(offsets))
-    found = scan._candidates(1, len(queries), 300)
+    found = scan._shortlists(1, len(queries), 300, 1024)
     found.due[:] = 1 << 40
     nothing = frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64))
     terms = Terms(
         frozen(bias), frozen(bias.view(np.uint32)), *nothing, frozen(np.empty(0, np.int32))
     )
-    coded = scan._coded(frozen(queries.copy()), codes, steps)
-    ways = [number for number in NAMES if supported(number)]
-    for number in ways:
+    items, queries = frozen(items.copy()), frozen(queries.copy())
+    for number, layer in itertools.product(WAYS_HERE, (codes.fine, codes.coarse)):
+        packed = layer is codes.coarse
+        coded = scan._coded(queries, codes, steps, packed)
         found.sizes[:], turns = 0, scan._turns(len(items), 1)
-        assert _scan_part(0, turns, number, 300, codes, steps, coded, terms, found) == -1
+        source = Source(*layer, steps, len(items), number, int(packed))
+        # More than there are: nothing is narrowed, or scored.
+        assert _scan_part(0, turns, source, 1000, coded, queries, items, terms, found) == -1
         assert found.sizes.tolist() == [[len(items)] * len(queries)]
         for b, query in enumerate(queries.astype(float)):
             rows = found.rows[0, b, : len(items)]
@@ -209,17 +219,24 @@ def test_the_items_side_of_the_bound_holds(kind):
     codes = code_items(items, offsets)
     for b in range(2):
         block = slice(*offsets[b : b + 2])
-        scales = per_row(codes.scales, b)[:200].astype(float)
-        errors = per_row(codes.errors, b)[:200].astype(float)
-        tops = np.repeat(codes.tops.reshape(-1, 2)[:, b], TILE)[:200].astype(float)
-        kept = scales[:, None] * decoded(codes, b)[:200, : offsets[b + 1] - offsets[b]]
-        exact = items[:, block].astype(float)
-        with np.errstate(over="ignore"):
-            assert (np.linalg.norm(exact - kept, axis=1) <= errors).all()
-            assert (np.linalg.norm(kept, axis=1) + errors <= tops * (1 + 1e-6)).all()
-            for q in queries[:, block].astype(float):
-                missed = np.abs(exact @ q - kept @ q)
-                assert (missed <= np.linalg.norm(q) * errors * (1 + 1e-12)).all()
+        check_layer(codes, codes.fine, decoded(codes, b), b, items[:, block], queries[:, block])
+        coarse = decoded_coarse(codes, b)
+        check_layer(codes, codes.coarse, coarse, b, items[:, block], queries[:, block])
+
+
+def check_layer(codes, layer, numbers, b, items, queries):
+    """One block of 200 rows: what is lost, what is kept, and what a product misses by."""
+    scales = per_row(layer.scales, b)[:200].astype(float)
+    errors = per_row(layer.errors, b)[:200].astype(float)
+    tops = np.repeat(layer.tops.reshape(-1, 2)[:, b], TILE)[:200].astype(float)
+    kept = scales[:, None] * numbers[:200, : items.shape[1]]
+    exact = items.astype(float)
+    with np.errstate(over="ignore"):
+        assert (np.linalg.norm(exact - kept, axis=1) <= errors).all()
+        assert (np.linalg.norm(kept, axis=1) + errors <= tops * (1 + 1e-6)).all()
+        for q in queries.astype(float):
+            missed = np.abs(exact @ q - kept @ q)
+            assert (missed <= np.linalg.norm(q) * errors * (1 + 1e-12)).all()
 
 
 def per_row(column, block, blocks=2):
@@ -228,11 +245,25 @@ def per_row(column, block, blocks=2):
 
 
 def decoded(codes, block):
-    """The codes of a block, ``[rows, 4 * steps]``."""
-    steps = steps_of(codes.offsets)
-    tiles = codes.codes.reshape(-1, int(steps[-1]), TILE, 4)[:, steps[block] : steps[block + 1]]
-    rows = tiles.transpose(0, 2, 1, 3).reshape(tiles.shape[0] * TILE, -1)
-    return rows.astype(float) - 128
+    """The fine codes of a block, ``[rows, 4 * steps]``."""
+    return bytes_of(codes, codes.fine, block, GROUP).astype(float) - MIDDLE
+
+
+def decoded_coarse(codes, block):
+    """Likewise the coarse ones."""
+    packed = bytes_of(codes, codes.coarse, block, GROUP - 1)
+    packed = packed.reshape(len(packed), -1, GROUP - 1, 4)
+    fourth = sum((packed[:, :, place] >> 6) << 2 * place for place in range(3))
+    numbers = np.concatenate([packed & 63, fourth[:, :, None]], axis=2)
+    return numbers.reshape(len(packed), -1).astype(float) - COARSE_MIDDLE
+
+
+def bytes_of(codes, layer, block, a_group):
+    """A block's bytes of all rows, so many words to a group."""
+    groups = steps_of(codes.offsets) // GROUP
+    tiles = layer.codes.reshape(-1, int(groups[-1]) * a_group, TILE, 4)
+    tiles = tiles[:, groups[block] * a_group : groups[block + 1] * a_group]
+    return tiles.transpose(0, 2, 1, 3).reshape(tiles.shape[0] * TILE, -1)
 
 
 def test_codes_written_bit_by_bit_are_those_written_at_once():
@@ -245,39 +276,49 @@ def test_codes_written_bit_by_bit_are_those_written_at_once():
         done = stop
 
     whole = code_items(items, offsets)
-    assert all(np.array_equal(*pair) for pair in zip(made[:4], whole[:4], strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(made.arrays, whole.arrays, strict=True))
 
 
 @numba.njit
-def run_tile(way, width, codes, scales, errors, queries, starts, factors, out, cuts, masks):
+def run_tile(way, width, codes, scales, errors, queries, starts, factors, out, cuts, masks, packed):
     bound_tile(
         way, width, codes, 0, queries.shape[1], scales, errors, 0, queries, 0, 0, starts,
-        factors, factors, 0, out, 1, out, cuts, masks,
+        factors, factors, 0, out, 1, out, cuts, masks, packed,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("number", WAYS)
 @pytest.mark.parametrize("extreme", [False, True])
-def test_every_way_makes_the_same_integers(number, extreme):
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_way_makes_the_same_integers(number, extreme, packed):
     rng = np.random.default_rng(2)
-    steps = 1000
-    codes = rng.integers(1, 256, (steps, TILE, 4)).astype(np.uint8)
+    steps, top, middle = 1000, 64 if packed else 256, COARSE_MIDDLE if packed else MIDDLE
+    codes = rng.integers(0, top, (steps, TILE, 4)).astype(np.uint8)
     queries = rng.integers(-127, 128, (6, 4 * steps)).astype(np.int8)
     if extreme:
-        codes[:], queries[:3], queries[3:] = 255, 127, -127
+        codes[:], queries[:3], queries[3:] = top - 1, 127, -127
     sums = queries.astype(np.int64) @ (
-        codes.transpose(0, 2, 1).reshape(-1, TILE).astype(np.int64) - 128
+        codes.transpose(0, 2, 1).reshape(-1, TILE).astype(np.int64) - middle
     )
-    starts = (-128 * queries.astype(np.int64).sum(1, keepdims=True)).astype(np.int32)
+    starts = (-middle * queries.astype(np.int64).sum(1, keepdims=True)).astype(np.int32)
     words, ones = queries.view(np.int32), np.ones((6, 1), np.float32)
-    for width in WIDTHS[number]:
+    laid = pack(codes) if packed else codes
+    for width in (1,) if packed else WIDTHS[number]:
         out, masks = np.zeros((6, TILE), np.float32), np.zeros(6, np.uint64)
         cuts = np.full(6, 1000.0, np.float32)
         columns = np.ones(TILE, np.float32), np.zeros(TILE, np.float32)
-        run_tile(number, width, codes.reshape(-1), *columns, words, starts, ones, out, cuts, masks)
+        asked = words, starts, ones, out, cuts, masks, int(packed)
+        run_tile(number, width, laid.reshape(-1), *columns, *asked)
         assert np.array_equal(out[:width], sums[:width].astype(np.float32))
         reached = (out[:width] >= 1000) @ (1 << np.arange(TILE, dtype=np.uint64))
         assert np.array_equal(masks[:width], reached)
+
+
+def pack(codes):
+    """Six-bit codes of ``[steps, 64, 4]``, four steps in the place of three."""
+    groups = codes.reshape(-1, GROUP, TILE, 4)
+    shifts = 2 * np.arange(GROUP - 1, dtype=np.uint8)[:, None, None]
+    return groups[:, :3] | ((groups[:, 3:] >> shifts) & 3) << 6
 
 
 def test_a_bound_that_is_no_number_is_reached():
@@ -285,8 +326,8 @@ def test_a_bound_that_is_no_number_is_reached():
     ones, zeros = np.ones(TILE, np.float32), np.zeros((1, 1), np.int32)
     for number in NAMES:
         run_tile(
-            number, 1, np.zeros(256, np.uint8), ones, ones, zeros, zeros,
-            np.ones((1, 1), np.float32), out, np.zeros(6, np.float32), masks,
+            number, 1, np.zeros(STEP, np.uint8), ones, ones, zeros, zeros,
+            np.ones((1, 1), np.float32), out, np.zeros(6, np.float32), masks, 0,
         )  # fmt: skip
         assert masks[0] == np.uint64(2**64 - 1)
 
