@@ -12,7 +12,8 @@ peers' recall is against the same.
 - ``top_k.b1.vs_faiss_flat``, and ``b8``, ``b64``: time of faiss-cpu's IndexFlatIP over ours.
 - ``top_k.b1.vs_best_peer``, and ``b8``, ``b64``: time of the fastest of the other peers over ours;
   many of them are not exact. The workload's ``best_peer`` names it.
-- ``top_k.b1.of_read_bandwidth``: bytes of our codes over our time, over what two threads can read.
+- ``top_k.b1.of_read_bandwidth``: bytes of our codes that one query reads, over our time, over
+  what two threads can read.
 - ``top_k.b64.of_vnni_peak``: 2 B N D over our time, over what two threads can multiply and add.
 - ``top_k.widened``: queries that took a scan of the rows after all, of all that ours were asked.
 
@@ -91,7 +92,7 @@ def measure(
         WrongAnswer: one of ours is not what is known.
     """
     ours = contenders[OURS]
-    figures = Figures(elements, ours.pass_bytes)
+    figures = Figures(elements, ours.one_bytes)
     for name in plan.names:
         if problem := contenders[name].missing:
             figures.missing[name] = problem
@@ -127,7 +128,8 @@ def _print_times(figures: Figures, contenders: Mapping[str, Contender], plan: Pl
             continue
         turns = [figures.turns[batch, name] for batch in plan.batches]
         recall = np.mean([turn.recall for one in turns for turn in one])
-        size = f"{contenders[name].pass_bytes / 1e6:,.0f}"
+        read = dict.fromkeys((contenders[name].one_bytes, contenders[name].pass_bytes))
+        size = " / ".join(f"{one / 1e6:,.0f}" for one in read)
         times = [_spread(figures.ms(batch, name)) for batch in plan.batches]
         table.add_row(name, *times, f"{recall:.4f}", size)
     Console().print(table)
@@ -164,7 +166,7 @@ def _run(flags: argparse.Namespace, data: Data, scratch: Path) -> Report:
         figures = measure(plan, count * dimensions, contenders, known, report)
         if flags.plot:
             draw(points(figures, contenders, plan.k, known), figures.limits, flags.plot)
-    workload["bytes"] = figures.pass_bytes
+    workload["bytes_read"] = {"b1": contenders[OURS].one_bytes, "more": contenders[OURS].pass_bytes}
     workload["best_peer"] = figures.best_peers()
     workload["missing"] = figures.missing
     if flags.sweep:

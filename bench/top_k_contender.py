@@ -44,12 +44,14 @@ class Contender:
         name: of ``top_k_peers.py``, or ``LIMITS``.
         process: its own.
         pass_bytes: see ``Method``.
+        one_bytes: see ``Method``.
         missing: why it cannot be asked anything; empty: it can.
     """
 
     name: str
     process: subprocess.Popen[str]
     pass_bytes: int = 0
+    one_bytes: int = 0
     missing: str = ""
 
     def time(self, known: Path, **wish: Any) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def serve(spec: str) -> None:
     except (ImportError, ValueError) as error:
         _say(missing=f"{told['name']}: {error}")
         return
-    _say(pass_bytes=method.pass_bytes)
+    _say(pass_bytes=method.pass_bytes, one_bytes=method.one_bytes)
     for line in sys.stdin:
         question = json.loads(line)
         if question.pop("op") == "answer":

@@ -83,14 +83,14 @@ class Figures:
 
     Attributes:
         elements: N D.
-        pass_bytes: of our codes.
+        one_bytes: of our codes, what one query reads.
         turns: by batch and method, round after round; of ours there are several a round.
         limits: READ and VNNI, one a round.
         missing: by method, why it was not asked.
     """
 
     elements: int
-    pass_bytes: int
+    one_bytes: int
     turns: dict[tuple[int, str], list[Turn]] = field(default_factory=dict)
     limits: dict[str, list[Reached]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Figures:
         for batch in self.batches if best else ():
             found[f"top_k.b{batch}.vs_best_peer"] = self._against(batch, best[f"b{batch}"])
         if READ in self.limits:
-            found["top_k.b1.of_read_bandwidth"] = self._of_limit(READ, self.pass_bytes)
+            found["top_k.b1.of_read_bandwidth"] = self._of_limit(READ, self.one_bytes)
         if self._has_vnni():
             found["top_k.b64.of_vnni_peak"] = self._of_limit(VNNI, 2 * 64 * self.elements)
         found["top_k.widened"] = self._counts("widened"), self._counts("queries")

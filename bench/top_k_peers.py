@@ -36,15 +36,21 @@ class Method(Protocol):
 
     Attributes:
         pass_bytes: what is read of the items at least, if a batch reads them once.
+        one_bytes: the same of a batch of one.
     """
 
     pass_bytes: int
+
+    @property
+    def one_bytes(self) -> int:
+        """As ``pass_bytes``, unless one query reads something else."""
+        return self.pass_bytes
 
     def answer(self, queries: NDArray[np.float32], k: int) -> Answer:
         """The k best for ``[B, D]`` queries."""
 
 
-class _Ours:
+class _Ours(Method):
     """By codes, multiplied in one of the ways; or by the rows themselves."""
 
     def __init__(self, items: NDArray[np.float32], threads: int, way: str) -> None:
@@ -57,15 +63,23 @@ class _Ours:
         self.pass_bytes = items.nbytes
         if way:
             use_way(way)
-            self._codes = made = code_items(items)
-            self.pass_bytes = made.fine.codes.nbytes
+            self._codes = code_items(items)
+            self.pass_bytes = sum(array.nbytes for array in self._codes.fine)
+
+    @property
+    def one_bytes(self) -> int:
+        from rankstream.kernels.scan import reads_coarse
+
+        if self._codes is None or not reads_coarse(self._codes, 1):
+            return self.pass_bytes
+        return sum(array.nbytes for array in self._codes.coarse)
 
     def answer(self, queries: NDArray[np.float32], k: int) -> Answer:
         best = self._top_k(queries, self._items, k, codes=self._codes)
         return Answer(best.rows, best.scores, best.widened)
 
 
-class _Faiss:
+class _Faiss(Method):
     """IndexFlatIP, or IndexScalarQuantizer of some kind."""
 
     def __init__(self, items: NDArray[np.float32], threads: int, kind: str) -> None:
@@ -90,7 +104,7 @@ class _Faiss:
         return Answer(self._index.search(coded, k)[1])
 
 
-class _Usearch:
+class _Usearch(Method):
     """The exact search over an array; eight-bit codes have one step for all items."""
 
     def __init__(self, items: NDArray[np.float32], threads: int, kind: str) -> None:
@@ -120,7 +134,7 @@ def _as_i8(values: NDArray[np.float32]) -> NDArray[np.int8]:
     return codes
 
 
-class _Torch:
+class _Torch(Method):
     """A product of matrices and topk, in whichever of two layouts is faster for the batch."""
 
     def __init__(self, items: NDArray[np.float32], threads: int, kind: str) -> None:
@@ -157,7 +171,7 @@ class _Torch:
         return chosen
 
 
-class _Numpy:
+class _Numpy(Method):
     """A product of matrices and argpartition; its threads are OPENBLAS_NUM_THREADS."""
 
     def __init__(self, items: NDArray[np.float32], threads: int, kind: str) -> None:

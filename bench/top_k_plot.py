@@ -40,7 +40,8 @@ def points(
 
     def point(name: str, batch: int, ms: float) -> Point:
         ops = 2.0 * batch * figures.elements
-        return Point(name, batch, ops / contenders[name].pass_bytes, 1e3 * ops / ms)
+        read = contenders[name].one_bytes if batch == 1 else contenders[name].pass_bytes
+        return Point(name, batch, ops / read, 1e3 * ops / ms)
 
     found = []
     for batch in _BATCHES:

@@ -36,6 +36,7 @@ from rankstream.kernels.arrays import (
     checked_block_offsets,
     checked_items,
     freeze,
+    frozen,
 )
 from rankstream.kernels.code_layers import COARSE_STEP, GROUP, STEP, TILE, Layer
 from rankstream.kernels.codes_cpu import code_rows_parallel, code_rows_serial
@@ -53,12 +54,14 @@ class Codes(NamedTuple):
         fine: in eight bits.
         coarse: in six, for whom memory is slower than arithmetic.
         offsets: int64[n_blocks + 1], the blocks' dimensions.
+        steps: int64[n_blocks + 1], where their steps begin.
         row_count: rows.
     """
 
     fine: Layer
     coarse: Layer
     offsets: Int64
+    steps: Int64
     row_count: int
 
     @property
@@ -71,7 +74,7 @@ def steps_of(offsets: Int64) -> Int64:
     """``int64 [n_blocks + 1]``: where each block's steps of four dimensions begin: whole groups."""
     steps = np.zeros(len(offsets), np.int64)
     np.cumsum(-(-np.diff(offsets) // (4 * GROUP)) * GROUP, out=steps[1:])
-    return steps
+    return frozen(steps)
 
 
 def empty_codes(capacity: int, offsets: Int64) -> Codes:
@@ -81,7 +84,7 @@ def empty_codes(capacity: int, offsets: Int64) -> Codes:
         Layer(*(np.zeros(tiles * a_tile // kind().itemsize, kind) for a_tile, kind in of_layer))
         for of_layer in tile_bytes(offsets)
     )
-    return Codes(fine, coarse, offsets, capacity)
+    return Codes(fine, coarse, offsets, steps_of(offsets), capacity)
 
 
 def tile_bytes(offsets: Int64) -> list[list[tuple[int, type[np.generic]]]]:
@@ -144,5 +147,5 @@ def write_codes(codes: Codes, items: Float32, first: int) -> int:
     tiles = -(-(first + items.shape[0]) // TILE) - first // TILE
     bad = np.full(max(1, min(split(4 * items.size), tiles)), -1, np.int64)
     code_rows = code_rows_serial if bad.size == 1 else code_rows_parallel
-    code_rows(items, first, codes.offsets, steps_of(codes.offsets), codes.fine, codes.coarse, bad)
+    code_rows(items, first, codes.offsets, codes.steps, codes.fine, codes.coarse, bad)
     return int(min((row for row in bad if row >= 0), default=-1))

@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rankstream.kernels.arrays import Float32, Int32, first_bad, freeze
+from rankstream.kernels.arrays import Float32, Int32, first_bad
 from rankstream.kernels.code_layers import TILE
 from rankstream.kernels.code_tiles import NAMES, fastest, supported
-from rankstream.kernels.codes import MAX_DIMENSIONS, Codes, steps_of
+from rankstream.kernels.codes import MAX_DIMENSIONS, Codes
 from rankstream.kernels.codes_cpu import code_queries
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
-from rankstream.kernels.scan_cpu import CodedQueries, Source, Turns, scan_parallel, scan_serial
+from rankstream.kernels.scan_cpu import CodedQueries, Source, scan_parallel, scan_serial
 from rankstream.kernels.shortlist import Shortlists
 from rankstream.kernels.terms import Terms
 
@@ -28,8 +28,6 @@ COARSE_ROOM: Final = 8
 COARSE_BYTES: Final = 32 << 20
 """A fine layer of fewer may lie in a cache, where a quarter less to read is no gain."""
 
-# Tiles of a turn at least: some ten microseconds.
-_SHORTEST = 16
 _way: int | None = None
 _memory = threading.local()
 
@@ -57,9 +55,13 @@ def way_in_use() -> str:
 
 
 def worth(codes: Codes, k: int) -> bool:
-    """Whether there are more rows than may become candidates, of blocks whose sums fit."""
-    widest = int(np.diff(codes.offsets).max(initial=0))
-    return codes.row_count > room_for(k) and widest <= MAX_DIMENSIONS
+    """Whether there are more rows than may become candidates, of few enough dimensions."""
+    return codes.row_count > room_for(k) and codes.offsets[-1] <= MAX_DIMENSIONS
+
+
+def reads_coarse(codes: Codes, batch: int) -> bool:
+    """Whether so many queries read the coarse layer first."""
+    return batch == 1 and codes.fine.codes.nbytes >= COARSE_BYTES
 
 
 def room_for(k: int) -> int:
@@ -87,7 +89,7 @@ def scan(
     Raises:
         KernelArgumentError: the bias of a row that may be answered is not finite.
     """
-    if len(queries) == 1 and codes.fine.codes.nbytes >= COARSE_BYTES:
+    if reads_coarse(codes, len(queries)):
         best = _scan(k, queries, items, terms, codes, True)
         if best[2][0] >= 0:
             return best
@@ -100,44 +102,28 @@ def _scan(
     """By one of the layers."""
     batch = queries.shape[0]
     answer = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
-    counts, steps = np.zeros(batch, np.int32), steps_of(codes.offsets)
-    freeze((steps,))
-    coded = _coded(queries, codes, steps, packed)
+    counts = np.zeros(batch, np.int32)
+    coded = _coded(queries, codes, packed)
     parts = split(batch * items.size)
     found = _shortlists(parts, batch, k, room_for(k) * (COARSE_ROOM if packed else 1))
     bad = np.full(parts, -1, np.int64)
     run = scan_serial if parts == 1 else scan_parallel
     way = fastest() if _way is None else _way
     layer = codes.coarse if packed else codes.fine
-    source = Source(*layer, steps, codes.row_count, way, int(packed))
-    turns = _turns(codes.row_count, parts)
-    run(turns, source, coded, queries, items, terms, found, bad, *answer, counts)
+    source = Source(*layer, codes.steps, codes.row_count, way, int(packed))
+    run(source, coded, queries, items, terms, found, bad, *answer, counts)
     row = first_bad(bad)
     if row >= 0:
         refuse("bias", f"is {terms.bias[row]} at row {row}", "finite numbers")
     return *answer, counts
 
 
-def _turns(row_count: int, parts: int) -> Turns:
-    """A short one each, for a first threshold; then each is half of a share of what is left."""
-    tiles, bounds = -(-row_count // TILE), [0]
-    while bounds[-1] < tiles:
-        share = (tiles - bounds[-1]) // parts
-        fair = share // 16 if len(bounds) <= parts else share // 2
-        bounds.append(min(bounds[-1] + max(fair, _SHORTEST), tiles))
-    turns = Turns(np.array(bounds), np.zeros(1, np.int64))
-    freeze((turns.bounds,))
-    return turns
-
-
-def _coded(
-    queries: Float32, codes: Codes, steps: npt.NDArray[np.int64], packed: bool
-) -> CodedQueries:
+def _coded(queries: Float32, codes: Codes, packed: bool) -> CodedQueries:
     batch, blocks = queries.shape[0], len(codes.offsets) - 1
-    words = np.empty((batch, int(steps[-1])), np.int32)
+    words = np.empty((batch, int(codes.steps[-1])), np.int32)
     starts = np.empty((2, batch, blocks), np.int32)
     floats = np.empty((3, batch, blocks), np.float32)
-    code_queries(queries, codes.offsets, steps, words, *starts, *floats)
+    code_queries(queries, codes.offsets, codes.steps, words, *starts, *floats)
     return CodedQueries(words, starts[int(packed)], *floats)
 
 

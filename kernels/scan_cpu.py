@@ -40,6 +40,8 @@ from rankstream.kernels.top_k_cpu import is_excluded
 WIDEST = max(WIDTHS[VNNI_512])
 # Queries whose shortlists are scored sooner than another thread wakes.
 _FEW = 4
+# Tiles of a turn at least: some ten microseconds.
+_SHORTEST = 16
 _LARGEST = np.float32(2.0**100)
 
 
@@ -77,18 +79,21 @@ class CodedQueries(NamedTuple):
     slacks: Float32
 
 
-class Turns(NamedTuple):
-    """Tiles as threads take them: long turns first, so that all end together.
+@compiled
+def plan_turns(row_count: int, parts: int) -> Int64:
+    """Where the turns begin in which threads take the tiles, and, last, where they end.
 
-    Threads are not equally fast where something else runs on their cores.
-
-    Attributes:
-        bounds: int64[T + 1], where each turn's tiles begin.
-        taken: int64[1], how many turns were taken.
+    The first ones are short, for a first threshold; then each is half of a share of what is left,
+    so that all threads end together, though something else may run on a core of theirs.
     """
-
-    bounds: Int64
-    taken: Int64
+    tiles = (row_count + TILE - 1) // TILE
+    bounds, count = np.zeros(tiles // _SHORTEST + 2, np.int64), 0
+    while bounds[count] < tiles:
+        share = (tiles - bounds[count]) // parts
+        fair = share >> 4 if count < parts else share >> 1
+        bounds[count + 1] = min(bounds[count] + max(fair, _SHORTEST), tiles)
+        count += 1
+    return bounds[: count + 1]
 
 
 @compiled
@@ -105,7 +110,8 @@ def _width(way: int, packed: int, left: int) -> int:
 
 @compiled
 def _scan_turns(
-    turns: Turns,
+    bounds: Int64,
+    taken: Int64,
     source: Source,
     k: int,
     queries: CodedQueries,
@@ -124,7 +130,7 @@ def _scan_turns(
     The tuples are taken apart first, and what a candidate takes is written out here: both would
     count references, in every tile, that cost more than the tile.
     """
-    bounds, taken, last = turns.bounds, turns.taken, turns.bounds.shape[0] - 1
+    last = bounds.shape[0] - 1
     steps, count, way, packed = source.steps, source.row_count, source.way, source.packed
     data, scales, errors, tops = source.codes, source.scales, source.errors, source.tops
     words, starts, query_scales = queries.codes, queries.starts, queries.scales
@@ -232,7 +238,8 @@ def _scan_turns(
 @compiled
 def _scan_part(
     part: int,
-    turns: Turns,
+    bounds: Int64,
+    taken: Int64,
     source: Source,
     k: int,
     queries: CodedQueries,
@@ -242,7 +249,7 @@ def _scan_part(
     found: Shortlists,
 ) -> int:
     return _scan_turns(
-        turns, source, k, queries, vectors, items, terms,
+        bounds, taken, source, k, queries, vectors, items, terms,
         found.rows[part], found.lower[part], found.upper[part], found.sizes[part],
         found.due[part], found.thresholds[part],
     )  # fmt: skip
@@ -250,7 +257,6 @@ def _scan_part(
 
 @compiled
 def scan_serial(
-    turns: Turns,
     source: Source,
     coded: CodedQueries,
     queries: Float32,
@@ -266,7 +272,10 @@ def scan_serial(
 
     ``found`` has one part; ``bad [1]`` becomes a row whose bias is not finite, or -1.
     """
-    bad[0] = _scan_part(0, turns, source, rows.shape[1], coded, queries, items, terms, found)
+    bounds, taken = plan_turns(source.row_count, 1), np.zeros(1, np.int64)
+    bad[0] = _scan_part(
+        0, bounds, taken, source, rows.shape[1], coded, queries, items, terms, found
+    )
     if bad[0] < 0:
         for b in range(rows.shape[0]):
             rescore(b, queries, items, source.row_count, terms, found, rows, scores, counts)
@@ -274,7 +283,6 @@ def scan_serial(
 
 @parallel
 def scan_parallel(
-    turns: Turns,
     source: Source,
     coded: CodedQueries,
     queries: Float32,
@@ -288,9 +296,10 @@ def scan_parallel(
 ) -> None:
     """As ``scan_serial``, in as many parts as ``found`` and ``bad`` have."""
     parts, k = bad.shape[0], rows.shape[1]
+    bounds, taken = plan_turns(source.row_count, parts), np.zeros(1, np.int64)
     for i in numba.prange(parts):
         part = int(np.int64(i))
-        bad[part] = _scan_part(part, turns, source, k, coded, queries, items, terms, found)
+        bad[part] = _scan_part(part, bounds, taken, source, k, coded, queries, items, terms, found)
     if bad.max() >= 0:
         return
     if rows.shape[0] < _FEW:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankstream.kernels.code_layers import TILE, Layer
-from rankstream.kernels.codes import Codes, empty_codes, tile_bytes, write_codes
+from rankstream.kernels.codes import Codes, empty_codes, steps_of, tile_bytes, write_codes
 from rankstream.server.catalog.files import SparseFile, map_file
 from rankstream.server.errors import CorruptState
 
@@ -84,7 +84,7 @@ def map_codes(path: Path, capacity: int, offsets: NDArray[np.int64]) -> Codes:
         Layer(codes, *(part.view(np.float32) for part in floats))
         for codes, *floats in (parts[:4], parts[4:])
     )
-    return Codes(fine, coarse, offsets, capacity)
+    return Codes(fine, coarse, offsets, steps_of(offsets), capacity)
 
 
 def check_size(path: Path, size: int) -> None:

@@ -27,7 +27,7 @@ def contenders(data):
 
 def figures_of(peer_ms, *, missing=()):
     """Ours take 1 ms a batch; the peers what is given, FLAT ten times as much as ours."""
-    figures = Figures(elements=1_000, pass_bytes=2_000, missing=dict.fromkeys(missing, "not here"))
+    figures = Figures(elements=1_000, one_bytes=2_000, missing=dict.fromkeys(missing, "not here"))
     for _ in range(REPEATS):
         for batch in (1, 8, 64):
             figures.add(batch, OURS, Turn(1.0, 1.0, 7, 1.0, 7 * batch, 0))

@@ -15,8 +15,8 @@ from rankstream.kernels import KernelArgumentError, pack_allowed, scan, top_k
 from rankstream.kernels.arrays import frozen
 from rankstream.kernels.code_layers import COARSE_MIDDLE, GROUP, MIDDLE, STEP, TILE
 from rankstream.kernels.code_tiles import NAMES, WIDTHS, bound_tile, supported
-from rankstream.kernels.codes import code_items, empty_codes, steps_of, write_codes
-from rankstream.kernels.scan_cpu import Source, _scan_part
+from rankstream.kernels.codes import code_items, empty_codes, write_codes
+from rankstream.kernels.scan_cpu import Source, _scan_part, plan_turns
 from rankstream.kernels.terms import Terms
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
@@ -176,7 +176,7 @@ def test_many_small_blocks_beside_a_large_bias_are_not_rounded_away():
 
 def check_ends(queries, items, bias, offsets):
     """Makes a candidate of every row, and compares its ends with its score in fp64."""
-    codes, steps = code_items(items, offsets), frozen(steps_of(offsets))
+    codes = code_items(items, offsets)
     found = scan._shortlists(1, len(queries), 300, 1024)
     found.due[:] = 1 << 40
     nothing = frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64))
@@ -186,11 +186,11 @@ def check_ends(queries, items, bias, offsets):
     items, queries = frozen(items.copy()), frozen(queries.copy())
     for number, layer in itertools.product(WAYS_HERE, (codes.fine, codes.coarse)):
         packed = layer is codes.coarse
-        coded = scan._coded(queries, codes, steps, packed)
-        found.sizes[:], turns = 0, scan._turns(len(items), 1)
-        source = Source(*layer, steps, len(items), number, int(packed))
+        coded = scan._coded(queries, codes, packed)
+        found.sizes[:], turns = 0, (plan_turns(len(items), 1), np.zeros(1, np.int64))
+        source = Source(*layer, codes.steps, len(items), number, int(packed))
         # More than there are: nothing is narrowed, or scored.
-        assert _scan_part(0, turns, source, 1000, coded, queries, items, terms, found) == -1
+        assert _scan_part(0, *turns, source, 1000, coded, queries, items, terms, found) == -1
         assert found.sizes.tolist() == [[len(items)] * len(queries)]
         for b, query in enumerate(queries.astype(float)):
             rows = found.rows[0, b, : len(items)]
@@ -260,7 +260,7 @@ def decoded_coarse(codes, block):
 
 def bytes_of(codes, layer, block, a_group):
     """A block's bytes of all rows, so many words to a group."""
-    groups = steps_of(codes.offsets) // GROUP
+    groups = codes.steps // GROUP
     tiles = layer.codes.reshape(-1, int(groups[-1]) * a_group, TILE, 4)
     tiles = tiles[:, groups[block] * a_group : groups[block + 1] * a_group]
     return tiles.transpose(0, 2, 1, 3).reshape(tiles.shape[0] * TILE, -1)
