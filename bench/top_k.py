@@ -1,7 +1,7 @@
 """Exact top-k of a whole catalogue, against other libraries and against what the machine can do.
 
     python bench/top_k.py [--prepare] [--quick] [--cache DIR] [--out FILE] [--json]
-                          [--vectors FILE.npy] [--sweep] [--plot FILE.png]
+                          [--titles DIR | --vectors FILE.npy] [--sweep] [--plot FILE.png]
 
 500,000 random unit vectors of 384 dimensions, the best 100, for batches of 1, 8 and 64 queries;
 each method in a process of its own on two threads. A round asks ours, a peer, ours, the next peer,
@@ -18,7 +18,8 @@ peers' recall is against the same.
 - ``top_k.widened``: queries that took a scan of the rows after all, of all that ours were asked.
 
 ``--quick`` asks faiss flat alone of the peers. ``--sweep`` adds other N, B and k to the results, of
-few peers; ``--vectors`` takes other items, and profiles of them as queries.
+few peers. ``--titles`` searches 100,000 encoded titles of the data sets in a folder (see
+``training/titled_log.py``), for profiles: means of five of them; ``--vectors`` any items of yours.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from top_k_plot import draw, points
 from top_k_sweep import sweep
 
 _ITEMS, _DIMENSIONS, _K = 500_000, 384, 100
+_TITLES = 100_000
 _BATCHES = (1, 8, 64)
 _THREADS = 2
 _VERSIONS_OF = ("faiss-cpu", "usearch", "numkong")
@@ -154,7 +156,7 @@ def _run(flags: argparse.Namespace, data: Data, scratch: Path) -> Report:
     workload: dict[str, Any] = {
         "items": count,
         "dimensions": dimensions,
-        "vectors": flags.vectors.name if flags.vectors else "random unit vectors",
+        "vectors": _vectors(flags),
         "k": plan.k,
         "queries": QUERIES,
         "threads": _THREADS,
@@ -184,7 +186,9 @@ def _read_flags() -> argparse.Namespace:
     add("--cache", type=Path, default=Path(".cache/bench"), help="default: %(default)s")
     add("--out", type=Path, help="write the result there, as JSON")
     add("--json", action="store_true", help="print the result as JSON too")
-    add("--vectors", type=Path, metavar="FILE.npy", help="items to search: float32 [N, D]")
+    given = parser.add_mutually_exclusive_group().add_argument
+    given("--vectors", type=Path, metavar="FILE.npy", help="items to search: float32 [N, D]")
+    given("--titles", type=Path, metavar="DIR", help="data sets whose titles are encoded")
     add("--sweep", action="store_true", help="other sizes, too; minutes")
     add("--plot", type=Path, metavar="FILE.png", help="operations a second under the limits")
     add("--peer", help=argparse.SUPPRESS)
@@ -216,7 +220,18 @@ def main() -> int:
     return 0 if report.print_and_write(flags.out) else 1
 
 
+def _vectors(flags: argparse.Namespace) -> str:
+    if flags.titles:
+        names = ", ".join(sorted(one.name for one in flags.titles.iterdir()))
+        return f"titles of {names}, one and two at a time"
+    return flags.vectors.name if flags.vectors else "random unit vectors"
+
+
 def _data(flags: argparse.Namespace, scratch: Path) -> Data:
+    if flags.titles:
+        from top_k_titles import title_data
+
+        return title_data(flags.titles, flags.cache, _TITLES)
     if flags.vectors:
         return given_data(flags.vectors, scratch)
     return random_data(flags.cache, _ITEMS, _DIMENSIONS)

@@ -1,22 +1,23 @@
-"""Eight-bit codes of a catalogue: what the scan reads instead of the rows, and what it may miss by.
+"""Codes of a catalogue, in eight bits and in six: what the scan reads instead of the rows.
 
-**Codes.** Each block of a row x has a scale s = max|x| / 127, and the codes c = round(x / s), of
-which ``vpdpbusd`` takes c + 128. Beside them lie s and an upper bound e of the length of what was
+**Codes.** Each block of a row x has a scale s = max|x| / 126.5, and the codes c = round(x / s), of
+which ``vpdpbusd`` takes c + 126. Beside them lie s and an upper bound e of the length of what was
 lost, ``|x - s c|``. A query q is coded alike, block by block: codes d, scale t, and f, the length
-of ``q - t d``.
+of ``q - t d``. The coarse layer has codes of its own, the upper six bits of these
+(``code_layers.py``), with the scale 4 s and a larger e; all that follows is true of both.
 
 **Bound.** With ``q = t d + g`` and ``x = s c + h``, where |g| <= f and |h| <= e::
 
     q.x = q.h + g.(s c) + (t s)(d.c),  so  |q.x - t s (d.c)| <= |q| e + f |s c|
 
 by Cauchy and Schwarz, summed over the blocks. ``d.c`` is an integer and exact. The scan works with
-the upper end of this, in fp32, and asks of a row whether it reaches the k-th greatest lower end so
-far; a row that does not is not among the best k. So the rows that are left hold the answer,
+the upper bound of this, in fp32, and asks of a row whether it reaches the k-th greatest lower bound
+so far; a row that does not is not among the best k. So the rows that are left hold the answer,
 whatever the data are; where they are too many, the rows themselves are scanned (``scan_cpu.py``).
 
 **Rounding.** Every operation in fp32 errs by at most 2^-24 of what it makes, which is less than
 twice ``sum |q| n + |bias|``, n being an upper bound of ``|s c| + e`` over the rows of a tile. Both
-ends of an interval take fewer than ``4 blocks + 16``. So ``f`` is enlarged by ``(blocks + 4)
+bounds of a row take fewer than ``4 blocks + 16``. So ``f`` is enlarged by ``(blocks + 4)
 2^-21`` of |q|, and as much of the bias counts as error. Scores are rounded to fp32 once more before
 ties are broken, so a row is let in that stays below a threshold by 2^-20 of it. Where that sum is
 not below 2^100, sums might overflow on their way, and nothing is concluded from them.

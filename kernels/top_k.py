@@ -87,8 +87,8 @@ def top_k(
         excluded: ``(indptr [B + 1] int64, rows int32)``: query b never gets
             ``rows[indptr[b]:indptr[b + 1]]``, in any order; a row that does not exist excludes
             nothing.
-        codes: of ``items``, or of its first rows, from ``code_items``: the same result from a
-            quarter of the memory; None scans the rows themselves.
+        codes: of ``items``, or of its first rows, from ``code_items``: the same result, sooner;
+            None scans the rows themselves.
 
     Raises:
         KernelArgumentError: an argument is not as described.

@@ -122,7 +122,7 @@ def test_given_vectors_have_profiles_as_queries(tmp_path):
 def test_the_plot_is_drawn(contenders, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is in rankstream[bench]")
     contenders[FP32].write_answer(K, tmp_path / "known.npz")
-    figures = Figures(elements=64_000, pass_bytes=64_000)
+    figures = Figures(elements=64_000, one_bytes=64_000)
     figures.add(8, "numpy", Turn(1.0, 1.0, 1, 1.0, 8, 0))
     figures.limits.update({READ: [Reached(1e10, 1.0)], VNNI: [Reached(1e12, 1.0)]})
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_top_k import KINDS, assert_equal, csr, vectors
+from test_top_k import BROKEN, GOOD, KINDS, assert_equal, broken, csr, vectors
 
 from rankstream.kernels import KernelArgumentError, pack_allowed, scan, top_k
 from rankstream.kernels.arrays import frozen
@@ -93,6 +93,13 @@ def test_any_number_of_parts_gives_the_same(assert_same, parts, way):
         rest = {"allowed": pack_allowed(rng.random(count) < 0.7), "excluded": excluded}
         best = top_k(queries, items, 20, codes=code_items(items), **rest)
         assert_equal(assert_same, best, top_k(queries, items, 20, **rest))
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN)
+@pytest.mark.usefixtures("parts")
+def test_refuses_what_breaks_the_contract(change, message, way):
+    with pytest.raises(KernelArgumentError, match=message):
+        top_k(**broken(change), codes=code_items(GOOD))
 
 
 def test_vectors_as_they_are_are_told_apart_by_their_codes(assert_same):
@@ -197,6 +204,71 @@ def check_ends(queries, items, bias, offsets):
             scores = (items.astype(float) @ query + bias)[rows]
             assert (found.lower[0, b, : len(items)] <= scores).all()
             assert (scores <= found.upper[0, b, : len(items)]).all()
+
+
+def test_many_rows_are_read_coarsely_by_one_query_with_the_same_result(assert_same, monkeypatch):
+    rng = np.random.default_rng(4)
+    items = vectors(rng, "random", 40_000, 48)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    codes, bias = code_items(items), 0.1 * vectors(rng, "random", 40_000, 1)[:, 0]
+    layers = []
+    coded = scan._coded
+    monkeypatch.setattr(scan, "_coded", lambda *a: layers.append(a[2]) or coded(*a))
+    for size, expected in ((0, [True]), (1 << 40, [False])):
+        monkeypatch.setattr(scan, "COARSE_BYTES", size)
+        layers.clear()
+        best = top_k(items[:1], items, 50, bias=bias, codes=codes)
+        assert_equal(assert_same, best, top_k(items[:1], items, 50, bias=bias))
+        assert layers == expected
+        assert best.widened == 0
+
+
+def test_what_is_too_coarse_in_six_bits_is_read_in_eight(assert_same, monkeypatch):
+    monkeypatch.setattr(scan, "COARSE_BYTES", 0)
+    monkeypatch.setattr(scan, "COARSE_ROOM", 1)
+    layers = []
+    coded = scan._coded
+    monkeypatch.setattr(scan, "_coded", lambda *a: layers.append(a[2]) or coded(*a))
+    rng = np.random.default_rng(4)
+    # Near enough to be alike in six bits, and far enough apart for eight.
+    items = 1.0 + np.float32(0.015) * vectors(rng, "random", 60_000, 16)
+    query = np.ones((1, 16), np.float32)
+
+    best = top_k(query, items, 10, codes=code_items(items))
+
+    assert_equal(assert_same, best, top_k(query, items, 10))
+    assert layers == [True, False]
+    assert best.widened == 0
+
+
+def test_a_shortlist_that_is_full_is_sharpened_before_it_is_given_up(assert_same):
+    rng = np.random.default_rng(13)
+    items = vectors(rng, "random", 150_000, 24)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    queries = items[:2] + vectors(rng, "random", 2, 24) / 4
+
+    best = top_k(queries, items, 2_000, codes=code_items(items))
+
+    assert best.widened == 0
+    assert_equal(assert_same, best, top_k(queries, items, 2_000))
+
+
+def test_rows_are_found_while_others_are_coded_beside_them(assert_same):
+    rng = np.random.default_rng(15)
+    items, count = vectors(rng, "random", 3_000, 32), 1_000
+    made = empty_codes(len(items), np.array([0, 32]))
+    assert write_codes(made, items[:count], 0) == -1
+    codes = code_items(items[:count])._replace(fine=made.fine, coarse=made.coarse)
+    queries = vectors(rng, "random", 3, 32)
+    known = top_k(queries, items[:count], 20)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(
+            lambda: [write_codes(made, items[at : at + 7], at) for at in range(count, 2_990, 7)]
+        )
+        while not done.done():
+            found = top_k(queries, items[:count], 20, codes=codes)
+            assert_equal(assert_same, found, known)
+    assert set(done.result()) == {-1}
 
 
 def test_threads_do_not_share_their_work(assert_same):

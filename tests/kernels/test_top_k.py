@@ -174,40 +174,45 @@ def test_scan_and_candidates_agree(assert_same, parts):
 GOOD = np.ones((4, 8), np.float32)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"queries": GOOD.astype(np.float64)}, "queries: has dtype <f8"),
-        ({"queries": GOOD[0]}, r"queries: has shape \(8,\)"),
-        ({"queries": GOOD[:, :4].copy()}, "queries: has 4 dimensions; expected 8"),
-        ({"queries": GOOD * np.nan}, r"queries: is nan at \(0, 0\); expected finite"),
-        ({"queries": GOOD * np.inf}, "queries: is inf"),
-        ({"queries": [[1.0]]}, "queries: is list"),
-        ({"items": GOOD.astype(">f4")}, "items: has dtype >f4"),
-        ({"items": np.asfortranarray(GOOD)}, "items: is not C-contiguous"),
-        ({"items": GOOD[::2]}, "items: is not C-contiguous"),
-        ({"items": np.frombuffer(b"x" * 129, np.float32, 32, 1).reshape(4, 8)}, "items: is not C-"),
-        ({"items": np.ones((4, 0), np.float32)}, r"items: has shape \(4, 0\)"),
-        ({"k": 0}, "k: is 0; expected an integer of at least 1"),
-        ({"k": 1.5}, "k: is 1.5"),
-        ({"bias": np.ones(3, np.float32)}, r"bias: has shape \(3,\)"),
-        ({"bias": np.array([0, 0, -np.inf, 0], np.float32)}, "bias: is -inf at row 2"),
-        ({"bias": np.array([0, np.nan, 0, 0], np.float32)}, "bias: is nan at row 1"),
-        ({"allowed": np.ones(4, np.bool_)}, "allowed: has dtype"),
-        ({"allowed": np.ones(2, np.uint8)}, r"allowed: has shape \(2,\)"),
-        ({"excluded": np.ones(2, np.int32)}, "excluded: is ndarray; expected a pair"),
-        ({"excluded": (np.zeros(2, np.int64), np.ones(0, np.int32))}, "excluded indptr: has shape"),
-        ({"excluded": csr([[1], [], [], [2]])[::-1]}, "excluded rows: has dtype <i8"),
-        ({"excluded": (np.array([0, 2, 1, 1, 1]), np.ones(1, np.int32))}, "excluded indptr: runs"),
-        ({"excluded": (np.array([0, 0, 0, 0, 0]), np.ones(1, np.int32))}, "excluded indptr: runs"),
-    ],
-)
-def test_refuses_what_breaks_the_contract(change, message, parts):
+BROKEN = [
+    ({"queries": GOOD.astype(np.float64)}, "queries: has dtype <f8"),
+    ({"queries": GOOD[0]}, r"queries: has shape \(8,\)"),
+    ({"queries": GOOD[:, :4].copy()}, "queries: has 4 dimensions; expected 8"),
+    ({"queries": GOOD * np.nan}, r"queries: is nan at \(0, 0\); expected finite"),
+    ({"queries": GOOD * np.inf}, "queries: is inf"),
+    ({"queries": [[1.0]]}, "queries: is list"),
+    ({"items": GOOD.astype(">f4")}, "items: has dtype >f4"),
+    ({"items": np.asfortranarray(GOOD)}, "items: is not C-contiguous"),
+    ({"items": GOOD[::2]}, "items: is not C-contiguous"),
+    ({"items": np.frombuffer(b"x" * 129, np.float32, 32, 1).reshape(4, 8)}, "items: is not C-"),
+    ({"items": np.ones((4, 0), np.float32)}, r"items: has shape \(4, 0\)"),
+    ({"k": 0}, "k: is 0; expected an integer of at least 1"),
+    ({"k": 1.5}, "k: is 1.5"),
+    ({"bias": np.ones(3, np.float32)}, r"bias: has shape \(3,\)"),
+    ({"bias": np.array([0, 0, -np.inf, 0], np.float32)}, "bias: is -inf at row 2"),
+    ({"bias": np.array([0, np.nan, 0, 0], np.float32)}, "bias: is nan at row 1"),
+    ({"allowed": np.ones(4, np.bool_)}, "allowed: has dtype"),
+    ({"allowed": np.ones(2, np.uint8)}, r"allowed: has shape \(2,\)"),
+    ({"excluded": np.ones(2, np.int32)}, "excluded: is ndarray; expected a pair"),
+    ({"excluded": (np.zeros(2, np.int64), np.ones(0, np.int32))}, "excluded indptr: has shape"),
+    ({"excluded": csr([[1], [], [], [2]])[::-1]}, "excluded rows: has dtype <i8"),
+    ({"excluded": (np.array([0, 2, 1, 1, 1]), np.ones(1, np.int32))}, "excluded indptr: runs"),
+    ({"excluded": (np.array([0, 0, 0, 0, 0]), np.ones(1, np.int32))}, "excluded indptr: runs"),
+]
+
+
+def broken(change):
+    """The arguments of a call with one of ``BROKEN``."""
     arguments = {"queries": GOOD, "items": GOOD, "k": 2, **change}
     if "items" in change and change["items"].shape[1] == 0:
         arguments["queries"] = change["items"]
+    return arguments
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN)
+def test_refuses_what_breaks_the_contract(change, message, parts):
     with pytest.raises(KernelArgumentError, match=message):
-        top_k(**arguments)
+        top_k(**broken(change))
 
 
 def test_a_bad_bias_of_a_forbidden_row_is_not_looked_at():
