@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from top_k_contender import READ, VNNI, Contender
@@ -60,31 +61,40 @@ def draw(found: list[Point], limits: Mapping[str, list[Reached]], path: Path) ->
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 6))
-    span = np.geomspace(
-        min(point.intensity for point in found) / 2, max(point.intensity for point in found) * 2, 99
-    )
-    bytes_per_s = _median(limits[READ])
+    figure, axes = pyplot.subplots(figsize=(10, 6))
+    axes.set(xscale="log", yscale="log", ylabel="TOP/s (a multiplication and an addition are two)")
+    axes.set_xlabel("operations a byte, if a batch reads its items once")
+    places = [point.intensity for point in found]
+    peak, bytes_per_s = _median(limits[VNNI]) / 1e12, _median(limits[READ])
+    span = np.geomspace(min(places) / 1.5, max(places) * 1.5, 99)
+    roof = np.fmin(span * bytes_per_s / 1e12, peak)
     label = f"{bytes_per_s / 1e9:.0f} GB/s read"
-    axes.plot(span, span * bytes_per_s / 1e12, "k--", linewidth=1, label=label)
-    peak = _median(limits[VNNI]) / 1e12
     if math.isfinite(peak):
-        label = f"{peak:.1f} TOP/s of eight-bit multiply-adds"
-        axes.axhline(peak, color="k", linewidth=1, label=label)
-        axes.set_ylim(top=2 * peak)
-    for name in dict.fromkeys(point.name for point in found):
+        label += f",\n{peak:.1f} TOP/s of eight-bit\nmultiply-adds"
+    axes.plot(span, roof, "k", linewidth=1, label=label)
+    for name in sorted({point.name for point in found}, key=lambda name: (name != OURS, name)):
         own = sorted(
             (point.intensity, point.ops_per_s / 1e12) for point in found if point.name == name
         )
-        style = {"linewidth": 2.5} if name == OURS else {"linewidth": 0.8}
-        axes.plot(*zip(*own, strict=True), marker="o", markersize=4, label=name, **style)
-    axes.set(xscale="log", yscale="log", ylabel="TOP/s")
-    axes.set_xlabel("operations a byte read, one pass over the items a batch")
+        label = name.replace(OURS, "rankstream")
+        axes.plot(*zip(*own, strict=True), label=label, **_style(name))
+    axes.set_ylim(min(point.ops_per_s for point in found) / 2e12, 2 * np.max(roof))
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def _style(name: str) -> dict[str, Any]:
+    """A colour a library, a mark a kind: of a dozen lines, each is found again."""
+    library, _, kind = name.partition(" ")
+    if name == OURS:
+        return {"color": "C3", "marker": "o", "markersize": 5, "linewidth": 2.5}
+    colours = {"ours": "C3", "faiss": "C0", "usearch": "C2", "torch": "C1", "numpy": "0.5"}
+    marks = {"fp32": "s", "f32": "s", "flat": "s", "bf16": "^", "fp16": "v", "8bit": "D", "i8": "D"}
+    mark = marks.get(kind, "P" if kind else "s")
+    return {"color": colours[library], "marker": mark, "markersize": 4, "linewidth": 0.8}
 
 
 def _median(limits: list[Reached]) -> float:
