@@ -222,8 +222,8 @@ def main() -> int:
 
 def _vectors(flags: argparse.Namespace) -> str:
     if flags.titles:
-        names = ", ".join(sorted(one.name for one in flags.titles.iterdir()))
-        return f"titles of {names}, one and two at a time"
+        names = ", ".join(sorted(one.name for one in flags.titles.iterdir() if one.is_dir()))
+        return f"titles of {names}; two of them where there are no more"
     return flags.vectors.name if flags.vectors else "random unit vectors"
 
 

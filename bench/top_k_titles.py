@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -29,10 +30,6 @@ def title_data(folder: Path, cache: Path, items: int) -> Data:
     Raises:
         ValueError: the folder does not hold what ``training/titled_log.py`` reads.
     """
-    place = cache / f"top-k-titles-{items}"
-    made = Data(place / "items.npy", place / "queries.npy")
-    if place.exists():
-        return made
     names = sorted(one for one in folder.iterdir() if one.is_dir())
     try:
         titles = list(dict.fromkeys(text for one in names for text in read_titled_log(one).titles))
@@ -44,6 +41,11 @@ def title_data(folder: Path, cache: Path, items: int) -> Data:
     pairs = np.random.default_rng(SEED).integers(0, len(titles), (max(0, items - len(titles)), 2))
     texts = [*titles, *(f"{titles[a]}, {titles[b]}" for a, b in pairs.tolist())][:items]
     encoder = load_encoder(encoder_settings(Settings(), Paths(cache)))
+    told = "\0".join([encoder.fingerprint, *texts]).encode()
+    place = cache / f"top-k-titles-{hashlib.blake2b(told, digest_size=8).hexdigest()}"
+    made = Data(place / "items.npy", place / "queries.npy")
+    if place.exists():
+        return made
     vectors = np.empty((len(texts), encoder.dimension), np.float32)
     for first in track(range(0, len(texts), _TEXTS_AT_ONCE), "encoding titles"):
         some = texts[first : first + _TEXTS_AT_ONCE]

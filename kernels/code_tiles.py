@@ -1,4 +1,4 @@
-"""Inner products of eight-bit codes, 64 rows and a few queries at a time.
+"""Inner products of codes, 64 rows and a few queries at a time.
 
 Codes lie as ``code_layers.py`` says. So a vector register holds one step of 16 (or 8) rows, a
 query's step is one 32-bit word that is broadcast, and a row's sum stays in its lane: nothing is

@@ -15,12 +15,13 @@ the upper bound of this, in fp32, and asks of a row whether it reaches the k-th 
 so far; a row that does not is not among the best k. So the rows that are left hold the answer,
 whatever the data are; where they are too many, the rows themselves are scanned (``scan_cpu.py``).
 
-**Rounding.** Every operation in fp32 errs by at most 2^-24 of what it makes, which is less than
-twice ``sum |q| n + |bias|``, n being an upper bound of ``|s c| + e`` over the rows of a tile. Both
-bounds of a row take fewer than ``4 blocks + 16``. So ``f`` is enlarged by ``(blocks + 4)
-2^-21`` of |q|, and as much of the bias counts as error. Scores are rounded to fp32 once more before
-ties are broken, so a row is let in that stays below a threshold by 2^-20 of it. Where that sum is
-not below 2^100, sums might overflow on their way, and nothing is concluded from them.
+**Rounding.** Every operation in fp32 errs by at most 2^-24 of what it makes. With M = ``sum |q| n +
+|bias|``, n being an upper bound of ``|s c| + e`` over the rows of a tile, the additions on the way
+to a bound make sums of about M at most, and the products each a block's share of it, so that all
+err by less than ``(8 blocks + 16) 2^-24`` of M. ``f`` is enlarged by ``(blocks + 4) 2^-21`` of |q|,
+and as much of the bias counts as error. Scores are rounded to fp32 once more before ties are
+broken, so a row is let in that stays below a threshold by 2^-20 of it. Where M is not below 2^100,
+sums might overflow on their way, and nothing is concluded from them.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def tile_bytes(offsets: Int64) -> list[list[tuple[int, type[np.generic]]]]:
 
 
 def code_items(items: Float32, offsets: Int64 | None = None) -> Codes:
-    """The codes of a matrix, less than half of its size.
+    """The codes of a matrix: less than half of its size, unless its rows are narrow.
 
     Args:
         items: ``[N, D]`` float32, C-contiguous, finite.

@@ -1,4 +1,4 @@
-"""Coding rows and queries in eight bits; ``codes.py`` says what it means."""
+"""Coding rows and queries; ``codes.py`` says what it means."""
 
 import numba
 import numpy as np
@@ -30,8 +30,7 @@ def _above(bound: float) -> np.float32:
 def rounding_of(blocks: int) -> float:
     """The share of ``sum |q| n + |bias|`` that a bound may be off by in fp32.
 
-    Fewer than ``4 blocks + 16`` operations, for both ends, each of a value of less than twice that
-    sum (the coded query may be longer than the query), by 2^-24 of it at most.
+    ``codes.py`` says why it is less than ``(8 blocks + 16) 2^-24``; this leaves some room.
     """
     return (blocks + 4) * 2.0**-21
 
@@ -68,11 +67,11 @@ def _pack_block(fine: UInt8, place: int, steps: int, coarse: UInt8, coarse_place
 
 
 @compiled
-def _note(layer: Layer, tile: int, at: int, scale: np.float32, lost: float, kept: float) -> None:
-    """Writes what one block of a row loses: ``at`` is its place in the columns."""
+def _note(layer: Layer, top: int, at: int, scale: np.float32, lost: float, kept: float) -> None:
+    """Writes what one block of a row loses; ``top`` and ``at`` are its places in the columns."""
     error = _above(np.sqrt(lost))
     layer.scales[at], layer.errors[at] = scale, error
-    layer.tops[tile] = max(layer.tops[tile], _above(np.sqrt(kept) + np.float64(error)))
+    layer.tops[top] = max(layer.tops[top], _above(np.sqrt(kept) + np.float64(error)))
 
 
 @compiled

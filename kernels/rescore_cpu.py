@@ -30,8 +30,9 @@ def sharpen(
     upper: Float32,
     size: int,
     k: int,
+    threshold: np.float32,
 ) -> np.float32:
-    """Scores what is likely the best of a shortlist of at least k rows; returns the threshold.
+    """Scores what is likely the best of a shortlist of at least k rows; returns a new threshold.
 
     That is, of the k rows that are best by the middle between their bounds, those that are not
     scored yet: 2 k of them at most, because where there are more they are as good as equal.
@@ -39,7 +40,7 @@ def sharpen(
     middles = np.empty(size, np.float32)
     for i in range(size):
         middles[i] = np.float32(0.5) * lower[i] + np.float32(0.5) * upper[i]
-    least = reached_by(middles, size, k)
+    least = reached_by(middles, size, k, threshold)
     if least > -np.inf:
         places, count = np.empty(2 * k, np.int64), 0
         for i in range(size):
@@ -47,7 +48,7 @@ def sharpen(
                 places[count] = i
                 count += 1
         _score(b, queries, items, bias, rows, lower, upper, places[:count])
-    return reached_by(lower, size, k)
+    return reached_by(lower, size, k, threshold)
 
 
 @compiled
@@ -109,7 +110,8 @@ def _join(
         upper[at : at + size] = found.upper[part, b, :size]
         at += size
     if total > k:
-        threshold = sharpen(b, queries, items, terms.bias, rows, lower, upper, total, k)
+        threshold = found.thresholds[:, b].max()
+        threshold = sharpen(b, queries, items, terms.bias, rows, lower, upper, total, k, threshold)
         total = narrow(rows, lower, upper, total, threshold)
     low, high = 0, 0
     if terms.indptr.shape[0]:

@@ -61,11 +61,11 @@ def worth(codes: Codes, k: int) -> bool:
 
 def reads_coarse(codes: Codes, batch: int) -> bool:
     """Whether so many queries read the coarse layer first."""
-    return batch == 1 and codes.fine.codes.nbytes >= COARSE_BYTES
+    return batch == 1 and codes.row_count * 4 * int(codes.steps[-1]) >= COARSE_BYTES
 
 
 def room_for(k: int) -> int:
-    """Shortlists of one query and part that there is room for."""
+    """Rows that there is room for on the shortlist of one query and part."""
     return 4 * k + ROOM
 
 

@@ -1,4 +1,4 @@
-"""The exact scan by eight-bit codes: finds the rows that may be among the best, to be scored.
+"""The exact scan by codes: finds the rows that may be among the best, to be scored.
 
 A thread walks its tiles of 64 rows, and every query over each while it is in the first cache. The
 upper bounds (``codes.py``) are made in registers and compared with the query's running threshold;
@@ -38,7 +38,7 @@ from rankstream.kernels.terms import (
 from rankstream.kernels.top_k_cpu import is_excluded
 
 WIDEST = max(WIDTHS[VNNI_512])
-# Queries whose shortlists are scored sooner than another thread wakes.
+# Fewer queries than this are scored one after the other, each by all threads.
 _FEW = 4
 # Tiles of a turn at least: some ten microseconds.
 _SHORTEST = 16
@@ -146,7 +146,7 @@ def _scan_turns(
     tile_bytes = steps[blocks] * step_bytes
     # Where one pass of queries does not wait for memory, each asks for its share of the next tile.
     share = (tile_bytes * WIDEST // batch >> 6) + 1 if batch > WIDEST else 0
-    turn = take(taken, 1)
+    left, turn = batch, take(taken, 1)
     while turn < last:
         for t in range(bounds[turn], bounds[turn + 1]):
             first = t * TILE
@@ -211,24 +211,47 @@ def _scan_turns(
                         upper[q, size] = out[j, i] + margins[j]
                         size += 1
                     if size >= due[q]:
-                        thresholds[q] = reached_by(lower[q], size, k)
+                        thresholds[q] = reached_by(lower[q], size, k, thresholds[q])
                         size = narrow(rows[q], lower[q], upper[q], size, thresholds[q])
                         if size > room >> 1:
                             thresholds[q] = sharpen(
-                                q, vectors, items, bias, rows[q], lower[q], upper[q], size, k
+                                q,
+                                vectors,
+                                items,
+                                bias,
+                                rows[q],
+                                lower[q],
+                                upper[q],
+                                size,
+                                k,
+                                thresholds[q],
                             )
                             size = narrow(rows[q], lower[q], upper[q], size, thresholds[q])
                         # Often while little is known: a threshold that lags lets too much pass.
                         due[q] = min(max(2 * k, size + (size >> 1)), room - TILE)
                         if size >= due[q]:
                             size = -1
+                            left -= 1
                     sizes[q] = size
                 b += width
+            if left == 0:
+                # Each query is widened: what is left of the turns need not be looked at.
+                take(taken, last)
+                return -1
         if packed:
             for q in range(batch):
                 if sizes[q] > k:
                     thresholds[q] = sharpen(
-                        q, vectors, items, bias, rows[q], lower[q], upper[q], sizes[q], k
+                        q,
+                        vectors,
+                        items,
+                        bias,
+                        rows[q],
+                        lower[q],
+                        upper[q],
+                        sizes[q],
+                        k,
+                        thresholds[q],
                     )
                     sizes[q] = narrow(rows[q], lower[q], upper[q], sizes[q], thresholds[q])
         turn = take(taken, 1)

@@ -10,8 +10,9 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Int32, Int64
 from rankstream.kernels.compilation import compiled
+from rankstream.kernels.heap import key_of, score_of
 
-_HALVINGS = 10
+_HALVINGS = 40
 _ROUNDING = np.float32(2.0**-20)
 TINY = np.float32(2.0**-100)
 
@@ -37,28 +38,48 @@ class Shortlists(NamedTuple):
 
 
 @compiled
-def reached_by(values: Float32, count: int, k: int) -> np.float32:
+def _between(low: np.float32, high: np.float32) -> np.float32:
+    """The float half of all floats between two."""
+    one = np.uint64(1)
+    return score_of((key_of(low, 0) >> one) + (key_of(high, 0) >> one))
+
+
+@compiled
+def reached_by(values: Float32, count: int, k: int, least: np.float32) -> np.float32:
     """What at least ``k`` of ``values[:count]`` reach: close to the most that they do.
 
-    By bisection: counting is a few vector instructions, where a selection is a branch a value that
-    nobody can predict.
+    By bisection, because counting is a few vector instructions, where a selection is a branch a
+    value that nobody can predict. In turns by value, which is quick where values lie together, and
+    by order of magnitude, because one of them may lie far from all others.
+
+    Args:
+        values: more than -inf, where something is known.
+        count: how many.
+        k: at least 1.
+        least: what at least k of them are known to reach.
     """
-    low, high, finite = np.float32(np.inf), np.float32(-np.inf), 0
+    low, high, known = np.float32(np.inf), np.float32(-np.inf), 0
     for i in range(count):
         value = values[i]
-        known = value > -np.inf
-        finite += known
-        low = min(low, value) if known else low
+        finite = value > -np.inf
+        known += finite
+        low = min(low, value) if finite else low
         high = max(high, value)
-    if finite < k:
-        return np.float32(-np.inf)
-    for _ in range(_HALVINGS):
-        middle = np.float32(np.float32(0.5) * low + np.float32(0.5) * high)
+    if known < k:
+        return least
+    low = max(low, least)
+    for step in range(_HALVINGS):
+        if step % 4 == 3:
+            middle = _between(low, high)
+        else:
+            middle = np.float32(np.float32(0.5) * low + np.float32(0.5) * high)
         reaching = 0
         for i in range(count):
             reaching += values[i] >= middle
         if reaching >= k:
             low = middle
+            if reaching <= k + (k >> 3):
+                break
         else:
             high = middle
     return low

@@ -41,7 +41,8 @@ class TopK:
         rows: ``[B, K]`` int32; -1 where a query has fewer than K allowed rows.
         scores: ``[B, K]`` float32; -inf where ``rows`` is -1.
         counts: ``[B]`` int32, how many of the K are rows.
-        widened: queries that ``codes`` were too coarse for, and that took a scan of the rows.
+        widened: queries that ``codes`` were too coarse for, and that took a scan of the rows. Where
+            that is close, it depends on which thread came by first; the answer does not.
     """
 
     rows: Int32

@@ -6,6 +6,7 @@ from rankstream.kernels.answer import Candidates, Catalogue, Profiles, rank_give
 from rankstream.kernels.arrays import Float32, freeze, frozen
 from rankstream.kernels.blake2b import hash_spans
 from rankstream.kernels.cells import IN_HISTORY
+from rankstream.kernels.code_layers import TILE
 from rankstream.kernels.codes import code_items
 from rankstream.kernels.device import always_split, require_omp, thread_count
 from rankstream.kernels.explain import block_parts, contributions
@@ -50,6 +51,14 @@ def warm_up(dimensions: int, n_blocks: int = 1) -> None:
         _answer(items, max(1, min(n_blocks, dimensions)))
     if thread_count() > 1:
         require_omp()
+
+
+def warm_up_codes() -> None:
+    """What puts rows' codes beside them, for few rows and many: more than one tile."""
+    rows = np.zeros((TILE + 1, 16), np.float32)
+    code_items(rows)
+    with always_split():
+        code_items(rows)
 
 
 def _find_items() -> None:

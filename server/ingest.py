@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from rankstream.kernels.warm_up import warm_up_codes
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.bias_file import BiasFile
 from rankstream.server.catalog.blocks import make_layout
@@ -51,6 +52,7 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         control.send("state")
     stopping = _stop_on_signal()
     warm_up_fold(state.fold)
+    warm_up_codes()
     found = wait_for_log(
         settings.kafka, topic_settings(settings), paths.broker, state.store, page, stopping
     )

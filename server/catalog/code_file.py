@@ -76,10 +76,7 @@ def map_codes(path: Path, capacity: int, offsets: NDArray[np.int64]) -> Codes:
     places = CodePlaces(capacity, offsets)
     check_size(path, places.size)
     data = map_file(path)
-    starts = [start for start, _ in places.parts]
-    parts = [
-        data[start:stop] for start, stop in zip(starts, [*starts[1:], places.size], strict=True)
-    ]
+    parts = [data[start : start + places.tiles * a_tile] for start, a_tile in places.parts]
     fine, coarse = (
         Layer(codes, *(part.view(np.float32) for part in floats))
         for codes, *floats in (parts[:4], parts[4:])
@@ -137,9 +134,10 @@ class CodePlaces:
     """Where the arrays of both layers begin, and the bytes that each has of a tile."""
 
     def __init__(self, capacity: int, offsets: NDArray[np.int64]) -> None:
-        tiles = -(-capacity // TILE)
+        self.tiles = -(-capacity // TILE)
         self.parts, self.size = [], 0
         for of_layer in tile_bytes(offsets):
             for a_tile, _ in of_layer:
                 self.parts.append((self.size, a_tile))
-                self.size += tiles * a_tile
+                # Whole cache lines, or every register of what follows would be read from two.
+                self.size += -(-self.tiles * a_tile // 64) * 64

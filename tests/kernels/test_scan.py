@@ -17,6 +17,7 @@ from rankstream.kernels.code_layers import COARSE_MIDDLE, GROUP, MIDDLE, STEP, T
 from rankstream.kernels.code_tiles import NAMES, WIDTHS, bound_tile, supported
 from rankstream.kernels.codes import code_items, empty_codes, write_codes
 from rankstream.kernels.scan_cpu import Source, _scan_part, plan_turns
+from rankstream.kernels.shortlist import reached_by
 from rankstream.kernels.terms import Terms
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
@@ -125,6 +126,52 @@ def test_what_codes_cannot_tell_apart_is_scanned_itself(assert_same, kind):
     if kind != "huge":
         assert best.widened == 3
     assert_equal(assert_same, best, top_k(queries, items, 10, **rest))
+
+
+@pytest.mark.parametrize("far", [-1e3, -1e9, -1e30, 1e30])
+def test_a_bias_far_from_all_others_widens_nothing(assert_same, far):
+    rng = np.random.default_rng(16)
+    items, bias = vectors(rng, "random", 20_000, 32), np.zeros(20_000, np.float32)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    bias[[5, 9_000]] = far
+
+    best = top_k(items[:3], items, 10, bias=bias, codes=code_items(items))
+
+    assert best.widened == 0
+    assert_equal(assert_same, best, top_k(items[:3], items, 10, bias=bias))
+
+
+def test_a_row_longer_than_all_others_widens_nothing(assert_same):
+    rng = np.random.default_rng(17)
+    items = vectors(rng, "random", 20_000, 32)
+    items[777] *= 1e7
+
+    best = top_k(items[:3], items, 10, codes=code_items(items))
+
+    assert best.widened == 0
+    assert_equal(assert_same, best, top_k(items[:3], items, 10))
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_what_k_values_reach_is_found_however_they_lie(k):
+    rng = np.random.default_rng(18)
+    for far in (0.0, -1e4, -3e38, 3e38, np.inf, -np.inf):
+        values = rng.standard_normal(300).astype(np.float32)
+        values[7] = far
+        best = np.sort(values)[-k - max(1, k // 8)]
+        found = reached_by(values, 300, k, np.float32(-np.inf))
+        assert (values >= found).sum() >= k
+        assert found >= best
+        assert reached_by(values, 300, k, np.float32(found)) >= found
+    unknown = np.full(9, -np.inf, np.float32)
+    assert reached_by(unknown, 9, 1, np.float32(-3.0)) == -3.0
+
+
+def test_few_rows_are_not_read_coarsely_whatever_room_their_codes_have():
+    codes = code_items(np.zeros((100, 16), np.float32))
+    whole = codes._replace(row_count=1 << 22)
+    assert [scan.reads_coarse(one, 1) for one in (codes, whole)] == [False, True]
+    assert not scan.reads_coarse(whole, 2)
 
 
 def test_some_queries_are_widened_and_others_are_not(assert_same):
