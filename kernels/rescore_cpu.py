@@ -31,11 +31,14 @@ def sharpen(
     size: int,
     k: int,
     threshold: np.float32,
-) -> np.float32:
-    """Scores what is likely the best of a shortlist of at least k rows; returns a new threshold.
+) -> tuple[int, np.float32]:
+    """Scores what is likely the best of a shortlist of at least k rows, and narrows it by that.
 
     That is, of the k rows that are best by the middle between their bounds, those that are not
     scored yet: 2 k of them at most, because where there are more they are as good as equal.
+
+    Returns:
+        How many rows are left, and the new threshold.
     """
     middles = np.empty(size, np.float32)
     for i in range(size):
@@ -48,7 +51,8 @@ def sharpen(
                 places[count] = i
                 count += 1
         _score(b, queries, items, bias, rows, lower, upper, places[:count])
-    return reached_by(lower, size, k, threshold)
+    threshold = reached_by(lower, size, k, threshold)
+    return narrow(rows, lower, upper, size, threshold), threshold
 
 
 @compiled
@@ -111,8 +115,7 @@ def _join(
         at += size
     if total > k:
         threshold = found.thresholds[:, b].max()
-        threshold = sharpen(b, queries, items, terms.bias, rows, lower, upper, total, k, threshold)
-        total = narrow(rows, lower, upper, total, threshold)
+        total, _ = sharpen(b, queries, items, terms.bias, rows, lower, upper, total, k, threshold)
     low, high = 0, 0
     if terms.indptr.shape[0]:
         low, high = terms.indptr[b], terms.indptr[b + 1]

@@ -214,19 +214,10 @@ def _scan_turns(
                         thresholds[q] = reached_by(lower[q], size, k, thresholds[q])
                         size = narrow(rows[q], lower[q], upper[q], size, thresholds[q])
                         if size > room >> 1:
-                            thresholds[q] = sharpen(
-                                q,
-                                vectors,
-                                items,
-                                bias,
-                                rows[q],
-                                lower[q],
-                                upper[q],
-                                size,
-                                k,
+                            size, thresholds[q] = sharpen(
+                                q, vectors, items, bias, rows[q], lower[q], upper[q], size, k,
                                 thresholds[q],
-                            )
-                            size = narrow(rows[q], lower[q], upper[q], size, thresholds[q])
+                            )  # fmt: skip
                         # Often while little is known: a threshold that lags lets too much pass.
                         due[q] = min(max(2 * k, size + (size >> 1)), room - TILE)
                         if size >= due[q]:
@@ -241,19 +232,10 @@ def _scan_turns(
         if packed:
             for q in range(batch):
                 if sizes[q] > k:
-                    thresholds[q] = sharpen(
-                        q,
-                        vectors,
-                        items,
-                        bias,
-                        rows[q],
-                        lower[q],
-                        upper[q],
-                        sizes[q],
-                        k,
+                    sizes[q], thresholds[q] = sharpen(
+                        q, vectors, items, bias, rows[q], lower[q], upper[q], sizes[q], k,
                         thresholds[q],
-                    )
-                    sizes[q] = narrow(rows[q], lower[q], upper[q], sizes[q], thresholds[q])
+                    )  # fmt: skip
         turn = take(taken, 1)
     return -1
 
