@@ -94,8 +94,8 @@ class Encoding:
     """The text encoder."""
 
     model: str = option("", "model folder; default: the all-MiniLM-L6-v2 package")
-    backend: str = option("auto", "auto, openvino or torch")
-    precision: str = option("auto", "auto, bf16 or f32")
+    backend: str = option("auto", "auto (the faster one here), openvino or torch")
+    precision: str = option("auto", "auto, int8 (of `rankstream model optimize`), bf16 or f32")
     max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")
     cache_mib: int = option(64, "MiB of the cache from a text to its vector, in ingest")
     max_tokens: int = option(0, "tokens of a text that are read; 0: what the model was made for")

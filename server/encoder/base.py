@@ -48,8 +48,9 @@ class EncoderSettings:
     Attributes:
         cache_dir: folder for converted graphs, compiled models and hashes; created when missing.
         model: model folder; "": the default package.
-        backend: ``auto``, ``openvino`` or ``torch``.
-        precision: ``auto`` (bf16 where the CPU computes in it), ``bf16`` or ``f32``.
+        backend: ``auto`` (the faster on this machine), ``openvino`` or ``torch``.
+        precision: ``auto`` (int8 where the folder has such a graph, else bf16 where the CPU
+            computes in it, else f32), ``int8``, ``bf16`` or ``f32``.
         threads: threads of one inference.
         max_batch_tokens: padded tokens of one batch at most.
         max_tokens: tokens read of one text; 0: what the model was made for.
@@ -158,7 +159,7 @@ class Encoder(Protocol):
 
     @property
     def precision(self) -> str:
-        """``bf16`` or ``f32``."""
+        """``int8``, ``bf16`` or ``f32``."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors [B, D] float32 in the order of the texts.

@@ -1,11 +1,12 @@
-"""Converts a model folder to an OpenVINO graph.
+"""Converts a model folder to an OpenVINO graph, and times it beside torch.
 
 Runs as a process of its own, ``python -m rankstream.server.encoder.convert MODEL EMPTY_FOLDER
-POOLING`` (see ``graph_cache``), and imports torch, transformers and OpenVINO.
+POOLING THREADS`` (see ``graph_cache``), and imports torch, transformers and OpenVINO.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import warnings
@@ -14,15 +15,17 @@ from pathlib import Path
 import torch
 
 from rankstream.server.encoder.base import ModelRefused
-from rankstream.server.encoder.graph_cache import NOTE, REFUSED
+from rankstream.server.encoder.graph_cache import NOTE, REFUSED, Graph
+from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
 from rankstream.server.encoder.model_folder import read_model_folder
-from rankstream.server.encoder.openvino_encoder import import_openvino
-from rankstream.server.encoder.torch_encoder import load_graph
+from rankstream.server.encoder.openvino_encoder import OpenVinoBackend, import_openvino
+from rankstream.server.encoder.speed import tokens_per_s
+from rankstream.server.encoder.torch_encoder import PooledModel, embed, load_graph
 
 EXAMPLE_SHAPE = (2, 8)
 
 
-def convert(model_folder: Path, target: Path, pooling: str) -> None:
+def convert(model_folder: Path, target: Path, pooling: str, threads: int) -> None:
     """Writes ``model.xml``, ``model.bin`` and a note of their sizes into an empty folder.
 
     The graph takes ``input_ids`` and ``attention_mask`` [B, T] int64 and gives [B, D] float32,
@@ -47,15 +50,31 @@ def convert(model_folder: Path, target: Path, pooling: str) -> None:
         )
     ov.save_model(converted, target / "model.xml", compress_to_fp16=False)
     sizes = {name: (target / name).stat().st_size for name in ("model.xml", "model.bin")}
-    note = {"attention": attention, "bytes": sizes}
+    made = Graph(target, attention, target / "compiled")
+    note = {"attention": attention, "bytes": sizes, "tokens_per_s": _speeds(made, graph, threads)}
     (target / NOTE).write_text(json.dumps(note), encoding="utf-8")
+
+
+def _speeds(made: Graph, graph: PooledModel, threads: int) -> dict[str, dict[str, float]]:
+    """Tokens a second by precision and backend; bf16 only where the CPU computes in it."""
+    torch.set_num_threads(threads)
+    precisions = ["f32", "bf16"] if has_bf16(cpu_flags()) else ["f32"]
+    return {
+        name: tokens_per_s(
+            {
+                "openvino": OpenVinoBackend(made, precision=name, threads=threads).embed,
+                "torch": functools.partial(embed, graph, name),
+            }
+        )
+        for name in precisions
+    }
 
 
 def main() -> int:
     """Returns the exit status: REFUSED with the reason on stdout where the model is at fault."""
-    model_folder, target, pooling = sys.argv[1:]
+    model_folder, target, pooling, threads = sys.argv[1:]
     try:
-        convert(Path(model_folder), Path(target), pooling)
+        convert(Path(model_folder), Path(target), pooling, int(threads))
     except ModelRefused as error:
         sys.stdout.write(f"{error}\n")
         return REFUSED

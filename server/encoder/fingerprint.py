@@ -17,7 +17,7 @@ class Space:
     """Everything that decides which vector a text gets, beyond rounding.
 
     Attributes:
-        weights: SHA-256 of the weights, hex.
+        weights: SHA-256 of the weights, hex; of the int8 graph, where that computes.
         config: SHA-256 of the architecture file, hex.
         tokenizer: SHA-256 of the tokeniser file, hex.
         template: version of the item template.
@@ -28,7 +28,7 @@ class Space:
         chars_per_token: characters read of a text, per token of the limit.
         dimension: D.
         normalise: whether vectors are L2-normalised.
-        precision: ``bf16`` or ``f32``.
+        precision: ``int8``, ``bf16`` or ``f32``.
     """
 
     weights: str

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,10 +33,14 @@ class Graph:
     Attributes:
         folder: holds ``model.xml`` and ``model.bin``.
         attention: the attention implementation it was traced with.
+        compiled: folder for what OpenVINO compiles of it.
+        tokens_per_s: by precision and backend, on this machine, when it was converted.
     """
 
     folder: Path
     attention: str
+    compiled: Path
+    tokens_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,13 @@ class Conversion:
         folder: named by everything that decides the graph.
         root: the model folder.
         pooling: ``mean``, ``cls`` or ``max``.
+        threads: that backends are timed with.
     """
 
     folder: Path
     root: Path
     pooling: str
+    threads: int
 
 
 def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T:
@@ -82,7 +88,10 @@ def _read(folder: Path) -> Graph | None:
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         sizes = {name: (folder / name).stat().st_size for name in note["bytes"]}
-        return Graph(folder, str(note["attention"])) if sizes == note["bytes"] else None
+        if sizes != note["bytes"]:
+            return None
+        attention, speeds = str(note["attention"]), note["tokens_per_s"]
+        return Graph(folder, attention, folder / "compiled", speeds)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -112,6 +121,7 @@ def _run_child(conversion: Conversion, part: Path) -> None:
     """Converts in a process of its own, so that this one never holds torch."""
     command = [sys.executable, "-P", "-m", "rankstream.server.encoder.convert"]
     command += [str(conversion.root.resolve()), str(part.resolve()), conversion.pooling]
+    command += [str(conversion.threads)]
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         done = subprocess.run(

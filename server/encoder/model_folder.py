@@ -13,6 +13,7 @@ from typing import Any
 
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside, read_json
+from rankstream.server.encoder.quantised import Quantised, read_quantised
 from rankstream.server.encoder.safetensors_header import Tensor, read_header
 from rankstream.server.encoder.sentence_modules import Modules, read_modules
 
@@ -40,6 +41,7 @@ class ModelFolder:
         max_tokens: what the model was made to read.
         max_positions: what it can read at all.
         modules: pooling, normalisation, prompt and letter case.
+        quantised: its int8 graph; None where it has none.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ModelFolder:
     max_tokens: int
     max_positions: int
     modules: Modules
+    quantised: Quantised | None
 
 
 def read_model_folder(root: Path, name: str = "") -> ModelFolder:
@@ -89,6 +92,7 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
         max_tokens=min(positions, modules.max_tokens or _tokenizer_limit(transformer)),
         max_positions=positions,
         modules=modules,
+        quantised=read_quantised(root),
     )
 
 

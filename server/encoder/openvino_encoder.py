@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -47,14 +46,14 @@ class OpenVinoBackend:
     name = "openvino"
 
     def __init__(self, graph: Graph, precision: str, threads: int) -> None:
-        """Compiles the graph, or loads what was compiled before.
+        """Compiles the graph, or loads what was compiled before; ``int8`` needs an int8 graph.
 
         Raises:
             EncoderUnavailable: OpenVINO is missing, or computes in another precision here.
             EncoderError: it refuses the graph.
         """
         ov = import_openvino()
-        self._compiled: Any = _compile(ov, graph.folder, precision, threads)
+        self._compiled: Any = _compile(ov, graph, precision, threads)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         isa = instruction_set(cpu_flags())
         self.numerics = f"openvino-{ov.__version__.split('-')[0]}/{graph.attention}/{isa}"
@@ -73,24 +72,26 @@ class OpenVinoBackend:
         return pooled
 
 
-def _compile(ov: ModuleType, folder: Path, precision: str, threads: int) -> Any:
+def _compile(ov: ModuleType, graph: Graph, precision: str, threads: int) -> Any:
+    # An int8 graph says itself what is int8; all else is float32 on every CPU, so that all agree.
+    hint = "f32" if precision == "int8" else precision
     options = {
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         # Pinned processes would share one core and leave the others idle.
         "ENABLE_CPU_PINNING": False,
-        "CACHE_DIR": str(folder / "compiled"),
+        "CACHE_DIR": str(graph.compiled),
     }
     try:
         core = ov.Core()
-        compiled = core.compile_model(core.read_model(folder / "model.xml"), "CPU", options)
+        compiled = core.compile_model(core.read_model(graph.folder / "model.xml"), "CPU", options)
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     except RuntimeError as error:
-        message = f"{folder}: OpenVINO does not compile the graph: {error}"
+        message = f"{graph.folder}: OpenVINO does not compile the graph: {error}"
         raise EncoderError(message) from error
-    if used != precision:
+    if used != hint:
         message = f"precision {precision}: OpenVINO computes in {used} on this CPU; use that"
         raise EncoderUnavailable(message)
     return compiled

@@ -17,7 +17,7 @@ from rankstream.server.encoder.tokenizer import Tokenizer, Tokens
 # Texts tokenised together: bounds the memory of a bulk, and is long enough to sort by length.
 CHUNK_TEXTS = 4096
 # The least cosine between a text encoded alone and among others; rounding, and nothing else.
-SAME_COSINE = {"f32": 0.99999, "bf16": 0.999}
+SAME_COSINE = {"f32": 0.99999, "bf16": 0.999, "int8": 0.999}
 
 
 @dataclass(frozen=True, slots=True)

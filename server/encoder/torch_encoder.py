@@ -55,19 +55,24 @@ class TorchBackend:
         """Loads the weights. ``threads`` holds for torch in the whole process."""
         torch.set_num_threads(threads)
         self._model, attention = load_graph(folder, pooling)
-        self._bf16 = precision == "bf16"
+        self._precision = precision
         isa = instruction_set(cpu_flags())
         self.numerics = f"torch-{torch.__version__}/{attention}/{isa}"
 
     def embed(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Pooled vectors [B, D] float32."""
-        ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
-        with (
-            torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=self._bf16),
-        ):
-            pooled = self._model(ids, mask)
-        return np.ascontiguousarray(pooled.float().numpy())
+        return embed(self._model, self._precision, batch)
+
+
+def embed(model: PooledModel, precision: str, batch: TokenBatch) -> NDArray[np.float32]:
+    """Pooled vectors [B, D] float32."""
+    ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
+    with (
+        torch.inference_mode(),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        pooled = model(ids, mask)
+    return np.ascontiguousarray(pooled.float().numpy())
 
 
 def load_graph(folder: ModelFolder, pooling: str) -> tuple[PooledModel, str]:

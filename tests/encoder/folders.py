@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers, processors
+
+from rankstream.server.encoder.quantised import write_note
 
 TOYS = ["toy", "story", "alien", "wood", "train", "chess", "board", "red", "blue", "1995"]
 WORDS = [*TOYS, "a", "the", "for", "kids", "and", "of", ".", ",", "!"]
@@ -99,3 +102,15 @@ def write_sentence_folder(folder: Path, pooling: dict[str, Any], modules: Any = 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return (left.astype(np.float64) * right).sum(axis=1) / norms
+
+
+def write_fake_int8(root: Path) -> Path:
+    """An int8 graph's files without a graph in them, and a true note of them."""
+    folder = root / "int8"
+    folder.mkdir()
+    whole = hashlib.sha256()
+    for name, content in (("model.xml", b"<net/>"), ("model.bin", b"weights")):
+        (folder / name).write_bytes(content)
+        whole.update(hashlib.sha256(content).digest())
+    write_note(folder, whole.hexdigest(), {"pooling": "mean", "attention": "sdpa"})
+    return folder

@@ -6,8 +6,7 @@ import pytest
 from rankstream.server.encoder.base import EncoderError, require_same_space
 from rankstream.server.encoder.fingerprint import Space, file_sha256, weights_sha256
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16, instruction_set
-from rankstream.server.encoder.load import choose_backend, choose_precision
-from rankstream.server.errors import SpaceMismatch, Unavailable
+from rankstream.server.errors import SpaceMismatch
 
 SPACE = Space(
     weights="a" * 64,
@@ -94,22 +93,6 @@ def test_weights_that_only_look_alike_differ(tmp_path):
 def test_a_file_that_is_not_there_is_a_typed_error(tmp_path):
     with pytest.raises(EncoderError, match="cannot be read"):
         file_sha256(tmp_path / "missing")
-
-
-def test_precision_follows_the_cpu_only_where_nothing_was_asked():
-    assert choose_precision("auto", frozenset({"avx2", "avx512_bf16"})) == "bf16"
-    assert choose_precision("auto", frozenset({"avx2"})) == "f32"
-    assert choose_precision("f32", frozenset({"amx_bf16"})) == "f32"
-
-
-def test_backend_is_what_is_installed_with_a_reason():
-    assert choose_backend("auto", True) == ("openvino", "installed")
-    assert choose_backend("torch", True) == ("torch", "asked for")
-    name, reason = choose_backend("auto", False)
-    assert name == "torch"
-    assert "not installed" in reason
-    with pytest.raises(Unavailable, match=r"pip install 'rankstream\[openvino\]'"):
-        choose_backend("openvino", False)
 
 
 def test_cpu_flags_are_read_from_the_first_cpu(tmp_path):

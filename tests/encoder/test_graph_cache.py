@@ -21,7 +21,7 @@ def children(monkeypatch):
     def convert(conversion, part):
         started.append(conversion)
         (part / "model.xml").write_text("graph")
-        note = {"attention": "sdpa", "bytes": {"model.xml": 5}}
+        note = {"attention": "sdpa", "bytes": {"model.xml": 5}, "tokens_per_s": {}}
         (part / NOTE).write_text(json.dumps(note))
 
     monkeypatch.setattr(graph_cache, "_run_child", convert)
@@ -30,7 +30,7 @@ def children(monkeypatch):
 
 @pytest.fixture
 def conversion(tmp_path):
-    return Conversion(tmp_path / "cache" / "key", tmp_path / "model", "mean")
+    return Conversion(tmp_path / "cache" / "key", tmp_path / "model", "mean", 1)
 
 
 def read_graph(graph):

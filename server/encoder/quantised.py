@@ -1,0 +1,87 @@
+"""The int8 graph that ``rankstream model optimize`` puts into a model folder, and its note.
+
+::
+
+    FOLDER/int8/model.xml    OpenVINO's graph, pooling included
+                model.bin    its weights
+                note.json    digests of both, how it was made, what quality it kept
+
+A graph and its weights hold no code. They are read only where they are the bytes that the note
+names, so that a damaged or swapped file is refused before its size is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.fingerprint import weights_sha256
+from rankstream.server.encoder.folder_json import read_json
+
+FOLDER = "int8"
+NOTE = "note.json"
+FILES = ("model.xml", "model.bin")
+AGAIN = "make it again: rankstream model optimize"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """A graph in int8.
+
+    Attributes:
+        folder: holds ``model.xml`` and ``model.bin``.
+        sha256: over both files' own digests, hex; part of the fingerprint.
+        pooling: what the graph pools with.
+        attention: the attention implementation it was traced with.
+    """
+
+    folder: Path
+    sha256: str
+    pooling: str
+    attention: str
+
+
+def read_quantised(root: Path) -> Quantised | None:
+    """What the note of a model folder says; None where there is none.
+
+    Raises:
+        ModelRefused: the note is malformed, or its files are missing or of another size.
+    """
+    folder = root / FOLDER
+    if not (folder / NOTE).is_file():
+        return None
+    note = read_json(folder / NOTE, dict)
+    sizes, words = note.get("bytes"), [note.get(n) for n in ("sha256", "pooling", "attention")]
+    if not isinstance(sizes, dict) or not all(isinstance(word, str) for word in words):
+        message = f"{folder / NOTE}: malformed; {AGAIN}"
+        raise ModelRefused(message)
+    for name in FILES:
+        file = folder / name
+        size = file.stat().st_size if file.is_file() else -1
+        if size != sizes.get(name):
+            message = f"{file}: {size} bytes, the note says {sizes.get(name)}; {AGAIN}"
+            raise ModelRefused(message)
+    sha256, pooling, attention = map(str, words)
+    return Quantised(folder, sha256, pooling, attention)
+
+
+def check_digest(quantised: Quantised, cache_dir: Path) -> None:
+    """Refuses files that are not those of the note.
+
+    Raises:
+        ModelRefused: their digest is another.
+    """
+    files = tuple(quantised.folder / name for name in FILES)
+    if weights_sha256(files, cache_dir) != quantised.sha256:
+        message = f"{quantised.folder}: its files are not those that its note names; {AGAIN}"
+        raise ModelRefused(message)
+
+
+def write_note(folder: Path, sha256: str, about: dict[str, Any]) -> None:
+    """Writes the note beside the files of ``folder``."""
+    sizes = {name: (folder / name).stat().st_size for name in FILES}
+    note = {"bytes": sizes, "sha256": sha256, **about}
+    (folder / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,102 @@
+"""``rankstream model``: makes a model ready to be served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from rankstream.server.encoder.base import EncoderSettings
+from rankstream.server.encoder.quality import GATES, Gate
+from rankstream.server.errors import RankstreamError
+from rankstream.server.paths import Paths
+from rankstream.server.text_file import read_texts
+
+_INT8 = GATES["int8"]
+
+
+@click.group()
+def model() -> None:
+    """Make a model ready to be served."""
+
+
+@model.command(
+    epilog="\b\nExample:\n"
+    "  rankstream model optimize --texts titles.txt --out minilm-int8\n"
+    "  rankstream serve --embedded --model minilm-int8"
+)
+@click.option(
+    "--model", "source", default="", help="Model folder.  [default: the all-MiniLM-L6-v2 package]"
+)
+@click.option(
+    "--texts",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Real texts, one a line (.gz too), at least 300: titles, descriptions, queries.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The new model folder; must not be there yet.",
+)
+@click.option(
+    "--min-cosine", default=_INT8.min_cosine, show_default=True, help="Of the worst text."
+)
+@click.option("--mean-cosine", default=_INT8.mean_cosine, show_default=True, help="Over all texts.")
+@click.option(
+    "--top-10-overlap",
+    default=_INT8.top_10_overlap,
+    show_default=True,
+    help="Part of a text's ten nearest others that must stay.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="rankstream-data",
+    show_default=True,
+    help="Where converted models are kept, as serve keeps them.",
+)
+@click.option("--threads", default=2, show_default=True, help="Threads of one inference.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
+def optimize(
+    source: str,
+    texts: Path,
+    out: Path,
+    min_cosine: float,
+    mean_cosine: float,
+    top_10_overlap: float,
+    data_dir: Path,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Quantise a model to int8, where enough of its quality is kept.
+
+    Half of the texts (3,000 at most) calibrate, others judge: their int8 vectors are compared with
+    float32's. Nothing is written where no recipe passes; the folder's note says what it kept.
+    """
+    settings = EncoderSettings(Paths(data_dir).cache / "encoder", source, threads=threads)
+    gate = Gate(min_cosine, mean_cosine, top_10_overlap)
+    say = Console(stderr=True, highlight=False).print
+    try:
+        # Here, not above: NNCF takes seconds to import, and other commands have no use for it.
+        from rankstream.server.encoder.optimize import optimize as made_of
+
+        made = made_of(settings, read_texts("texts", texts), out, say, gate)
+    except RankstreamError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(made), default=str))
+        return
+    kept = made.quality
+    click.echo(
+        f"{made.folder}: {made.bytes_before / 1e6:.0f} MB became {made.bytes_after / 1e6:.0f} "
+        f"({made.recipe}).\nOf {kept.texts} texts: minimum cosine {kept.min_cosine:.4f}, mean "
+        f"{kept.mean_cosine:.4f}"
+        + ("" if kept.top_10_overlap is None else f", top-10 overlap {kept.top_10_overlap:.3f}")
+    )
