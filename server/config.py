@@ -98,7 +98,9 @@ class Encoding:
     precision: str = option("auto", "auto, bf16 or f32")
     max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")
     cache_mib: int = option(64, "MiB of the cache from a text to its vector, in ingest")
-    max_tokens: int = option(0, "tokens of a text that are read; 0: what the model was made for")
+    max_tokens: int = option(
+        0, "tokens of a text that are read; 0: what the model was made for, at most 512"
+    )
 
 
 @dataclass(frozen=True, slots=True)

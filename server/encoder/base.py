@@ -52,10 +52,10 @@ class EncoderSettings:
         precision: ``auto`` (bf16 where the CPU computes in it), ``bf16`` or ``f32``.
         threads: threads of one inference.
         max_batch_tokens: padded tokens of one batch at most.
-        max_tokens: tokens read of one text; 0: what the model was made for.
+        max_tokens: tokens read of one text; 0: what the model was made for, at most 512.
         template: how an item becomes a text, see ``ItemTemplate``; part of the fingerprint.
-        pooling: ``mean``, ``cls`` or ``max`` instead of what the folder says; "": the folder's,
-            ``mean`` where it says nothing.
+        pooling: one of ``sentence_modules.POOLINGS`` instead of what the folder says; "": the
+            folder's, ``mean`` where it says nothing.
     """
 
     cache_dir: Path

@@ -14,12 +14,15 @@ from pathlib import Path
 import torch
 
 from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.folder_json import read_json
 from rankstream.server.encoder.graph_cache import NOTE, REFUSED
-from rankstream.server.encoder.model_folder import read_model_folder
+from rankstream.server.encoder.model_folder import ModelFolder, read_model_folder
 from rankstream.server.encoder.openvino_encoder import import_openvino
-from rankstream.server.encoder.torch_encoder import load_graph
+from rankstream.server.encoder.torch_encoder import ATTENTION, load_graph
 
 EXAMPLE_SHAPE = (2, 8)
+# How configs name an attention that reads no further than so many tokens.
+WINDOWS = ("sliding_window", "local_attention")
 
 
 def convert(model_folder: Path, target: Path, pooling: str) -> None:
@@ -32,7 +35,8 @@ def convert(model_folder: Path, target: Path, pooling: str) -> None:
         ModelRefused: the folder is not read.
     """
     ov = import_openvino(converter=True)
-    graph, attention = load_graph(read_model_folder(model_folder), pooling)
+    folder = read_model_folder(model_folder)
+    graph, attention = load_graph(folder, pooling, _attentions(folder))
     example = torch.ones(EXAMPLE_SHAPE, dtype=torch.int64)
     # One padded position, so that tracing does not take the path of a batch without padding.
     mask = example.clone()
@@ -49,6 +53,13 @@ def convert(model_folder: Path, target: Path, pooling: str) -> None:
     sizes = {name: (target / name).stat().st_size for name in ("model.xml", "model.bin")}
     note = {"attention": attention, "bytes": sizes}
     (target / NOTE).write_text(json.dumps(note), encoding="utf-8")
+
+
+def _attentions(folder: ModelFolder) -> tuple[str, ...]:
+    # In padding that is longer than a window, a token sees nothing at all. Of that OpenVINO's fused
+    # attention makes NaN, which spreads; the plain one makes something finite that nobody reads.
+    config = read_json(folder.config_file, dict)
+    return ("eager",) if any(config.get(name) for name in WINDOWS) else ATTENTION
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ class Space:
         config: SHA-256 of the architecture file, hex.
         tokenizer: SHA-256 of the tokeniser file, hex.
         template: version of the item template.
-        pooling: ``mean``, ``cls`` or ``max``.
+        pooling: one of ``sentence_modules.POOLINGS``.
         prompt: what is put before every text.
         lower_case: whether the text is lower-cased.
         max_tokens: tokens read of a text.

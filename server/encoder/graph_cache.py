@@ -46,7 +46,7 @@ class Conversion:
     Attributes:
         folder: named by everything that decides the graph.
         root: the model folder.
-        pooling: ``mean``, ``cls`` or ``max``.
+        pooling: one of ``sentence_modules.POOLINGS``.
     """
 
     folder: Path

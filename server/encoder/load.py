@@ -32,8 +32,10 @@ DEFAULT_NAME = "all-MiniLM-L6-v2"
 BACKENDS = ("auto", "openvino", "torch")
 PRECISIONS = ("auto", "bf16", "f32")
 MIN_TOKENS = 8
+# Read of a text where nothing is asked for: decoders say 32,768 and more, which no item needs.
+DEFAULT_MOST_TOKENS = 512
 # Grows when the same folder is to be converted to another graph.
-GRAPH_RULES = 1
+GRAPH_RULES = 2
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
@@ -164,13 +166,16 @@ def _check_choices(settings: EncoderSettings) -> None:
 
 
 def _max_tokens(settings: EncoderSettings, folder: ModelFolder) -> int:
-    wanted = settings.max_tokens or folder.max_tokens
+    wanted = settings.max_tokens or min(folder.max_tokens, DEFAULT_MOST_TOKENS)
     if not MIN_TOKENS <= wanted <= folder.max_positions:
         field, most = "max_tokens", folder.max_positions
         problem = f"{wanted}; {folder.name} reads {MIN_TOKENS} to {most} tokens"
         raise InvalidArgument(field, problem)
     if settings.max_batch_tokens < wanted:
         field = "max_batch_tokens"
-        problem = f"{settings.max_batch_tokens}; expected at least max_tokens, {wanted}"
+        problem = (
+            f"{settings.max_batch_tokens}; a text of max_tokens, {wanted}, must fit in a batch: "
+            "raise it, or lower max_tokens"
+        )
         raise InvalidArgument(field, problem)
     return wanted

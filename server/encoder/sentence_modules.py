@@ -10,13 +10,13 @@ from typing import Any
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside, read_json
 
-POOLINGS = ("mean", "cls", "max")
+POOLINGS = ("mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens")
 # Older folders say it with one flag per pooling.
 POOLING_FLAGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
@@ -28,7 +28,7 @@ class Modules:
 
     Attributes:
         transformer: folder of the model inside the root; "": the root itself.
-        pooling: ``mean``, ``cls`` or ``max``.
+        pooling: one of ``POOLINGS``.
         normalise: L2-normalise the pooled vector.
         dimension: what the pooling expects; 0: it does not say.
         max_tokens: tokens read of a text; 0: it does not say.
@@ -96,9 +96,12 @@ def _kinds(root: Path) -> dict[str, str]:
 
 def _pooling(file: Path, config: Mapping[str, Any]) -> str:
     named = config.get("pooling_mode")
-    chosen = [named] if named else [POOLING_FLAGS[f] for f in POOLING_FLAGS if config.get(f)]
+    flags = [POOLING_FLAGS[flag] for flag in POOLING_FLAGS if config.get(flag)]
+    chosen = (named if isinstance(named, list) else [named]) if named else flags
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
-        message = f"{file}: pooling {chosen or 'unset'}; expected one of {', '.join(POOLINGS)}"
+        many = f"{len(chosen)} poolings side by side are not supported: " if chosen[1:] else ""
+        wanted = f"expected one of {', '.join(POOLINGS)}"
+        message = f"{file}: {many}pooling {chosen or 'unset'}; {wanted}"
         raise ModelRefused(message)
     return str(chosen[0])
 

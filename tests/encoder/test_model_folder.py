@@ -9,6 +9,7 @@ import pytest
 from rankstream.server.encoder.base import EncoderSettings, ModelRefused
 from rankstream.server.encoder.load import find_model, load_encoder
 from rankstream.server.encoder.model_folder import read_model_folder
+from rankstream.server.encoder.sentence_modules import POOLING_FLAGS, POOLINGS
 from rankstream.server.errors import InvalidArgument
 
 MEAN = {"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}
@@ -33,10 +34,10 @@ def test_a_plain_folder_pools_the_mean_and_normalises(folder):
     assert (read.modules.pooling, read.modules.normalise) == ("mean", True)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_sentence_folder_says_its_pooling_in_both_dialects(folder, pooling):
-    flag = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}[pooling]
-    folders.write_sentence_folder(folder, {f"pooling_mode_{flag}": True})
+    (flag,) = (flag for flag, named in POOLING_FLAGS.items() if named == pooling)
+    folders.write_sentence_folder(folder, {flag: True})
     (folder / "sentence_bert_config.json").write_text(
         '{"max_seq_length": 32, "do_lower_case": true}'
     )
@@ -142,8 +143,8 @@ def test_modules_that_are_not_supported_are_refused(folder, modules):
     "pooling",
     [
         {},
-        {"pooling_mode_lasttoken": True},
-        {"pooling_mode": "weightedmean"},
+        {"pooling_mode": "attention"},
+        {"pooling_mode": ["mean", "cls"]},
         {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
         MEAN | {"word_embedding_dimension": 8},
     ],
@@ -152,6 +153,14 @@ def test_wrong_pooling_is_refused(folder, pooling):
     folders.write_sentence_folder(folder, pooling)
 
     with pytest.raises(ModelRefused, match="pooling"):
+        read_model_folder(folder)
+
+
+def test_poolings_side_by_side_are_not_supported(folder):
+    both = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}
+    folders.write_sentence_folder(folder, both)
+
+    with pytest.raises(ModelRefused, match="2 poolings side by side.*expected one of mean, cls"):
         read_model_folder(folder)
 
 
