@@ -101,6 +101,16 @@ class Encoding:
     max_tokens: int = option(
         0, "tokens of a text that are read; 0: what the model was made for, at most 512"
     )
+    item_prompt: str = option(
+        "", "name of the model's prompt for items; default: document, else the model's own default"
+    )
+    query_prompt: str = option(
+        "",
+        "name of the model's prompt for what users and requests say; default: query, likewise",
+    )
+    dimensions: int = option(
+        0, "leading numbers of a vector that are kept; 0: as many as the model says"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text import DEFAULT_TEMPLATE
 from rankstream.server.errors import RankstreamError, SpaceMismatch, Unavailable
 
@@ -56,6 +57,11 @@ class EncoderSettings:
         template: how an item becomes a text, see ``ItemTemplate``; part of the fingerprint.
         pooling: one of ``sentence_modules.POOLINGS`` instead of what the folder says; "": the
             folder's, ``mean`` where it says nothing.
+        item_prompt: name of the prompt put before items; "": ``document`` or its like where the
+            folder has it, else the folder's default.
+        query_prompt: of that put before what users and requests say; "": ``query``, likewise.
+        dimensions: the first so many numbers of a vector are kept, and the vector normalised after
+            that where the model normalises; 0: as the folder's ``truncate_dim`` says, else all.
     """
 
     cache_dir: Path
@@ -67,6 +73,9 @@ class EncoderSettings:
     max_tokens: int = 0
     template: str = DEFAULT_TEMPLATE
     pooling: str = ""
+    item_prompt: str = ""
+    query_prompt: str = ""
+    dimensions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,28 +169,37 @@ class Encoder(Protocol):
     def precision(self) -> str:
         """``bf16`` or ``f32``."""
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts that ``prompt`` may name, and which of them are used for what."""
+
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
         """Vectors [B, D] float32 in the order of the texts.
 
         L2-normalised where the model says so. No texts give [0, D]; the empty text has a vector
         like any other.
 
+        Args:
+            texts: what is read.
+            prompt: name of what is put before each; None: the folder's default.
+
         Raises:
+            InvalidArgument: there is no such prompt.
             EncoderError: the backend failed, or a vector is not finite.
         """
 
-    def encode_counted(self, texts: Sequence[str]) -> Encoded:
+    def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
         """``encode``, with the tokens read of each text and whether it was cut."""
 
     def encode_batches(
-        self, texts: Sequence[str]
+        self, texts: Sequence[str], prompt: str | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """``encode`` batch by batch: (positions among the texts [b], vectors [b, D]).
 
         Each position comes exactly once, in an order that suits the batches.
         """
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+    def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """What the model reads of each text, its prompt included."""
 
     def warm_up(self) -> None:

@@ -18,6 +18,7 @@ from rankstream.server.encoder.base import (
 from rankstream.server.encoder.fingerprint import Space, digest_of, file_sha256, weights_sha256
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
 from rankstream.server.encoder.model_folder import ModelFolder, read_model_folder
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.sentence_modules import POOLINGS
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.encoder.text_encoder import Shape, TextEncoder
@@ -58,18 +59,19 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
         tokenizer=file_sha256(folder.tokenizer_file),
         template=ItemTemplate.parse(settings.template).version,
         pooling=pooling,
-        prompt=folder.modules.prompt,
+        prompts=folder.modules.prompts.in_use(settings.item_prompt, settings.query_prompt),
         lower_case=folder.modules.lower_case,
         max_tokens=max_tokens,
         chars_per_token=CHARS_PER_TOKEN,
-        dimension=folder.dimension,
+        dimension=_dimension(settings, folder),
         normalise=folder.modules.normalise,
         precision=choose_precision(settings.precision, cpu_flags()),
     )
     tokenizer = Tokenizer(
         folder.tokenizer_file, max_tokens, folder.vocab_size, folder.modules.lower_case
     )
-    shape = Shape(folder.name, folder.pad_id, settings.max_batch_tokens)
+    _check_prompts(space.prompts, tokenizer)
+    shape = Shape(folder.name, folder.pad_id, settings.max_batch_tokens, folder.dimension)
     return TextEncoder(_load_backend(settings, folder, space), tokenizer, space, shape)
 
 
@@ -162,6 +164,23 @@ def _check_choices(settings: EncoderSettings) -> None:
             raise InvalidArgument(field, f"{value!r}; expected one of {', '.join(known)}")
     if settings.threads < 1:
         field, problem = "threads", f"{settings.threads}; expected at least 1"
+        raise InvalidArgument(field, problem)
+
+
+def _dimension(settings: EncoderSettings, folder: ModelFolder) -> int:
+    wanted = settings.dimensions or folder.modules.truncate_dim or folder.dimension
+    if not 1 <= wanted <= folder.dimension:
+        field, problem = "dimensions", f"{wanted}; {folder.name} gives 1 to {folder.dimension}"
+        raise InvalidArgument(field, problem)
+    return wanted
+
+
+def _check_prompts(prompts: Prompts, tokenizer: Tokenizer) -> None:
+    """Refuses a prompt that leaves no room: every text would have the same vector."""
+    names = list(prompts.texts)
+    cut = tokenizer.tokenize([prompts.texts[name] for name in names]).truncated
+    for name in (name for name, alone in zip(names, cut, strict=True) if alone):
+        field, problem = "max_tokens", f"the prompt {name!r} alone is longer; raise it"
         raise InvalidArgument(field, problem)
 
 

@@ -75,6 +75,9 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
     if modules.dimension not in (0, dimension):
         message = f"{root}: pooling expects {modules.dimension} dimensions, the model {dimension}"
         raise ModelRefused(message)
+    if modules.truncate_dim > dimension:
+        message = f"{root}: truncate_dim {modules.truncate_dim}, but the model gives {dimension}"
+        raise ModelRefused(message)
     positions = _max_positions(transformer, config)
     return ModelFolder(
         name=name or root.resolve().name,

@@ -103,6 +103,11 @@ def write_sentence_folder(folder: Path, pooling: dict[str, Any], modules: Any = 
     return folder
 
 
+def write_sentence_config(folder: Path, **config: Any) -> Path:
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+    return folder
+
+
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return (left.astype(np.float64) * right).sum(axis=1) / norms

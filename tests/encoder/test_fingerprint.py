@@ -7,6 +7,7 @@ from rankstream.server.encoder.base import EncoderError, require_same_space
 from rankstream.server.encoder.fingerprint import Space, file_sha256, weights_sha256
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16, instruction_set
 from rankstream.server.encoder.load import choose_backend, choose_precision
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import SpaceMismatch, Unavailable
 
 SPACE = Space(
@@ -15,7 +16,7 @@ SPACE = Space(
     tokenizer="c" * 64,
     template="d",
     pooling="mean",
-    prompt="",
+    prompts=Prompts(),
     lower_case=False,
     max_tokens=256,
     chars_per_token=64,
@@ -29,7 +30,7 @@ OTHER = {
     "tokenizer": "e" * 64,
     "template": "e",
     "pooling": "cls",
-    "prompt": "query: ",
+    "prompts": Prompts({"query": "query: "}),
     "lower_case": True,
     "max_tokens": 128,
     "chars_per_token": 32,
@@ -45,6 +46,25 @@ def test_every_ingredient_changes_the_fingerprint(field):
 
     assert changed.fingerprint != SPACE.fingerprint
     assert len(changed.fingerprint) == 32
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"texts": {"query": "q: ", "document": "d:"}},
+        {"texts": {"query": "q: ", "document": "d: ", "third": ""}},
+        {"default": "query"},
+        {"item": None},
+        {"query": "document"},
+    ],
+)
+def test_every_prompt_and_its_use_changes_the_fingerprint(other):
+    prompts = Prompts({"document": "d: ", "query": "q: "}, None, "document", "query")
+    space = dataclasses.replace(SPACE, prompts=prompts)
+
+    changed = dataclasses.replace(SPACE, prompts=dataclasses.replace(prompts, **other))
+
+    assert changed.fingerprint != space.fingerprint
 
 
 def test_equal_spaces_have_equal_fingerprints():

@@ -9,6 +9,7 @@ import pytest
 from rankstream.server.encoder.base import EncoderSettings, ModelRefused
 from rankstream.server.encoder.load import find_model, load_encoder
 from rankstream.server.encoder.model_folder import read_model_folder
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.sentence_modules import POOLING_FLAGS, POOLINGS
 from rankstream.server.errors import InvalidArgument
 
@@ -164,16 +165,45 @@ def test_poolings_side_by_side_are_not_supported(folder):
         read_model_folder(folder)
 
 
-def test_a_default_prompt_is_read_and_must_exist(folder):
+def test_a_truncation_beyond_the_model_is_refused(folder):
     folders.write_sentence_folder(folder, MEAN)
-    config = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
-    file = folder / "config_sentence_transformers.json"
-    file.write_text(json.dumps(config))
+    folders.write_sentence_config(folder, truncate_dim=4)
+    assert read_model_folder(folder).modules.truncate_dim == 4
 
-    assert read_model_folder(folder).modules.prompt == "find: "
+    folders.write_sentence_config(folder, truncate_dim=5)
+    with pytest.raises(ModelRefused, match="truncate_dim 5, but the model gives 4"):
+        read_model_folder(folder)
 
-    file.write_text(json.dumps(config | {"default_prompt_name": "other"}))
-    with pytest.raises(ModelRefused, match="default prompt 'other'"):
+
+def test_prompts_are_read_and_the_default_must_be_among_them(folder):
+    folders.write_sentence_folder(folder, MEAN)
+    config = {"prompts": {"query": "find: ", "": "x"}, "default_prompt_name": "query"}
+    folders.write_sentence_config(folder, **config)
+
+    assert read_model_folder(folder).modules.prompts == Prompts({"query": "find: "}, "query")
+
+    for default in ("other", 7, ["query"]):
+        folders.write_sentence_config(folder, **config | {"default_prompt_name": default})
+        with pytest.raises(ModelRefused, match="default prompt .* is not among"):
+            read_model_folder(folder)
+
+
+@pytest.mark.parametrize("prompts", [["query"], {"query": 7}, "query: "])
+def test_prompts_that_are_no_texts_by_name_are_refused(folder, prompts):
+    folders.write_sentence_folder(folder, MEAN)
+    folders.write_sentence_config(folder, prompts=prompts)
+
+    with pytest.raises(ModelRefused, match="expected prompts to be an object of texts by name"):
+        read_model_folder(folder)
+
+
+def test_pooling_without_the_prompt_is_refused_where_there_is_one(folder):
+    folders.write_sentence_folder(folder, MEAN | {"include_prompt": False})
+    folders.write_sentence_config(folder, prompts={"query": "", "document": ""})
+    assert read_model_folder(folder).modules.prompts.texts == {"query": "", "document": ""}
+
+    folders.write_sentence_config(folder, prompts={"query": "find: "})
+    with pytest.raises(ModelRefused, match="pooling without the prompt's tokens"):
         read_model_folder(folder)
 
 
@@ -222,6 +252,10 @@ def test_a_tokenizer_that_does_not_load_is_refused(folder, tmp_path, content):
         ({"max_tokens": 7}, "max_tokens"),
         ({"max_batch_tokens": 63}, "max_batch_tokens"),
         ({"template": "{price}"}, "template"),
+        ({"dimensions": 5}, "dimensions"),
+        ({"dimensions": -1}, "dimensions"),
+        ({"item_prompt": "document"}, "item_prompt"),
+        ({"query_prompt": "query"}, "query_prompt"),
     ],
 )
 def test_a_setting_out_of_range_is_named(folder, tmp_path, changes, field):

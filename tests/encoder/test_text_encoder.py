@@ -6,11 +6,12 @@ import pytest
 
 from rankstream.server.encoder.base import EncoderError
 from rankstream.server.encoder.fingerprint import Space
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text_encoder import CHUNK_TEXTS, Shape, TextEncoder
 from rankstream.server.encoder.tokenizer import Tokenizer
 
 DIMENSION = 8
-SPACE = Space("", "", "", "", "mean", "", False, 64, 64, DIMENSION, True, "f32")
+SPACE = Space("", "", "", "", "mean", Prompts(), False, 64, 64, DIMENSION, True, "f32")
 
 
 class Fake:
@@ -39,7 +40,7 @@ def make(tmp_path):
     tokenizer = Tokenizer(tmp_path / "tokenizer.json", 64, len(folders.VOCABULARY), False)
 
     def build(answer):
-        return TextEncoder(Fake(answer), tokenizer, SPACE, Shape("fake", 0, 256))
+        return TextEncoder(Fake(answer), tokenizer, SPACE, Shape("fake", 0, 256, DIMENSION))
 
     return build
 
