@@ -3,7 +3,8 @@
 ::
 
     RankstreamError
-    └── EncoderError            INTERNAL             the encoder failed or answered nonsense
+    └── EncoderError            INTERNAL             the encoder failed
+        ├── WrongVector         INTERNAL             it answered what is not a vector to be served
         ├── ModelRefused        FAILED_PRECONDITION  a model folder that is not read; says why
         └── EncoderUnavailable  UNAVAILABLE          a library is missing; says what to install
 
@@ -27,7 +28,11 @@ from rankstream.server.errors import RankstreamError, SpaceMismatch, Unavailable
 
 
 class EncoderError(RankstreamError):
-    """The encoder failed, or its answer is not a vector that may be served."""
+    """The encoder failed."""
+
+
+class WrongVector(EncoderError):
+    """What the encoder answered is not a vector that may be served."""
 
 
 class ModelRefused(EncoderError):
@@ -206,7 +211,8 @@ class Encoder(Protocol):
         """Encodes the golden texts and checks the answers.
 
         Raises:
-            EncoderError: a vector is not finite, not normalised, or depends on its batch.
+            ModelRefused: a vector is not finite, not normalised, or depends on its batch.
+            EncoderError: the backend failed.
         """
 
     def close(self) -> None:

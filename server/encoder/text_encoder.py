@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import Backend, Encoded, EncoderError, TokenBatch, TokenizedText
+from rankstream.server.encoder.base import (
+    Backend,
+    Encoded,
+    EncoderError,
+    ModelRefused,
+    TokenBatch,
+    TokenizedText,
+    WrongVector,
+)
 from rankstream.server.encoder.batching import pad_batch, plan_batches
 from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
@@ -87,6 +95,14 @@ class TextEncoder:
 
     def warm_up(self) -> None:
         """Encodes the golden texts together and alone, and compares."""
+        try:
+            self._check_golden()
+        except WrongVector as error:
+            # Another start would meet it again: the model is at fault, not the moment.
+            message = f"the warm-up failed: {error}"
+            raise ModelRefused(message) from error
+
+    def _check_golden(self) -> None:
         together = self.encode(GOLDEN_TEXTS)
         alone = np.concatenate([self.encode([text]) for text in GOLDEN_TEXTS])
         if self._space.normalise:
@@ -133,7 +149,7 @@ class TextEncoder:
                 f"{self.model_name} on {self.backend} in {self.precision}: {problem}; "
                 "try precision f32 or backend torch, or another model"
             )
-            raise EncoderError(message)
+            raise WrongVector(message)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

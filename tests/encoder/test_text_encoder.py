@@ -4,7 +4,7 @@ import folders
 import numpy as np
 import pytest
 
-from rankstream.server.encoder.base import EncoderError
+from rankstream.server.encoder.base import EncoderError, ModelRefused
 from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text_encoder import CHUNK_TEXTS, Shape, TextEncoder
@@ -78,7 +78,7 @@ def test_a_bulk_longer_than_a_chunk_keeps_its_positions(make):
     ],
 )
 def test_a_warm_up_that_fails_says_why(make, answer, reason):
-    with pytest.raises(EncoderError, match=reason):
+    with pytest.raises(ModelRefused, match=f"the warm-up failed: fake on fake.*{reason}"):
         make(answer).warm_up()
 
 
@@ -89,6 +89,10 @@ def test_a_backend_that_breaks_is_a_typed_error(make):
 
     with pytest.raises(EncoderError, match="fake failed on a batch of shape.*out of memory"):
         make(broken).encode(["a"])
+    # Not the model's fault: a process that starts again may fare better.
+    with pytest.raises(EncoderError, match="out of memory") as failed:
+        make(broken).warm_up()
+    assert failed.value.status == "INTERNAL"
 
 
 def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(tmp_path):
