@@ -111,6 +111,7 @@ class Encoding:
     dimensions: int = option(
         0, "leading numbers of a vector that are kept; 0: as many as the model says"
     )
+    adapter: str = option("", "PEFT folder of a LoRA adapter, merged into the model's weights")
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ def encoder_settings(settings: Settings, paths: Paths) -> EncoderSettings:
         item_prompt=wanted.item_prompt,
         query_prompt=wanted.query_prompt,
         dimensions=wanted.dimensions,
+        adapter=wanted.adapter,
     )
 
 

@@ -67,6 +67,7 @@ class EncoderSettings:
         query_prompt: of that put before what users and requests say; "": ``query``, likewise.
         dimensions: the first so many numbers of a vector are kept, and the vector normalised after
             that where the model normalises; 0: as the folder's ``truncate_dim`` says, else all.
+        adapter: PEFT folder of a LoRA adapter, merged into the weights; "": none.
     """
 
     cache_dir: Path
@@ -81,6 +82,7 @@ class EncoderSettings:
     item_prompt: str = ""
     query_prompt: str = ""
     dimensions: int = 0
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

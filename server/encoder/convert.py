@@ -1,11 +1,12 @@
 """Converts a model folder to an OpenVINO graph.
 
 Runs as a process of its own, ``python -m rankstream.server.encoder.convert MODEL EMPTY_FOLDER
-POOLING`` (see ``graph_cache``), and imports torch, transformers and OpenVINO.
+POOLING [ADAPTER]`` (see ``graph_cache``), and imports torch, transformers and OpenVINO.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import warnings
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from rankstream.server.encoder.adapter_folder import read_adapter
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import read_json
 from rankstream.server.encoder.graph_cache import NOTE, REFUSED
@@ -25,17 +27,19 @@ EXAMPLE_SHAPE = (2, 8)
 WINDOWS = ("sliding_window", "local_attention")
 
 
-def convert(model_folder: Path, target: Path, pooling: str) -> None:
+def convert(model_folder: Path, target: Path, pooling: str, adapter: str = "") -> None:
     """Writes ``model.xml``, ``model.bin`` and a note of their sizes into an empty folder.
 
     The graph takes ``input_ids`` and ``attention_mask`` [B, T] int64 and gives [B, D] float32,
     pooled; its weights stay float32, precision is chosen when it is compiled.
 
     Raises:
-        ModelRefused: the folder is not read.
+        ModelRefused: a folder is not read.
     """
     ov = import_openvino(converter=True)
     folder = read_model_folder(model_folder)
+    if adapter:
+        folder = dataclasses.replace(folder, adapter=read_adapter(Path(adapter)))
     graph, attention = load_graph(folder, pooling, _attentions(folder))
     example = torch.ones(EXAMPLE_SHAPE, dtype=torch.int64)
     # One padded position, so that tracing does not take the path of a batch without padding.
@@ -64,9 +68,9 @@ def _attentions(folder: ModelFolder) -> tuple[str, ...]:
 
 def main() -> int:
     """Returns the exit status: REFUSED with the reason on stdout where the model is at fault."""
-    model_folder, target, pooling = sys.argv[1:]
+    model_folder, target, *more = sys.argv[1:]
     try:
-        convert(Path(model_folder), Path(target), pooling)
+        convert(Path(model_folder), Path(target), *more)
     except ModelRefused as error:
         sys.stdout.write(f"{error}\n")
         return REFUSED

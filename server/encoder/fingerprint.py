@@ -19,6 +19,7 @@ class Space:
 
     Attributes:
         weights: SHA-256 of the weights, hex.
+        adapter: SHA-256 of what is merged into them, its config included, hex; "": nothing.
         config: SHA-256 of the architecture file, hex.
         tokenizer: SHA-256 of the tokeniser file, hex.
         template: version of the item template.
@@ -33,6 +34,7 @@ class Space:
     """
 
     weights: str
+    adapter: str
     config: str
     tokenizer: str
     template: str

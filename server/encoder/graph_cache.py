@@ -47,11 +47,13 @@ class Conversion:
         folder: named by everything that decides the graph.
         root: the model folder.
         pooling: one of ``sentence_modules.POOLINGS``.
+        adapter: the folder of what is merged into the weights; "": nothing.
     """
 
     folder: Path
     root: Path
     pooling: str
+    adapter: str = ""
 
 
 def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T:
@@ -112,6 +114,8 @@ def _run_child(conversion: Conversion, part: Path) -> None:
     """Converts in a process of its own, so that this one never holds torch."""
     command = [sys.executable, "-P", "-m", "rankstream.server.encoder.convert"]
     command += [str(conversion.root.resolve()), str(part.resolve()), conversion.pooling]
+    if conversion.adapter:
+        command.append(str(Path(conversion.adapter).resolve()))
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         done = subprocess.run(

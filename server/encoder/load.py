@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import logging
 import os
 from pathlib import Path
 
+from rankstream.server.encoder.adapter_folder import AdapterFolder, read_adapter
 from rankstream.server.encoder.base import (
     Backend,
     Encoder,
@@ -50,11 +52,14 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     """
     _check_choices(settings)
     folder = find_model(settings.model)
+    if settings.adapter:
+        folder = dataclasses.replace(folder, adapter=find_adapter(settings.adapter))
     max_tokens = _max_tokens(settings, folder)
     pooling = settings.pooling or folder.modules.pooling
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     space = Space(
         weights=weights_sha256(folder.weights, settings.cache_dir),
+        adapter=_adapter_sha256(folder, settings.cache_dir),
         config=file_sha256(folder.config_file),
         tokenizer=file_sha256(folder.tokenizer_file),
         template=ItemTemplate.parse(settings.template).version,
@@ -91,6 +96,19 @@ def find_model(model: str) -> ModelFolder:
         )
         raise ModelRefused(message)
     return read_model_folder(Path(spec.submodule_search_locations[0]) / "model", DEFAULT_NAME)
+
+
+def find_adapter(adapter: str) -> AdapterFolder:
+    """Reads the folder of a LoRA adapter.
+
+    Raises:
+        ModelRefused: it is not there, or not read.
+        EncoderUnavailable: the library that merges it is missing.
+    """
+    if importlib.util.find_spec("peft") is None:
+        message = "an adapter: pip install 'rankstream[lora]'"
+        raise EncoderUnavailable(message)
+    return read_adapter(Path(adapter))
 
 
 def choose_precision(wanted: str, flags: frozenset[str]) -> str:
@@ -130,13 +148,15 @@ def _load_openvino(settings: EncoderSettings, folder: ModelFolder, space: Space)
     key = digest_of(
         {
             "weights": space.weights,
+            "adapter": space.adapter,
             "config": space.config,
             "pooling": space.pooling,
             "openvino": import_openvino().__version__,
             "rules": GRAPH_RULES,
         }
     )
-    conversion = Conversion(settings.cache_dir / "openvino" / key, folder.root, space.pooling)
+    target = settings.cache_dir / "openvino" / key
+    conversion = Conversion(target, folder.root, space.pooling, settings.adapter)
     compile_graph = functools.partial(
         OpenVinoBackend, precision=space.precision, threads=settings.threads
     )
@@ -152,6 +172,12 @@ def _load_torch(settings: EncoderSettings, folder: ModelFolder, space: Space) ->
         message = f"backend torch: pip install torch transformers ({error})"
         raise EncoderUnavailable(message) from error
     return TorchBackend(folder, space.pooling, space.precision, settings.threads)
+
+
+def _adapter_sha256(folder: ModelFolder, cache_dir: Path) -> str:
+    adapter = folder.adapter
+    files = () if adapter is None else (adapter.weights, adapter.config_file)
+    return weights_sha256(files, cache_dir) if files else ""
 
 
 def _check_choices(settings: EncoderSettings) -> None:

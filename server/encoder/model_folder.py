@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankstream.server.encoder.adapter_folder import AdapterFolder
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside, read_json
 from rankstream.server.encoder.safetensors_header import Tensor, read_header
@@ -39,7 +40,8 @@ class ModelFolder:
         pad_id: the id that fills a batch; masked, so its value does not matter.
         max_tokens: what the model was made to read.
         max_positions: what it can read at all.
-        modules: pooling, normalisation, prompt and letter case.
+        modules: pooling, normalisation, prompts and letter case.
+        adapter: what is merged into the weights, if anything.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ModelFolder:
     max_tokens: int
     max_positions: int
     modules: Modules
+    adapter: AdapterFolder | None = None
 
 
 def read_model_folder(root: Path, name: str = "") -> ModelFolder:

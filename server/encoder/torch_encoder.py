@@ -14,6 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from rankstream.server.encoder.adapter_folder import AdapterFolder
 from rankstream.server.encoder.base import ModelRefused, TokenBatch
 from rankstream.server.encoder.instruction_set import cpu_flags, instruction_set
 from rankstream.server.encoder.model_folder import ModelFolder
@@ -106,7 +107,15 @@ def _load(folder: ModelFolder, attention: str) -> torch.nn.Module:
     # A decoder would otherwise answer, and a converted graph return, the keys and values it read.
     model.config.use_cache = False
     found: torch.nn.Module = model
-    return found
+    return found if folder.adapter is None else _adapted(found, folder.adapter)
+
+
+def _adapted(model: torch.nn.Module, adapter: AdapterFolder) -> torch.nn.Module:
+    # Here, not above: few models have one, and its library takes a second to import.
+    from rankstream.server.encoder.torch_adapter import merge_adapter
+
+    with _quiet():
+        return merge_adapter(model, adapter)
 
 
 @contextlib.contextmanager

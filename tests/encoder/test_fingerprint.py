@@ -12,6 +12,7 @@ from rankstream.server.errors import SpaceMismatch, Unavailable
 
 SPACE = Space(
     weights="a" * 64,
+    adapter="",
     config="b" * 64,
     tokenizer="c" * 64,
     template="d",
@@ -26,6 +27,7 @@ SPACE = Space(
 )
 OTHER = {
     "weights": "e" * 64,
+    "adapter": "e" * 64,
     "config": "e" * 64,
     "tokenizer": "e" * 64,
     "template": "e",

@@ -11,7 +11,7 @@ from rankstream.server.encoder.text_encoder import CHUNK_TEXTS, Shape, TextEncod
 from rankstream.server.encoder.tokenizer import Tokenizer
 
 DIMENSION = 8
-SPACE = Space("", "", "", "", "mean", Prompts(), False, 64, 64, DIMENSION, True, "f32")
+SPACE = Space("", "", "", "", "", "mean", Prompts(), False, 64, 64, DIMENSION, True, "f32")
 
 
 class Fake:
