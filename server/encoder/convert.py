@@ -11,6 +11,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import read_json
 from rankstream.server.encoder.graph_cache import NOTE, REFUSED
 from rankstream.server.encoder.model_folder import ModelFolder, read_model_folder
+from rankstream.server.encoder.onnx_graph import onnx_graph
 from rankstream.server.encoder.openvino_encoder import import_openvino
 from rankstream.server.encoder.torch_encoder import ATTENTION, load_graph
 
@@ -36,10 +38,22 @@ def convert(model_folder: Path, target: Path, pooling: str, adapter: str = "") -
     Raises:
         ModelRefused: a folder is not read.
     """
-    ov = import_openvino(converter=True)
     folder = read_model_folder(model_folder)
     if adapter:
         folder = dataclasses.replace(folder, adapter=read_adapter(Path(adapter)))
+    if folder.onnx is None:
+        graph, attention = _traced(folder, pooling)
+    else:
+        graph, attention = onnx_graph(folder, pooling), "onnx"
+    import_openvino().save_model(graph, target / "model.xml", compress_to_fp16=False)
+    sizes = {name: (target / name).stat().st_size for name in ("model.xml", "model.bin")}
+    note = {"attention": attention, "bytes": sizes}
+    (target / NOTE).write_text(json.dumps(note), encoding="utf-8")
+
+
+def _traced(folder: ModelFolder, pooling: str) -> tuple[Any, str]:
+    """A graph of the torch model, and the attention implementation that it has."""
+    ov = import_openvino(converter=True)
     graph, attention = load_graph(folder, pooling, _attentions(folder))
     example = torch.ones(EXAMPLE_SHAPE, dtype=torch.int64)
     # One padded position, so that tracing does not take the path of a batch without padding.
@@ -53,10 +67,7 @@ def convert(model_folder: Path, target: Path, pooling: str, adapter: str = "") -
             example_input={"input_ids": example, "attention_mask": mask},
             input=[(name, free, ov.Type.i64) for name in ("input_ids", "attention_mask")],
         )
-    ov.save_model(converted, target / "model.xml", compress_to_fp16=False)
-    sizes = {name: (target / name).stat().st_size for name in ("model.xml", "model.bin")}
-    note = {"attention": attention, "bytes": sizes}
-    (target / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    return converted, attention
 
 
 def _attentions(folder: ModelFolder) -> tuple[str, ...]:

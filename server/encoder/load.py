@@ -53,7 +53,7 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     _check_choices(settings)
     folder = find_model(settings.model)
     if settings.adapter:
-        folder = dataclasses.replace(folder, adapter=find_adapter(settings.adapter))
+        folder = dataclasses.replace(folder, adapter=find_adapter(settings.adapter, folder))
     max_tokens = _max_tokens(settings, folder)
     pooling = settings.pooling or folder.modules.pooling
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
@@ -98,13 +98,16 @@ def find_model(model: str) -> ModelFolder:
     return read_model_folder(Path(spec.submodule_search_locations[0]) / "model", DEFAULT_NAME)
 
 
-def find_adapter(adapter: str) -> AdapterFolder:
-    """Reads the folder of a LoRA adapter.
+def find_adapter(adapter: str, folder: ModelFolder) -> AdapterFolder:
+    """Reads the folder of a LoRA adapter for a model.
 
     Raises:
-        ModelRefused: it is not there, or not read.
+        ModelRefused: it is not there, or not read, or the model has no weights to merge it into.
         EncoderUnavailable: the library that merges it is missing.
     """
+    if folder.onnx is not None:
+        message = f"{folder.onnx}: an adapter is merged into model.safetensors, not into ONNX"
+        raise ModelRefused(message)
     if importlib.util.find_spec("peft") is None:
         message = "an adapter: pip install 'rankstream[lora]'"
         raise EncoderUnavailable(message)
@@ -135,6 +138,9 @@ def choose_backend(wanted: str, openvino_installed: bool) -> tuple[str, str]:
 def _load_backend(settings: EncoderSettings, folder: ModelFolder, space: Space) -> Backend:
     installed = importlib.util.find_spec("openvino") is not None
     name, reason = choose_backend(settings.backend, installed)
+    if folder.onnx is not None and name != "openvino":
+        message = f"{folder.onnx}: backend {name} reads no ONNX; use openvino, or add safetensors"
+        raise ModelRefused(message)
     log.info("encoder %s: backend %s (%s), %s", folder.name, name, reason, space.precision)
     load = _load_openvino if name == "openvino" else _load_torch
     return load(settings, folder, space)

@@ -102,10 +102,10 @@ def test_missing_parts_are_named(folder, tmp_path):
             read_model_folder(folder)
 
 
-def test_onnx_alone_is_not_enough(folder):
-    (folder / "model.safetensors").rename(folder / "model.onnx")
+def test_onnx_is_read_under_its_usual_names_alone(folder):
+    (folder / "model.safetensors").rename(folder / "model_quantized.onnx")
 
-    with pytest.raises(ModelRefused, match="only ONNX weights"):
+    with pytest.raises(ModelRefused, match=r"expected model\.onnx or onnx/model\.onnx"):
         read_model_folder(folder)
 
 
