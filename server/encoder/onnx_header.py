@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside
 from rankstream.server.encoder.safetensors_header import Tensor
@@ -22,12 +24,13 @@ from rankstream.server.encoder.safetensors_header import Tensor
 MAX_ONNX_BYTES = 2 << 30
 MAX_FIELDS = 4_000_000
 MAX_DEPTH = 16
+CHUNK_BYTES = 1 << 20
 # TensorProto.DataType -> bytes of an item; a string takes one and more.
 ITEM_BYTES = {
     **dict.fromkeys((2, 3, 8, 9, 17, 18, 19, 20), 1),
     **dict.fromkeys((4, 5, 10, 16), 2),
     **dict.fromkeys((1, 6, 12), 4),
-    **dict.fromkeys((7, 11, 13, 14), 8),
+    **dict.fromkeys((7, 11, 13), 8),
 }
 # Message -> field -> message, along which tensors are reached.
 INNER = {
@@ -38,8 +41,9 @@ INNER = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
-# Of a TensorProto: numbers and strings one by one.
-LISTS = (4, 5, 6, 7, 10, 11)
+# Of a TensorProto: fields that list numbers or strings -> bytes of one; 0: as many as it takes.
+LISTED_BYTES = {4: 4, 5: 0, 6: 0, 7: 0, 10: 8, 11: 0}
+STRINGS = 6
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Span = tuple[int, int]
 
@@ -59,7 +63,7 @@ class OnnxHeader:
 
 @dataclass(slots=True)
 class _Claims:
-    """What a TensorProto says of itself, field by field; ``listed`` is in bytes."""
+    """What a TensorProto says of itself, field by field; ``listed`` is in items."""
 
     shape: list[int] = field(default_factory=list)
     kind: int = 0
@@ -127,11 +131,10 @@ class _Walk:
             raise ValueError(problem)
         items = math.prod(claims.shape)
         start, stop = self._place(claims, items * width)
-        # Of numbers that are listed one by one, each takes a byte and more.
-        whole = items <= claims.listed if claims.listed else stop - start == items * width
-        if not whole:
-            found = claims.listed or stop - start
-            problem = f"tensor {claims.name!r} of shape {claims.shape} has {found} bytes"
+        listed = claims.listed and not claims.beside and claims.data is None
+        found = claims.listed if listed else (stop - start) / width
+        if found != items:
+            problem = f"tensor {claims.name!r} of shape {claims.shape} has {found:g} items"
             raise ValueError(problem)
         self.tensors.append(Tensor(claims.name, tuple(claims.shape), start, stop))
 
@@ -142,8 +145,8 @@ class _Walk:
             claims.kind = value
         elif number == 14:
             claims.beside = value == 1
-        elif number in LISTS:
-            claims.listed += 1 if isinstance(value, int) else 1 + value[1] - value[0]
+        elif number in LISTED_BYTES:
+            claims.listed += 1 if isinstance(value, int) else self._count(number, value)
         elif isinstance(value, int):
             return
         elif number == 8:
@@ -153,6 +156,15 @@ class _Walk:
         elif number == 13:
             entry = {n: self._text(v) for n, v in self._fields_of(value) if not isinstance(v, int)}
             claims.external[entry.get(1, "")] = entry.get(2, "")
+
+    def _count(self, number: int, span: Span) -> int:
+        """Items of a list; a number of no fixed size ends with the first byte below 128."""
+        start, stop = span
+        if number == STRINGS or LISTED_BYTES[number]:
+            return 1 if number == STRINGS else (stop - start) // LISTED_BYTES[number]
+        places = range(start, stop, CHUNK_BYTES)
+        parts = (self._data[at : min(at + CHUNK_BYTES, stop)] for at in places)
+        return sum(int(np.count_nonzero(np.frombuffer(part, np.uint8) < 128)) for part in parts)
 
     def _place(self, claims: _Claims, expected: int) -> Span:
         """Where the bytes are; refuses a file that is outside, missing or too short."""

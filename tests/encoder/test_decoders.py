@@ -82,6 +82,23 @@ def test_a_text_longer_than_is_read_ends_with_the_end_token(decoder, encoder_cac
     assert found.tokens == ["toy"] * 15 + ["[SEP]"]
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_edges_of_text(decoder, encoder_cache, backend):
+    settings = EncoderSettings(encoder_cache, str(decoder), backend, "f32", max_tokens=32)
+    encoder = load_encoder(settings)
+    long = "toy story " * (1 << 17)
+
+    found = encoder.encode_counted(["", " \n", "\0", "\ud800", "?", long, long[: 32 * 64]])
+
+    assert found.tokens.tolist()[:2] == [1, 1]
+    assert found.tokens.tolist()[-2:] == [32, 32]
+    assert found.truncated.tolist() == [False] * 5 + [True] * 2
+    assert np.isfinite(found.vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
+    for left, right in ((0, 1), (3, 4), (5, 6)):
+        np.testing.assert_allclose(found.vectors[left], found.vectors[right], atol=1e-6)
+
+
 def test_a_long_context_is_not_read_unless_asked_for(decoder, encoder_cache):
     def load(**changes):
         settings = EncoderSettings(encoder_cache, str(decoder), "torch", "f32", **changes)

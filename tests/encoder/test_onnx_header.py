@@ -57,10 +57,17 @@ def test_a_tensor_that_is_not_as_large_as_it_says_is_refused(tmp_path, changes):
 
 
 def test_a_list_that_is_shorter_than_its_shape_is_refused(tmp_path):
-    listed = field(1, 1 << 40) + field(2, 1) + field(8, "rows") + field(4, bytes(8))
+    for count in (1 << 40, 3, 1):
+        listed = field(1, count) + field(2, 1) + field(8, "rows") + field(4, bytes(8))
+        with pytest.raises(ModelRefused, match=r"tensor 'rows' of shape .* has 2 items"):
+            read_onnx_header(write(tmp_path, listed))
 
-    with pytest.raises(ModelRefused, match="tensor 'rows' of shape .* has 9 bytes"):
-        read_onnx_header(write(tmp_path, listed))
+
+def test_a_list_does_not_stand_for_bytes_that_are_there(tmp_path):
+    both = tensor("rows", ROWS, raw=b"1234") + field(4, bytes(24))
+
+    with pytest.raises(ModelRefused, match=r"tensor 'rows' of shape .* has 1 items"):
+        read_onnx_header(write(tmp_path, both))
 
 
 def test_weights_beside_the_file_are_read_where_they_lie(tmp_path):

@@ -1,7 +1,9 @@
 """A model that must not serve: the server says why, ends, and was at no moment ready."""
 
+import importlib.util
 import json
 
+import adapters
 import folders
 import grpc
 import pytest
@@ -88,6 +90,14 @@ def test_a_damaged_model_is_refused(serve, model, damage, words):
 )
 def test_a_setting_that_the_model_does_not_have_is_refused(serve, model, flags, words):
     assert_never_ready(serve(model=model, **flags), *words)
+
+
+def test_an_adapter_for_another_model_is_refused(serve, model, tmp_path):
+    if importlib.util.find_spec("peft") is None:
+        pytest.skip("LoRA adapters: pip install 'rankstream[lora]'")
+    adapter = adapters.write_adapter(tmp_path / "adapter", ("layers.0.self_attn.o_proj",))
+
+    assert_never_ready(serve(model=model, adapter=adapter), "not an adapter for this model")
 
 
 def test_a_folder_that_is_no_model_is_refused(serve, tmp_path):
