@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS) | $(PY)
 	@touch $@
 
 $(DEV): $(INSTALLED)
-	$(PY) -m pip install --quiet --progress-bar off -c $(CONSTRAINTS) -e '.[openvino,embedded,optimize,dev]'
+	$(PY) -m pip install --quiet --progress-bar off -c $(CONSTRAINTS) -e '.[openvino,lora,optimize,embedded,dev]'
 	@touch $@
 
 install: $(INSTALLED)  ## makes .venv and installs rankstream into it

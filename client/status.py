@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankstream.client.mirror import mirror
 from rankstream.proto.v1 import admin_pb2
@@ -21,7 +21,21 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """The text encoder; vectors of two ``space_fingerprint`` are never compared."""
+    """The text encoder; vectors of two ``space_fingerprint`` are never compared.
+
+    Attributes:
+        model: its name.
+        backend: what computes.
+        precision: what it computes in.
+        dimensions: of a vector.
+        max_tokens: tokens read of one text at most.
+        space_fingerprint: the vector space.
+        numerics: backend, version and instruction set.
+        prompts: names of what can be put before a text.
+        item_prompt: the one put before items; "": nothing is.
+        query_prompt: the one put before what users and requests say; "": nothing is.
+        default_prompt: the one that ``embed`` uses where it is given no name; "": none.
+    """
 
     model: str
     backend: str
@@ -30,6 +44,10 @@ class EncoderInfo:
     max_tokens: int
     space_fingerprint: str
     numerics: str
+    prompts: tuple[str, ...]
+    item_prompt: str
+    query_prompt: str
+    default_prompt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,9 @@ def server_info_from_pb(response: admin_pb2.GetServerInfoResponse) -> ServerInfo
         worker=response.worker,
         fold_version=response.fold_version,
         limits={limit.name: mirror(Limit, limit) for limit in response.limits},
-        encoder=mirror(EncoderInfo, response.encoder),
+        encoder=replace(
+            mirror(EncoderInfo, response.encoder), prompts=tuple(response.encoder.prompts)
+        ),
         blocks=tuple(mirror(BlockInfo, block) for block in response.blocks),
         event_types=tuple(mirror(EventTypeInfo, kind) for kind in response.event_types),
         items=response.items,

@@ -98,7 +98,20 @@ class Encoding:
     precision: str = option("auto", "auto, int8 (of `rankstream model optimize`), bf16 or f32")
     max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")
     cache_mib: int = option(64, "MiB of the cache from a text to its vector, in ingest")
-    max_tokens: int = option(0, "tokens of a text that are read; 0: what the model was made for")
+    max_tokens: int = option(
+        0, "tokens of a text that are read; 0: what the model was made for, at most 512"
+    )
+    item_prompt: str = option(
+        "", "name of the model's prompt for items; default: document, else the model's own default"
+    )
+    query_prompt: str = option(
+        "",
+        "name of the model's prompt for what users and requests say; default: query, likewise",
+    )
+    dimensions: int = option(
+        0, "leading numbers of a vector that are kept; 0: as many as the model says"
+    )
+    adapter: str = option("", "PEFT folder of a LoRA adapter, merged into the model's weights")
 
 
 @dataclass(frozen=True, slots=True)

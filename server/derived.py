@@ -61,6 +61,10 @@ def encoder_settings(settings: Settings, paths: Paths) -> EncoderSettings:
         threads=settings.threads.encoder,
         max_batch_tokens=wanted.max_batch_tokens,
         max_tokens=wanted.max_tokens,
+        item_prompt=wanted.item_prompt,
+        query_prompt=wanted.query_prompt,
+        dimensions=wanted.dimensions,
+        adapter=wanted.adapter,
     )
 
 

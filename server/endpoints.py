@@ -132,7 +132,7 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     ranking_pb2_grpc.add_RankingServicer_to_server(
         RankingService(
             parts.ranker,
-            Preparation(parts.embedder, parts.past_bias),
+            Preparation(parts.embedder, parts.past_bias, parts.encoder.prompts.query),
             parts.freshness,
             parts.page,
             RequestForm(limits, parts.layout, fold),
@@ -176,7 +176,12 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     )
     encoder_pb2_grpc.add_EncoderServicer_to_server(
         EncoderService(
-            parts.embedder, parts.tokenizer, parts.encoder.dimension, parts.names, limits
+            parts.embedder,
+            parts.tokenizer,
+            parts.encoder.dimension,
+            parts.encoder.prompts,
+            parts.names,
+            limits,
         ),
         server,
     )

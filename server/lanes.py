@@ -62,7 +62,11 @@ class Lanes:
         kafka = settings.kafka
         self._bias = bias
         self._writer = Writer(state.store, state.page)
-        self._texts = TextsLane(state.store, encoder.encode, self._writer.put)
+        self._texts = TextsLane(
+            state.store,
+            functools.partial(encoder.encode, prompt=encoder.prompts.query),
+            self._writer.put,
+        )
         self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
         keeping = Keeping(settings.limits.max_kept_texts, self._texts.wake)
         folder = EventFolder(state.fold, state.popularity, keeping)
@@ -82,12 +86,9 @@ class Lanes:
             max_records=kafka.max_batch_events,
             pace_s=kafka.poll_pace_ms / 1000,
         )
-        indexer = ItemIndexer(
-            state.store,
-            state.segments,
-            layout,
-            CachedEncoder(encoder, settings.encoding.cache_mib << 20).encode,
-        )
+        cached = CachedEncoder(encoder, settings.encoding.cache_mib << 20)
+        encode_items = functools.partial(cached.encode, prompt=encoder.prompts.item)
+        indexer = ItemIndexer(state.store, state.segments, layout, encode_items)
         items = ItemFolder(ItemFormat(settings.limits, layout, template), indexer)
         self._items = self._compacted("items", found.topics.items, found.items, found, items)
         users = UserFolder(settings.limits, keeping)

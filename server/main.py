@@ -36,6 +36,7 @@ _LEAST: dict[str, float] = {
     "bucket_s": 60,
     "cache_mib": 0,
     "default_wait_ms": 0,
+    "dimensions": 0,
     "drain_s": 0,
     "events_retention_ms": -1,
     "fetch_max_wait_ms": 0,

@@ -27,6 +27,7 @@ from rankstream.server.paths import Paths
 from rankstream.server.profiles.stored import ProfileStore
 from rankstream.server.services.encoder import (
     Embedded,
+    Wanted,
     encode_batch,
     tokenize_batch,
 )
@@ -49,8 +50,8 @@ class Parts:
     profiles: ProfileStore
     engine: Engine
     ranker: Batcher[Task, Answer]
-    embedder: Batcher[str, Embedded]
-    tokenizer: Batcher[str, TokenizedText]
+    embedder: Batcher[Wanted, Embedded]
+    tokenizer: Batcher[Wanted, TokenizedText]
     past_bias: PastBias
     publisher: Publisher
     freshness: Freshness

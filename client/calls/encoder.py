@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from rankstream.client import checks
@@ -22,15 +23,25 @@ class EncoderCalls(Host):
     """What the text encoder makes of texts."""
 
     @answers
-    def embed(self, texts: Sequence[str], *, timeout_s: float | None = None) -> Answer[Embeddings]:
-        """Embeddings of B texts: ``vectors`` float32 [B, D] and what became of each text."""
-        return Unary("Encoder/Embed", _embed_request(texts), embeddings_from_pb, timeout_s)
+    def embed(
+        self, texts: Sequence[str], *, prompt_name: str = "", timeout_s: float | None = None
+    ) -> Answer[Embeddings]:
+        """Embeddings of B texts: ``vectors`` float32 [B, D] and what became of each text.
+
+        Args:
+            texts: what is read.
+            prompt_name: of ``EncoderInfo.prompts``; put before each text. "": the model's default.
+            timeout_s: deadline in seconds; None: the client's.
+        """
+        request = _embed_request(texts, prompt_name)
+        return Unary("Encoder/Embed", request, embeddings_from_pb, timeout_s)
 
     @streams
     def embed_stream(
         self,
         batches: Source[Sequence[str]],
         *,
+        prompt_name: str = "",
         max_in_flight: int = 8,
         timeout_s: float | None = None,
     ) -> Stream[Embeddings]:
@@ -38,6 +49,7 @@ class EncoderCalls(Host):
 
         Args:
             batches: any number of batches of texts.
+            prompt_name: of ``EncoderInfo.prompts``; put before each text. "": the model's default.
             max_in_flight: batches without an answer at most.
             timeout_s: deadline of the whole stream, in seconds; None: none.
 
@@ -50,18 +62,22 @@ class EncoderCalls(Host):
             source=batches,
             timeout_s=timeout_s,
             window=max_in_flight,
-            write=_embed_request,
+            write=functools.partial(_embed_request, prompt_name=prompt_name),
             read=embeddings_from_pb,
         )
 
     @answers
     def tokenize(
-        self, texts: Sequence[str], *, timeout_s: float | None = None
+        self, texts: Sequence[str], *, prompt_name: str = "", timeout_s: float | None = None
     ) -> Answer[list[TokenizedText]]:
-        """What the model reads of texts: B of them, in their order."""
-        request = encoder_pb2.TokenizeRequest(texts=checks.texts("texts", texts))
+        """What the model reads of texts, their prompt included: B of them, in their order."""
+        request = encoder_pb2.TokenizeRequest(
+            texts=checks.texts("texts", texts), prompt_name=checks.text("prompt_name", prompt_name)
+        )
         return Unary("Encoder/Tokenize", request, tokenized_from_pb, timeout_s)
 
 
-def _embed_request(texts: Sequence[str]) -> encoder_pb2.EmbedRequest:
-    return encoder_pb2.EmbedRequest(texts=checks.texts("texts", texts))
+def _embed_request(texts: Sequence[str], prompt_name: str) -> encoder_pb2.EmbedRequest:
+    return encoder_pb2.EmbedRequest(
+        texts=checks.texts("texts", texts), prompt_name=checks.text("prompt_name", prompt_name)
+    )

@@ -40,6 +40,8 @@ def _print_info(found: ServerInfo) -> None:
         "users": f"{found.users:,}",
         "encoder": f"{encoder.model} ({encoder.backend}, {encoder.precision})",
         "embeddings": f"{encoder.dimensions} dimensions, {encoder.max_tokens} tokens read",
+        "prompts": f"items {encoder.item_prompt or '(none)'}, queries "
+        f"{encoder.query_prompt or '(none)'} of {', '.join(encoder.prompts) or 'none'}",
         "vector space": encoder.space_fingerprint,
         "blocks": ", ".join(f"{b.name} {b.dimensions} x{b.weight:g}" for b in found.blocks),
         "event types": ", ".join(f"{t.name} {t.pooling_weight:+g}" for t in found.event_types),

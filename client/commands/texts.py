@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _STREAM_BATCH = 64
 _SHOWN_NUMBERS = 6
+_prompt_option = click.option(
+    "--prompt", "prompt_name", default="", metavar="NAME",
+    help="The model's prompt to put before each text; 'rankstream info' lists them.",
+)  # fmt: skip
 
 
 @click.command(
@@ -27,9 +31,12 @@ _SHOWN_NUMBERS = 6
     "--file", "path", type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="Embed each line of this file, over a stream; - for standard input.",
 )  # fmt: skip
+@_prompt_option
 @json_option
 @click.pass_obj
-def embed(session: Session, texts: tuple[str, ...], path: str | None, as_json: bool) -> None:
+def embed(
+    session: Session, texts: tuple[str, ...], path: str | None, prompt_name: str, as_json: bool
+) -> None:
     """Show the embeddings of TEXTS; with --json, whole, one object a line."""
     if bool(texts) == (path is not None):
         message = "give texts or --file, one of them"
@@ -37,7 +44,7 @@ def embed(session: Session, texts: tuple[str, ...], path: str | None, as_json: b
     from rankstream.client.commands.output import cell, print_json, show, table
 
     rows = table("", "text", "tokens", "norm", "begins with", right=("tokens", "norm"))
-    for text, entry in _embedded(session, list(texts), path):
+    for text, entry in _embedded(session, list(texts), path, prompt_name):
         if as_json:
             print_json({"text": text, **entry})
             continue
@@ -51,16 +58,17 @@ def embed(session: Session, texts: tuple[str, ...], path: str | None, as_json: b
 
 
 def _embedded(
-    session: Session, texts: list[str], path: str | None
+    session: Session, texts: list[str], path: str | None, prompt: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each text and what became of it."""
     with session.client() as client:
         if path is None:
-            yield from _entries(texts, client.embed(texts))
+            yield from _entries(texts, client.embed(texts, prompt_name=prompt))
             return
         # Batches that wait for their answer.
         waiting: deque[list[str]] = deque()
-        for answer in client.embed_stream(_remembered(_lines(path), waiting)):
+        batches = _remembered(_lines(path), waiting)
+        for answer in client.embed_stream(batches, prompt_name=prompt):
             yield from _entries(waiting.popleft(), answer)
 
 
@@ -88,14 +96,15 @@ def _lines(path: str) -> Iterator[str]:
 
 @click.command(epilog=example('tokenize "warm socks"'))
 @click.argument("texts", nargs=-1, required=True)
+@_prompt_option
 @json_option
 @click.pass_obj
-def tokenize(session: Session, texts: tuple[str, ...], as_json: bool) -> None:
+def tokenize(session: Session, texts: tuple[str, ...], prompt_name: str, as_json: bool) -> None:
     """Show what the model reads of TEXTS; with --json, one object a line."""
     from rankstream.client.commands.output import cell, print_json, show, table
 
     with session.client() as client:
-        found = client.tokenize(texts)
+        found = client.tokenize(texts, prompt_name=prompt_name)
     if as_json:
         for text, entry in zip(texts, found, strict=True):
             print_json({"text": text, "found": entry})

@@ -85,6 +85,10 @@ class EncoderInfo(google.protobuf.message.Message):
     MAX_TOKENS_FIELD_NUMBER: builtins.int
     SPACE_FINGERPRINT_FIELD_NUMBER: builtins.int
     NUMERICS_FIELD_NUMBER: builtins.int
+    PROMPTS_FIELD_NUMBER: builtins.int
+    ITEM_PROMPT_FIELD_NUMBER: builtins.int
+    QUERY_PROMPT_FIELD_NUMBER: builtins.int
+    DEFAULT_PROMPT_FIELD_NUMBER: builtins.int
     model: builtins.str
     backend: builtins.str
     precision: builtins.str
@@ -92,6 +96,16 @@ class EncoderInfo(google.protobuf.message.Message):
     max_tokens: builtins.int
     space_fingerprint: builtins.str
     numerics: builtins.str
+    item_prompt: builtins.str
+    """Put before items; empty: nothing is."""
+    query_prompt: builtins.str
+    """Put before what users and requests say; empty: nothing is."""
+    default_prompt: builtins.str
+    """Put before a text of an EmbedRequest that names no prompt; empty: nothing is."""
+    @property
+    def prompts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of what can be put before a text."""
+
     def __init__(
         self,
         *,
@@ -102,8 +116,12 @@ class EncoderInfo(google.protobuf.message.Message):
         max_tokens: builtins.int = ...,
         space_fingerprint: builtins.str = ...,
         numerics: builtins.str = ...,
+        prompts: collections.abc.Iterable[builtins.str] | None = ...,
+        item_prompt: builtins.str = ...,
+        query_prompt: builtins.str = ...,
+        default_prompt: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "dimensions", b"dimensions", "max_tokens", b"max_tokens", "model", b"model", "numerics", b"numerics", "precision", b"precision", "space_fingerprint", b"space_fingerprint"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "default_prompt", b"default_prompt", "dimensions", b"dimensions", "item_prompt", b"item_prompt", "max_tokens", b"max_tokens", "model", b"model", "numerics", b"numerics", "precision", b"precision", "prompts", b"prompts", "query_prompt", b"query_prompt", "space_fingerprint", b"space_fingerprint"]) -> None: ...
 
 Global___EncoderInfo: typing_extensions.TypeAlias = EncoderInfo
 

@@ -25,14 +25,18 @@ class EmbedRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TEXTS_FIELD_NUMBER: builtins.int
+    PROMPT_NAME_FIELD_NUMBER: builtins.int
+    prompt_name: builtins.str
+    """One of EncoderInfo.prompts, put before each text; empty: the model's default, if it has one."""
     @property
     def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
         self,
         *,
         texts: collections.abc.Iterable[builtins.str] | None = ...,
+        prompt_name: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["texts", b"texts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["prompt_name", b"prompt_name", "texts", b"texts"]) -> None: ...
 
 Global___EmbedRequest: typing_extensions.TypeAlias = EmbedRequest
 
@@ -96,14 +100,18 @@ class TokenizeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TEXTS_FIELD_NUMBER: builtins.int
+    PROMPT_NAME_FIELD_NUMBER: builtins.int
+    prompt_name: builtins.str
+    """As in EmbedRequest."""
     @property
     def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
         self,
         *,
         texts: collections.abc.Iterable[builtins.str] | None = ...,
+        prompt_name: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["texts", b"texts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["prompt_name", b"prompt_name", "texts", b"texts"]) -> None: ...
 
 Global___TokenizeRequest: typing_extensions.TypeAlias = TokenizeRequest
 

@@ -3,7 +3,8 @@
 ::
 
     RankstreamError
-    └── EncoderError            INTERNAL             the encoder failed or answered nonsense
+    └── EncoderError            INTERNAL             the encoder failed
+        ├── WrongVector         INTERNAL             it answered what is not a vector to be served
         ├── ModelRefused        FAILED_PRECONDITION  a model folder that is not read; says why
         └── EncoderUnavailable  UNAVAILABLE          a library is missing; says what to install
 
@@ -21,12 +22,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text import DEFAULT_TEMPLATE
 from rankstream.server.errors import RankstreamError, SpaceMismatch, Unavailable
 
 
 class EncoderError(RankstreamError):
-    """The encoder failed, or its answer is not a vector that may be served."""
+    """The encoder failed."""
+
+
+class WrongVector(EncoderError):
+    """What the encoder answered is not a vector that may be served."""
 
 
 class ModelRefused(EncoderError):
@@ -53,10 +59,16 @@ class EncoderSettings:
             computes in it, else f32), ``int8``, ``bf16`` or ``f32``.
         threads: threads of one inference.
         max_batch_tokens: padded tokens of one batch at most.
-        max_tokens: tokens read of one text; 0: what the model was made for.
+        max_tokens: tokens read of one text; 0: what the model was made for, at most 512.
         template: how an item becomes a text, see ``ItemTemplate``; part of the fingerprint.
-        pooling: ``mean``, ``cls`` or ``max`` instead of what the folder says; "": the folder's,
-            ``mean`` where it says nothing.
+        pooling: one of ``sentence_modules.POOLINGS`` instead of what the folder says; "": the
+            folder's, ``mean`` where it says nothing.
+        item_prompt: name of the prompt put before items; "": ``document`` or its like where the
+            folder has it, else the folder's default.
+        query_prompt: of that put before what users and requests say; "": ``query``, likewise.
+        dimensions: the first so many numbers of a vector are kept, and the vector normalised after
+            that where the model normalises; 0: as the folder's ``truncate_dim`` says, else all.
+        adapter: PEFT folder of a LoRA adapter, merged into the weights; "": none.
     """
 
     cache_dir: Path
@@ -68,6 +80,10 @@ class EncoderSettings:
     max_tokens: int = 0
     template: str = DEFAULT_TEMPLATE
     pooling: str = ""
+    item_prompt: str = ""
+    query_prompt: str = ""
+    dimensions: int = 0
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,35 +177,45 @@ class Encoder(Protocol):
     def precision(self) -> str:
         """``int8``, ``bf16`` or ``f32``."""
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts that ``prompt`` may name, and which of them are used for what."""
+
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
         """Vectors [B, D] float32 in the order of the texts.
 
         L2-normalised where the model says so. No texts give [0, D]; the empty text has a vector
         like any other.
 
+        Args:
+            texts: what is read.
+            prompt: name of what is put before each; None: the folder's default.
+
         Raises:
+            InvalidArgument: there is no such prompt.
             EncoderError: the backend failed, or a vector is not finite.
         """
 
-    def encode_counted(self, texts: Sequence[str]) -> Encoded:
+    def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
         """``encode``, with the tokens read of each text and whether it was cut."""
 
     def encode_batches(
-        self, texts: Sequence[str]
+        self, texts: Sequence[str], prompt: str | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """``encode`` batch by batch: (positions among the texts [b], vectors [b, D]).
 
         Each position comes exactly once, in an order that suits the batches.
         """
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+    def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """What the model reads of each text, its prompt included."""
 
     def warm_up(self) -> None:
         """Encodes the golden texts and checks the answers.
 
         Raises:
-            EncoderError: a vector is not finite, not normalised, or depends on its batch.
+            ModelRefused: a vector is not finite, not normalised, or depends on its batch.
+            EncoderError: the backend failed.
         """
 
     def close(self) -> None:

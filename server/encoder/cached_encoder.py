@@ -26,10 +26,11 @@ class CachedEncoder:
         self.backend = encoder.backend
         self.model_name = encoder.model_name
         self.precision = encoder.precision
+        self.prompts = encoder.prompts
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
         """As ``Encoder.encode``; only texts that are not remembered are encoded."""
-        keys = [text_hash(text) for text in texts]
+        keys = self._keys(texts, prompt)
         vectors = np.empty((len(texts), self.dimension), np.float32)
         missing: dict[bytes, list[int]] = {}
         for row, (key, known) in enumerate(zip(keys, self.cache.get(keys), strict=True)):
@@ -38,27 +39,27 @@ class CachedEncoder:
             else:
                 vectors[row] = known
         if missing:
-            fresh = self._encoder.encode([texts[rows[0]] for rows in missing.values()])
+            fresh = self._encoder.encode([texts[rows[0]] for rows in missing.values()], prompt)
             self.cache.put(list(missing), fresh)
             for rows, vector in zip(missing.values(), fresh, strict=True):
                 vectors[rows] = vector
         return vectors
 
-    def encode_counted(self, texts: Sequence[str]) -> Encoded:
+    def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
         """As ``Encoder.encode_counted``; encodes, and remembers, every text."""
-        encoded = self._encoder.encode_counted(texts)
-        self.cache.put([text_hash(text) for text in texts], encoded.vectors)
+        encoded = self._encoder.encode_counted(texts, prompt)
+        self.cache.put(self._keys(texts, prompt), encoded.vectors)
         return encoded
 
     def encode_batches(
-        self, texts: Sequence[str]
+        self, texts: Sequence[str], prompt: str | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """As ``Encoder.encode_batches``, past the cache: a bulk would only empty it."""
-        return self._encoder.encode_batches(texts)
+        return self._encoder.encode_batches(texts, prompt)
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+    def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """As ``Encoder.tokenize``."""
-        return self._encoder.tokenize(texts)
+        return self._encoder.tokenize(texts, prompt)
 
     def warm_up(self) -> None:
         """Warms up the encoder."""
@@ -67,3 +68,8 @@ class CachedEncoder:
     def close(self) -> None:
         """Closes the encoder."""
         self._encoder.close()
+
+    def _keys(self, texts: Sequence[str], prompt: str | None) -> list[bytes]:
+        # Of all that is read: a text under two prompts is two texts.
+        before = self.prompts.before(prompt)
+        return [text_hash(before + text) for text in texts]

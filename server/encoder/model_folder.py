@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankstream.server.encoder.adapter_folder import AdapterFolder
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside, read_json
+from rankstream.server.encoder.onnx_header import read_onnx_header
 from rankstream.server.encoder.quantised import Quantised, read_quantised
 from rankstream.server.encoder.safetensors_header import Tensor, read_header
 from rankstream.server.encoder.sentence_modules import Modules, read_modules
 
 MAX_TOKENIZER_BYTES = 256 << 20
 DEFAULT_MAX_TOKENS = 512
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+ONNX = ("model.onnx", "onnx/model.onnx")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
 # These count positions from padding id + 1, so their table holds fewer tokens than rows.
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"})
@@ -34,13 +38,15 @@ class ModelFolder:
         transformer: where config, tokeniser and weights lie.
         config_file: the architecture.
         tokenizer_file: ``tokenizer.json``.
-        weights: safetensors files, in a fixed order.
+        weights: safetensors files, or an ONNX file and those beside it, in a fixed order.
         dimension: D.
         vocab_size: rows of the token table.
         pad_id: the id that fills a batch; masked, so its value does not matter.
         max_tokens: what the model was made to read.
         max_positions: what it can read at all.
-        modules: pooling, normalisation, prompt and letter case.
+        modules: pooling, normalisation, prompts and letter case.
+        adapter: what is merged into the weights, if anything.
+        onnx: the graph where the weights are in an ONNX file; else None.
         quantised: its int8 graph; None where it has none.
     """
 
@@ -56,7 +62,9 @@ class ModelFolder:
     max_tokens: int
     max_positions: int
     modules: Modules
-    quantised: Quantised | None
+    adapter: AdapterFolder | None = None
+    onnx: Path | None = None
+    quantised: Quantised | None = None
 
 
 def read_model_folder(root: Path, name: str = "") -> ModelFolder:
@@ -72,11 +80,14 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
     transformer = root / modules.transformer
     config = read_json(transformer / "config.json", dict)
     tokenizer = _tokenizer_file(transformer)
-    weights = _weights(transformer)
-    tensors = [tensor for file in weights for tensor in read_header(file)]
+    onnx = _onnx(transformer)
+    weights, tensors = _weights(transformer) if onnx is None else _onnx_weights(onnx)
     dimension, vocab_size = _check_shape(transformer, config, tensors)
     if modules.dimension not in (0, dimension):
         message = f"{root}: pooling expects {modules.dimension} dimensions, the model {dimension}"
+        raise ModelRefused(message)
+    if modules.truncate_dim > dimension:
+        message = f"{root}: truncate_dim {modules.truncate_dim}, but the model gives {dimension}"
         raise ModelRefused(message)
     positions = _max_positions(transformer, config)
     return ModelFolder(
@@ -92,6 +103,7 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
         max_tokens=min(positions, modules.max_tokens or _tokenizer_limit(transformer)),
         max_positions=positions,
         modules=modules,
+        onnx=onnx,
         quantised=read_quantised(root),
     )
 
@@ -110,8 +122,25 @@ def _tokenizer_file(folder: Path) -> Path:
     return file
 
 
-def _weights(folder: Path) -> tuple[Path, ...]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+def _weights(folder: Path) -> tuple[tuple[Path, ...], list[Tensor]]:
+    files = _safetensors(folder)
+    return files, [tensor for file in files for tensor in read_header(file)]
+
+
+def _onnx(folder: Path) -> Path | None:
+    """The ONNX file of a folder that has nothing better."""
+    if any((folder / name).is_file() for name in SAFETENSORS):
+        return None
+    return next((folder / name for name in ONNX if (folder / name).is_file()), None)
+
+
+def _onnx_weights(file: Path) -> tuple[tuple[Path, ...], list[Tensor]]:
+    header = read_onnx_header(file)
+    return (file, *header.external), list(header.tensors)
+
+
+def _safetensors(folder: Path) -> tuple[Path, ...]:
+    single, index = (folder / name for name in SAFETENSORS)
     if single.is_file():
         return (single,)
     if index.is_file():
@@ -134,7 +163,7 @@ def _no_weights(folder: Path) -> str:
             "save the model again with save_pretrained(..., safe_serialization=True)"
         )
     if any(folder.glob("**/*.onnx")):
-        return f"{folder}: only ONNX weights, which no backend here reads; add model.safetensors"
+        return f"{folder}: ONNX weights under another name; expected {' or '.join(ONNX)}"
     return f"{folder}: no model.safetensors; expected the weights of the model"
 
 

@@ -16,7 +16,7 @@ from rankstream.server.encoder.quantised import Quantised
 from rankstream.server.encoder.speed import faster
 
 # Grows when the same folder is to be converted to another graph.
-GRAPH_RULES = 2
+GRAPH_RULES = 3
 T = TypeVar("T")
 
 
@@ -51,6 +51,7 @@ def on_graph(
     key = digest_of(
         {
             "weights": weights_sha256(folder.weights, settings.cache_dir),
+            "adapter": space.adapter,
             "config": space.config,
             "pooling": space.pooling,
             "openvino": version,
@@ -58,7 +59,8 @@ def on_graph(
         }
     )
     where = settings.cache_dir / "openvino" / key
-    return with_graph(Conversion(where, folder.root, space.pooling, settings.threads), use)
+    conversion = Conversion(where, folder.root, space.pooling, settings.threads, settings.adapter)
+    return with_graph(conversion, use)
 
 
 def _compiling(settings: EncoderSettings, space: Space) -> Callable[[Graph], OpenVinoBackend]:

@@ -86,9 +86,9 @@ def optimize(
     say("converting the model")
     wanted = dataclasses.replace(settings, backend="openvino", precision="f32")
     loading = Loading.of(wanted)
-    backend = loading.backend()
+    reference = loading.encoder()
     say(f"encoding {len(judging)} texts in float32")
-    expected = loading.encoder(backend).encode(judging)
+    expected = reference.encode(judging)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
         made = Path(part) / "model"
@@ -173,7 +173,10 @@ def _split(texts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _batches(loading: Loading, texts: list[str]) -> list[TokenBatch]:
-    tokens = loading.tokenizer().tokenize([loading.space.prompt + text for text in texts])
+    # As items are read: they are what most of the encoder's work is for.
+    prompts = loading.space.prompts
+    before = prompts.before(prompts.item)
+    tokens = loading.tokenizer().tokenize([before + text for text in texts])
     budget = max(CALIBRATION_TOKENS, loading.space.max_tokens)
     pad = loading.folder.pad_id
     return [pad_batch(rows, tokens.ids, pad) for rows in plan_batches(tokens.lengths, budget)]

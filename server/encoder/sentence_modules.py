@@ -1,22 +1,23 @@
-"""What a sentence-transformers folder adds to a model: pooling, normalisation, prompt, limits."""
+"""What a sentence-transformers folder adds to a model: pooling, normalisation, prompts, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside, read_json
+from rankstream.server.encoder.prompts import Prompts
 
-POOLINGS = ("mean", "cls", "max")
+POOLINGS = ("mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens")
 # Older folders say it with one flag per pooling.
 POOLING_FLAGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
@@ -28,12 +29,13 @@ class Modules:
 
     Attributes:
         transformer: folder of the model inside the root; "": the root itself.
-        pooling: ``mean``, ``cls`` or ``max``.
+        pooling: one of ``POOLINGS``.
         normalise: L2-normalise the pooled vector.
         dimension: what the pooling expects; 0: it does not say.
         max_tokens: tokens read of a text; 0: it does not say.
         lower_case: lower-case the text first.
-        prompt: put before every text.
+        prompts: what may be put before a text.
+        truncate_dim: numbers of a vector that are kept; 0: it does not say.
     """
 
     transformer: str = ""
@@ -42,7 +44,8 @@ class Modules:
     dimension: int = 0
     max_tokens: int = 0
     lower_case: bool = False
-    prompt: str = ""
+    prompts: Prompts = field(default_factory=Prompts)
+    truncate_dim: int = 0
 
 
 def read_modules(root: Path) -> Modules:
@@ -66,8 +69,10 @@ def read_modules(root: Path) -> Modules:
     pooling_file = root / kinds["Pooling"] / "config.json"
     pooling = read_json(pooling_file, dict)
     limits = _limits(root / transformer)
-    prompt = _prompt(root)
-    if prompt and pooling.get("include_prompt") is False:
+    file = root / "config_sentence_transformers.json"
+    config = read_json(file, dict) if file.is_file() else {}
+    prompts = _prompts(file, config)
+    if any(prompts.texts.values()) and pooling.get("include_prompt") is False:
         message = f"{pooling_file}: pooling without the prompt's tokens is not supported"
         raise ModelRefused(message)
     return Modules(
@@ -77,7 +82,8 @@ def read_modules(root: Path) -> Modules:
         dimension=_whole(pooling, "word_embedding_dimension", "embedding_dimension"),
         max_tokens=_whole(limits, "max_seq_length"),
         lower_case=limits.get("do_lower_case") is True,
-        prompt=prompt,
+        prompts=prompts,
+        truncate_dim=_whole(config, "truncate_dim"),
     )
 
 
@@ -96,9 +102,12 @@ def _kinds(root: Path) -> dict[str, str]:
 
 def _pooling(file: Path, config: Mapping[str, Any]) -> str:
     named = config.get("pooling_mode")
-    chosen = [named] if named else [POOLING_FLAGS[f] for f in POOLING_FLAGS if config.get(f)]
+    flags = [POOLING_FLAGS[flag] for flag in POOLING_FLAGS if config.get(flag)]
+    chosen = (named if isinstance(named, list) else [named]) if named else flags
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
-        message = f"{file}: pooling {chosen or 'unset'}; expected one of {', '.join(POOLINGS)}"
+        many = f"{len(chosen)} poolings side by side are not supported: " if chosen[1:] else ""
+        wanted = f"expected one of {', '.join(POOLINGS)}"
+        message = f"{file}: {many}pooling {chosen or 'unset'}; {wanted}"
         raise ModelRefused(message)
     return str(chosen[0])
 
@@ -109,16 +118,17 @@ def _limits(folder: Path) -> dict[str, Any]:
     return read_json(files[0], dict) if files else {}
 
 
-def _prompt(root: Path) -> str:
-    file = root / "config_sentence_transformers.json"
-    config = read_json(file, dict) if file.is_file() else {}
-    name, prompts = config.get("default_prompt_name"), config.get("prompts")
-    if name is None:
-        return ""
-    if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
-        message = f"{file}: default prompt {name!r} is not among its prompts"
+def _prompts(file: Path, config: Mapping[str, Any]) -> Prompts:
+    default, texts = config.get("default_prompt_name") or None, config.get("prompts") or {}
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        message = f"{file}: expected prompts to be an object of texts by name"
         raise ModelRefused(message)
-    return str(prompts[name])
+    # A prompt without a name could not be asked for.
+    named = {name: text for name, text in texts.items() if name}
+    if default is not None and not (isinstance(default, str) and default in named):
+        message = f"{file}: default prompt {default!r} is not among its prompts"
+        raise ModelRefused(message)
+    return Prompts(named, default)
 
 
 def _whole(config: Mapping[str, Any], *names: str) -> int:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import Backend, Encoded, EncoderError, TokenBatch, TokenizedText
+from rankstream.server.encoder.base import (
+    Backend,
+    Encoded,
+    EncoderError,
+    ModelRefused,
+    TokenBatch,
+    TokenizedText,
+    WrongVector,
+)
 from rankstream.server.encoder.batching import pad_batch, plan_batches
 from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
@@ -28,11 +36,13 @@ class Shape:
         model_name: for people.
         pad_id: fills a batch.
         max_batch_tokens: padded tokens of one batch at most.
+        width: numbers in a vector of the backend; the first ``Space.dimension`` are kept.
     """
 
     model_name: str
     pad_id: int
     max_batch_tokens: int
+    width: int
 
 
 class TextEncoder:
@@ -47,42 +57,52 @@ class TextEncoder:
         self.backend = backend.name
         self.model_name = shape.model_name
         self.precision = space.precision
+        self.prompts = space.prompts
         self._space = space
         self._shape = shape
         self._tokenizer = tokenizer
         self._loaded: Backend | None = backend
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
         """Vectors [B, D] float32 in the order of the texts. See ``Encoder.encode``."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        for rows, part in self.encode_batches(texts):
+        for rows, part in self.encode_batches(texts, prompt):
             vectors[rows] = part
         return vectors
 
-    def encode_counted(self, texts: Sequence[str]) -> Encoded:
+    def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
         """``encode``, with the tokens read of each text and whether it was cut."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        tokens = self._tokenize(texts)
+        tokens = self._tokenize(texts, prompt)
         for rows, part in self._embed(tokens):
             vectors[rows] = part
         return Encoded(vectors, tokens.lengths, tokens.truncated)
 
     def encode_batches(
-        self, texts: Sequence[str]
+        self, texts: Sequence[str], prompt: str | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """``encode`` batch by batch, sorted by length within a few thousand texts."""
         for start in range(0, len(texts), CHUNK_TEXTS):
-            for rows, part in self._embed(self._tokenize(texts[start : start + CHUNK_TEXTS])):
+            some = texts[start : start + CHUNK_TEXTS]
+            for rows, part in self._embed(self._tokenize(some, prompt)):
                 yield rows + start, part
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+    def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """What the model reads of each text, its prompt included."""
-        tokens, names = self._tokenize(texts), self._tokenizer.names
+        tokens, names = self._tokenize(texts, prompt), self._tokenizer.names
         cut = tokens.truncated.tolist()
         return [TokenizedText(ids, names(ids), c) for ids, c in zip(tokens.ids, cut, strict=True)]
 
     def warm_up(self) -> None:
         """Encodes the golden texts together and alone, and compares."""
+        try:
+            self._check_golden()
+        except WrongVector as error:
+            # Another start would meet it again: the model is at fault, not the moment.
+            message = f"the warm-up failed: {error}"
+            raise ModelRefused(message) from error
+
+    def _check_golden(self) -> None:
         together = self.encode(GOLDEN_TEXTS)
         alone = np.concatenate([self.encode([text]) for text in GOLDEN_TEXTS])
         if self._space.normalise:
@@ -98,14 +118,15 @@ class TextEncoder:
         """Lets the backend go; it is freed when the last call that uses it has ended."""
         self._loaded = None
 
-    def _tokenize(self, texts: Sequence[str]) -> Tokens:
-        prompt = self._space.prompt
-        return self._tokenizer.tokenize([prompt + text for text in texts] if prompt else texts)
+    def _tokenize(self, texts: Sequence[str], prompt: str | None) -> Tokens:
+        before = self.prompts.before(prompt)
+        return self._tokenizer.tokenize([before + text for text in texts] if before else texts)
 
     def _embed(self, tokens: Tokens) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         for rows in plan_batches(tokens.lengths, self._shape.max_batch_tokens):
             pooled = self._pool(pad_batch(rows, tokens.ids, self._shape.pad_id))
-            yield rows, _unit(pooled) if self._space.normalise else pooled
+            kept = pooled[:, : self.dimension]
+            yield rows, _unit(kept) if self._space.normalise else kept
 
     def _pool(self, batch: TokenBatch) -> NDArray[np.float32]:
         backend = self._loaded
@@ -117,7 +138,7 @@ class TextEncoder:
         except RuntimeError as error:
             message = f"{self.backend} failed on a batch of shape {batch.ids.shape}: {error}"
             raise EncoderError(message) from error
-        wanted = (len(batch.rows), self.dimension)
+        wanted = (len(batch.rows), self._shape.width)
         self._require(pooled.shape == wanted, f"shape {pooled.shape}, expected {wanted}")
         self._require(bool(np.isfinite(pooled).all()), "a vector is not finite")
         return pooled
@@ -128,7 +149,7 @@ class TextEncoder:
                 f"{self.model_name} on {self.backend} in {self.precision}: {problem}; "
                 "try precision f32 or backend torch, or another model"
             )
-            raise EncoderError(message)
+            raise WrongVector(message)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
 
+from rankstream.server.encoder.adapter_folder import AdapterFolder
 from rankstream.server.encoder.base import ModelRefused, TokenBatch
 from rankstream.server.encoder.instruction_set import cpu_flags, instruction_set
 from rankstream.server.encoder.model_folder import ModelFolder
+from rankstream.server.encoder.torch_pooling import pool
 
 # The fused implementation first; some architectures (MPNet) have only the plain one.
 ATTENTION = ("sdpa", "eager")
@@ -26,24 +28,15 @@ class PooledModel(torch.nn.Module):
     """A transformer with its pooling: ids and mask [B, T] int64 to [B, D] float32."""
 
     def __init__(self, model: torch.nn.Module, pooling: str) -> None:
-        """Joins them; ``pooling`` is ``mean``, ``cls`` or ``max``."""
+        """Joins them; ``pooling`` is one of ``sentence_modules.POOLINGS``."""
         super().__init__()
         self.model = model
         self.pooling = pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Pools over the tokens whose mask is 1."""
-        hidden: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask)[
-            0
-        ].float()
-        if self.pooling == "cls":
-            return hidden[:, 0]
-        mask = attention_mask.unsqueeze(-1)
-        if self.pooling == "max":
-            lowest = torch.finfo(hidden.dtype).min
-            return hidden.masked_fill(mask == 0, lowest).max(dim=1).values
-        weights = mask.to(hidden.dtype)
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return pool(found[0].float(), attention_mask, self.pooling)
 
 
 class TorchBackend:
@@ -75,14 +68,21 @@ def embed(model: PooledModel, precision: str, batch: TokenBatch) -> NDArray[np.f
     return np.ascontiguousarray(pooled.float().numpy())
 
 
-def load_graph(folder: ModelFolder, pooling: str) -> tuple[PooledModel, str]:
+def load_graph(
+    folder: ModelFolder, pooling: str, attentions: Sequence[str] = ATTENTION
+) -> tuple[PooledModel, str]:
     """The model of a folder with its pooling, in float32, and the attention that it uses.
+
+    Args:
+        folder: read and checked.
+        pooling: one of ``sentence_modules.POOLINGS``.
+        attentions: the implementations to try, in this order.
 
     Raises:
         ModelRefused: transformers does not read it, or some weights are missing.
     """
     problem: Exception = RuntimeError("no attention implementation")
-    for attention in ATTENTION:
+    for attention in attentions:
         try:
             return PooledModel(_load(folder, attention), pooling).eval(), attention
         except ModelRefused:
@@ -109,8 +109,18 @@ def _load(folder: ModelFolder, attention: str) -> torch.nn.Module:
     if missing:
         message = f"{folder.transformer}: no weights for {', '.join(missing[:5])}"
         raise ModelRefused(message)
+    # A decoder would otherwise answer, and a converted graph return, the keys and values it read.
+    model.config.use_cache = False
     found: torch.nn.Module = model
-    return found
+    return found if folder.adapter is None else _adapted(found, folder.adapter)
+
+
+def _adapted(model: torch.nn.Module, adapter: AdapterFolder) -> torch.nn.Module:
+    # Here, not above: few models have one, and its library takes a second to import.
+    from rankstream.server.encoder.torch_adapter import merge_adapter
+
+    with _quiet():
+        return merge_adapter(model, adapter)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""The same texts through every backend and precision that is here, against torch in float32."""
+"""The same texts through every backend and precision that is here, against float32.
+
+The reference is torch; of a model in ONNX, which torch does not read, it is OpenVINO.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from numpy.typing import NDArray
 
 from rankstream.server.encoder.base import Encoder, EncoderSettings
 from rankstream.server.encoder.choice import openvino_installed
+from rankstream.server.encoder.find import find_model
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
-from rankstream.server.encoder.load import find_model, load_encoder
+from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.quality import GATES, Quality, compare
 from rankstream.server.encoder.text_encoder import SAME_COSINE
 from rankstream.server.errors import RankstreamError
@@ -59,10 +63,11 @@ def verify(
         RankstreamError: the model, or the reference, does not load.
     """
     distinct = list(dict.fromkeys(catalogue))
-    reference = _load(settings, "torch", "f32")
-    say("torch f32, the reference")
+    available = _available(settings)
+    reference = _load(settings, *available[0])
+    say(f"{reference.backend} f32, the reference")
     expected = _Vectors.of(reference, distinct)
-    for backend, precision in _available(settings):
+    for backend, precision in available:
         say(f"{backend} {precision}")
         try:
             yield _verdict(_load(settings, backend, precision), distinct, expected)
@@ -81,11 +86,12 @@ class _Vectors:
 
 
 def _available(settings: EncoderSettings) -> list[tuple[str, str]]:
-    """Backends and precisions that this machine and this model have."""
+    """Backends and precisions that this machine and this model have, the reference first."""
+    folder = find_model(settings.model)
     bf16 = ["bf16"] if has_bf16(cpu_flags()) else []
-    found = [("torch", precision) for precision in ["f32", *bf16]]
-    if openvino_installed():
-        int8 = ["int8"] if find_model(settings.model).quantised is not None else []
+    found = [("torch", precision) for precision in ["f32", *bf16] if folder.onnx is None]
+    if folder.onnx is not None or openvino_installed():
+        int8 = ["int8"] if folder.quantised is not None else []
         found += [("openvino", precision) for precision in ["f32", *bf16, *int8]]
     return found
 

@@ -128,6 +128,10 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             max_tokens=encoder.max_tokens,
             space_fingerprint=encoder.fingerprint,
             numerics=encoder.numerics,
+            prompts=sorted(encoder.prompts.texts),
+            item_prompt=encoder.prompts.item or "",
+            query_prompt=encoder.prompts.query or "",
+            default_prompt=encoder.prompts.default or "",
         )
 
     def _event_types(self) -> list[admin_pb2.EventTypeInfo]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,19 @@ from rankstream.server.batcher import Batch, Batcher
 from rankstream.server.boundary import Context, deadline_of, status_of
 from rankstream.server.config import Limits
 from rankstream.server.encoder.base import Encoder, TokenizedText
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.wire import Names, vector_to_pb
 
 Answer = TypeVar("Answer")
+
+
+class Wanted(NamedTuple):
+    """A text to be read, and the name of its prompt; None: the model's default."""
+
+    text: str
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,22 +42,36 @@ class Embedded:
     batch_size: int
 
 
-def encode_batch(encoder: Encoder, batch: Batch[str]) -> Sequence[Embedded | RankstreamError]:
-    """What the batcher computes: all texts that wait, in one call."""
-    started = time.perf_counter_ns()
-    encoded = encoder.encode_counted(batch.tasks)
-    spent = (time.perf_counter_ns() - started) // 1000
-    return [
-        Embedded(vector, int(tokens), bool(cut), queued, spent, len(batch.tasks))
-        for vector, tokens, cut, queued in zip(
-            encoded.vectors, encoded.tokens, encoded.truncated, batch.queue_us, strict=True
-        )
-    ]
+def encode_batch(encoder: Encoder, batch: Batch[Wanted]) -> Sequence[Embedded | RankstreamError]:
+    """What the batcher computes: all texts that wait, in one call for each prompt."""
+    answers: dict[int, Embedded] = {}
+    for prompt, rows in _by_prompt(batch.tasks).items():
+        started = time.perf_counter_ns()
+        encoded = encoder.encode_counted([batch.tasks[row].text for row in rows], prompt)
+        spent = (time.perf_counter_ns() - started) // 1000
+        for row, vector, tokens, cut in zip(
+            rows, encoded.vectors, encoded.tokens, encoded.truncated, strict=True
+        ):
+            counts = (batch.queue_us[row], spent, len(rows))
+            answers[row] = Embedded(vector, int(tokens), bool(cut), *counts)
+    return [answers[row] for row in range(len(batch.tasks))]
 
 
-def tokenize_batch(encoder: Encoder, batch: Batch[str]) -> Sequence[TokenizedText]:
+def tokenize_batch(encoder: Encoder, batch: Batch[Wanted]) -> Sequence[TokenizedText]:
     """What the tokeniser's batcher computes."""
-    return encoder.tokenize(batch.tasks)
+    answers: dict[int, TokenizedText] = {}
+    for prompt, rows in _by_prompt(batch.tasks).items():
+        found = encoder.tokenize([batch.tasks[row].text for row in rows], prompt)
+        answers.update(zip(rows, found, strict=True))
+    return [answers[row] for row in range(len(batch.tasks))]
+
+
+def _by_prompt(tasks: Sequence[Wanted]) -> dict[str | None, list[int]]:
+    """Where the texts of each prompt stand."""
+    rows: dict[str | None, list[int]] = {}
+    for row, task in enumerate(tasks):
+        rows.setdefault(task.prompt, []).append(row)
+    return rows
 
 
 class EncoderService(encoder_pb2_grpc.EncoderServicer):
@@ -57,15 +79,17 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
 
     def __init__(
         self,
-        batcher: Batcher[str, Embedded],
-        tokenizer: Batcher[str, TokenizedText],
+        batcher: Batcher[Wanted, Embedded],
+        tokenizer: Batcher[Wanted, TokenizedText],
         dimension: int,
+        prompts: Prompts,
         names: Names,
         limits: Limits,
     ) -> None:
         self._batcher = batcher
         self._tokenizer = tokenizer
         self._dimension = dimension
+        self._prompts = prompts
         self._names = names
         self._limits = limits
 
@@ -103,7 +127,7 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         """What the model reads of each text; a text that fails has a status."""
         deadline = deadline_of(context, self._limits.default_timeout_s)
         response = encoder_pb2.TokenizeResponse()
-        for answer in await self._ask(self._tokenizer, request.texts, deadline):
+        for answer in await self._ask(self._tokenizer, request, deadline):
             if isinstance(answer, TokenizedText):
                 response.texts.add(
                     token_ids=answer.token_ids, tokens=answer.tokens, truncated=answer.truncated
@@ -116,7 +140,7 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         self, request: encoder_pb2.EmbedRequest, deadline: float
     ) -> encoder_pb2.EmbedResponse:
         started = time.monotonic()
-        answers = await self._ask(self._batcher, request.texts, deadline)
+        answers = await self._ask(self._batcher, request, deadline)
         response, rows = self._response(), np.zeros((len(answers), self._dimension), np.float32)
         timing = response.timing
         for i, answer in enumerate(answers):
@@ -133,16 +157,21 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         return response
 
     async def _ask(
-        self, batcher: Batcher[str, Answer], texts: Sequence[str], deadline: float
+        self,
+        batcher: Batcher[Wanted, Answer],
+        request: encoder_pb2.EmbedRequest | encoder_pb2.TokenizeRequest,
+        deadline: float,
     ) -> list[Answer | BaseException]:
         """One answer or error a text, in order; one that is too long does not fail the others."""
+        texts, prompt = request.texts, request.prompt_name or None
+        self._prompts.require("prompt_name", prompt)
         limit, longest = self._limits.max_texts, self._limits.max_text_chars
         if len(texts) > limit:
             raise InvalidArgument(
                 field="texts", problem=f"{len(texts)} texts, the limit is {limit}"
             )
         fits = [len(text) <= longest for text in texts]
-        tasks = [text for text, ok in zip(texts, fits, strict=True) if ok]
+        tasks = [Wanted(text, prompt) for text, ok in zip(texts, fits, strict=True) if ok]
         answers = iter(await batcher.submit_many(tasks, deadline))
         return [
             next(answers) if ok else _too_long(i, texts[i], longest) for i, ok in enumerate(fits)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from rankstream.server.batcher import Batcher
 from rankstream.server.errors import RankstreamError
 from rankstream.server.past_bias import Bias, PastBias
-from rankstream.server.services.encoder import Embedded
+from rankstream.server.services.encoder import Embedded, Wanted
 from rankstream.server.types import Asked, RankTask
 
 Prepared = RankTask | BaseException
@@ -25,11 +25,18 @@ class Preparation:
     Args:
         embedder: texts to vectors.
         past_bias: popularity as it was.
+        prompt: name of what the encoder reads before a text; None: its default.
     """
 
-    def __init__(self, embedder: Batcher[str, Embedded], past_bias: PastBias) -> None:
+    def __init__(
+        self,
+        embedder: Batcher[Wanted, Embedded],
+        past_bias: PastBias,
+        prompt: str | None = None,
+    ) -> None:
         self._embedder = embedder
         self._past_bias = past_bias
+        self._prompt = prompt
 
     async def complete(self, tasks: Sequence[RankTask], deadline: float) -> list[Prepared]:
         """Tasks with all that they need, or why they cannot have it."""
@@ -49,7 +56,7 @@ class Preparation:
             # In the lane of single requests, before what others have in bulk.
             (text,) = texts
             try:
-                found[text] = await self._embedder.submit(text, deadline)
+                found[text] = await self._embedder.submit(Wanted(text, self._prompt), deadline)
             except RankstreamError as error:
                 found[text] = error
             return found
@@ -57,7 +64,8 @@ class Preparation:
         for start in range(0, len(every), _TEXTS_AT_ONCE):
             some = every[start : start + _TEXTS_AT_ONCE]
             try:
-                answers = await self._embedder.submit_many(some, deadline)
+                wanted = [Wanted(text, self._prompt) for text in some]
+                answers = await self._embedder.submit_many(wanted, deadline)
             except RankstreamError as error:
                 answers = [error for _ in some]
             found.update(zip(some, answers, strict=True))

@@ -18,7 +18,10 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
         limits = [admin_pb2.Limit(name="max_k", value=1000, unit="items", description="most k")]
         if self.fake.max_batch is not None:
             limits.append(admin_pb2.Limit(name="max_batch_rank_entries", value=self.fake.max_batch))
-        encoder = admin_pb2.EncoderInfo(model="MiniLM", backend="openvino", dimensions=384)
+        encoder = admin_pb2.EncoderInfo(
+            model="MiniLM", backend="openvino", dimensions=384, prompts=["document", "query"],
+            query_prompt="query",
+        )  # fmt: skip
         return admin_pb2.GetServerInfoResponse(
             server_version="0.1.0",
             worker="w0",

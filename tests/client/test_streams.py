@@ -289,6 +289,12 @@ def test_texts_are_embedded_batch_by_batch(driver):
     assert answers[0].results[1].error is not None
 
 
+def test_a_stream_of_texts_has_one_prompt(driver):
+    answers = driver.all_of("embed_stream", [["ab"], ["c"]], prompt_name="query")
+
+    assert [answer.vectors[0, 0] for answer in answers] == [7, 6]
+
+
 def test_a_batch_that_is_no_sequence_of_texts_ends_the_stream(driver):
     with pytest.raises(InvalidArgument, match="^texts: is one string"):
         driver.all_of("embed_stream", [["ab"], "cd"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rankstream.server.encoder.base import Encoder, EncoderSettings
-from rankstream.server.encoder.load import DEFAULT_PACKAGE, DEFAULT_REQUIREMENT, load_encoder
+from rankstream.server.encoder.find import DEFAULT_PACKAGE, DEFAULT_REQUIREMENT
+from rankstream.server.encoder.load import load_encoder
 
 
 @pytest.fixture(scope="session")

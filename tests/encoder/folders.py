@@ -19,16 +19,20 @@ LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = SPECIAL + WORDS + [w for w in LETTERS if w not in WORDS] + [f"##{c}" for c in LETTERS]
 HIDDEN = 32
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
 
 
-def write_tokenizer(file: Path, special: bool = True) -> None:
+def write_tokenizer(file: Path, special: bool = True, template: str = "[CLS] $A [SEP]") -> None:
     ids = {token: i for i, token in enumerate(VOCABULARY)}
     made = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     if special:
         pairs = [("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
-        made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=pairs)
+        made.post_processor = processors.TemplateProcessing(template, special_tokens=pairs)
     made.save(str(file))
 
 
@@ -40,6 +44,7 @@ def write_random_model(folder: Path, architecture: str = "bert", **changes: Any)
     classes = {
         "bert": (transformers.BertConfig, transformers.BertModel),
         "mpnet": (transformers.MPNetConfig, transformers.MPNetModel),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3Model),
     }
     make_config, make_model = classes[architecture]
     sizes = {
@@ -56,6 +61,17 @@ def write_random_model(folder: Path, architecture: str = "bert", **changes: Any)
     model.save_pretrained(folder)
     write_tokenizer(folder / "tokenizer.json")
     return folder
+
+
+def write_random_decoder(folder: Path, **changes: Any) -> Path:
+    """An embedding model in the manner of Qwen3: causal, an end token, its vector and no other."""
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 32768}
+    write_random_model(folder, "qwen3", **(sizes | changes))
+    write_tokenizer(folder / "tokenizer.json", template="$A [SEP]")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 131072}))
+    normalize = {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
+    modules = [*MODULES, normalize]
+    return write_sentence_folder(folder, {"pooling_mode_lasttoken": True}, modules)
 
 
 def write_fake_model(folder: Path, tensors: dict[str, Any] | None = None) -> Path:
@@ -84,18 +100,14 @@ def write_safetensors(file: Path, header: Any, data_bytes: int | None = None) ->
 
 def write_sentence_folder(folder: Path, pooling: dict[str, Any], modules: Any = None) -> Path:
     """Adds the files of sentence-transformers to a folder."""
-    default = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {
-            "idx": 1,
-            "name": "1",
-            "path": "1_Pooling",
-            "type": "sentence_transformers.models.Pooling",
-        },
-    ]
-    (folder / "modules.json").write_text(json.dumps(default if modules is None else modules))
+    (folder / "modules.json").write_text(json.dumps(MODULES if modules is None else modules))
     (folder / "1_Pooling").mkdir(exist_ok=True)
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def write_sentence_config(folder: Path, **config: Any) -> Path:
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
     return folder
 
 

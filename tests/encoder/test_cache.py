@@ -2,8 +2,10 @@ import threading
 
 import numpy as np
 
+from rankstream.server.encoder.base import Encoded
 from rankstream.server.encoder.cache import ENTRY_BYTES, VectorCache
 from rankstream.server.encoder.cached_encoder import CachedEncoder
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text import text_hash
 
 DIMENSION = 4
@@ -104,13 +106,19 @@ class Recorder:
 
     dimension, max_tokens, fingerprint, numerics = DIMENSION, 8, "space", "none"
     backend, model_name, precision = "recorder", "recorder", "f32"
+    prompts = Prompts({"query": "find: ", "item": "item: ", "empty": ""})
 
     def __init__(self):
         self.asked = []
 
-    def encode(self, texts):
+    def encode(self, texts, prompt=None):
         self.asked.append(list(texts))
-        return np.array([[len(text)] * DIMENSION for text in texts], np.float32)
+        read = [self.prompts.before(prompt) + text for text in texts]
+        lengths = [[len(text), ord(text[0]), 0, 0] for text in read]
+        return np.array(lengths, np.float32).reshape(-1, DIMENSION)
+
+    def encode_counted(self, texts, prompt=None):
+        return Encoded(self.encode(texts, prompt), np.ones(len(texts)), np.zeros(len(texts)))
 
 
 def test_a_text_is_encoded_once_also_within_one_call():
@@ -125,3 +133,27 @@ def test_a_text_is_encoded_once_also_within_one_call():
     np.testing.assert_array_equal(second[:, 0], [3, 2])
     assert encoder.cache.get([text_hash("ccc")])[0] is not None
     assert encoder.encode([]).shape == (0, DIMENSION)
+
+
+def test_a_text_under_two_prompts_is_two_texts():
+    recorder = Recorder()
+    encoder = CachedEncoder(recorder, 100 * ENTRY)
+    read = {None: "sea", "query": "find: sea", "item": "item: sea"}
+
+    for _ in range(2):
+        for prompt, text in read.items():
+            assert encoder.encode(["sea"], prompt)[0, :2].tolist() == [len(text), ord(text[0])]
+    assert recorder.asked == [["sea"]] * 3
+    # The empty prompt is none.
+    assert encoder.encode(["sea"], "empty")[0, 0] == 3
+    assert len(recorder.asked) == 3
+
+
+def test_what_is_counted_is_remembered_under_its_prompt():
+    recorder = Recorder()
+    encoder = CachedEncoder(recorder, 100 * ENTRY)
+    encoder.encode_counted(["sky"], "query")
+
+    assert encoder.encode(["sky"], "query")[0, 0] == 9
+    assert encoder.encode(["sky"])[0, 0] == 3
+    assert recorder.asked == [["sky"], ["sky"]]

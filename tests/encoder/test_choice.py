@@ -58,17 +58,27 @@ def test_torch_reads_no_int8_graph(quantised):
         choose_precision(settings(precision="int8", backend="torch"), quantised, BF16, True)
 
 
+def test_an_adapter_is_not_merged_into_an_int8_graph(quantised):
+    assert choose_precision(settings(adapter="a"), quantised, frozenset(), True) == "f32"
+    with pytest.raises(InvalidArgument, match="takes none"):
+        choose_precision(settings(precision="int8", adapter="a"), quantised, BF16, True)
+
+
 def test_the_backend_is_measured_where_nothing_else_decides():
-    assert choose_backend("auto", "f32", True)[0] == "auto"
-    assert choose_backend("auto", "int8", True)[0] == "openvino"
-    assert choose_backend("torch", "f32", True) == ("torch", "asked for")
-    assert choose_backend("auto", "f32", False)[0] == "torch"
+    assert choose_backend("auto", "f32", False, True)[0] == "auto"
+    assert choose_backend("auto", "int8", False, True)[0] == "openvino"
+    assert choose_backend("auto", "f32", True, True)[0] == "openvino"
+    assert choose_backend("torch", "f32", False, True) == ("torch", "asked for")
+    assert choose_backend("auto", "f32", False, False)[0] == "torch"
 
 
-@pytest.mark.parametrize(("wanted", "precision"), [("openvino", "f32"), ("auto", "int8")])
-def test_a_missing_library_is_named_with_its_cure(wanted, precision):
+@pytest.mark.parametrize(
+    ("wanted", "precision", "onnx"),
+    [("openvino", "f32", False), ("auto", "int8", False), ("auto", "f32", True)],
+)
+def test_a_missing_library_is_named_with_its_cure(wanted, precision, onnx):
     with pytest.raises(EncoderUnavailable, match=r"pip install 'rankstream\[openvino\]'"):
-        choose_backend(wanted, precision, False)
+        choose_backend(wanted, precision, onnx, False)
 
 
 def test_torch_is_taken_only_where_it_is_clearly_faster():

@@ -12,6 +12,7 @@ import pytest
 from rankstream.server.encoder.base import EncoderError, EncoderSettings, ModelRefused
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
 from rankstream.server.encoder.load import load_encoder
+from rankstream.server.encoder.sentence_modules import POOLINGS
 
 MIXED = [f"item number {n} " + "with a longer description " * (n % 9) for n in range(40)]
 SERVE = """
@@ -174,7 +175,7 @@ def random_bert(tmp_path_factory):
     return folders.write_random_model(tmp_path_factory.mktemp("bert"))
 
 
-def pooled_by_hand(folder, texts, pooling):
+def pooled_by_hand(folder, texts, pooling, normalise=True):
     """The same through transformers' own tokeniser and a loop over texts without padding."""
     import torch
     import transformers
@@ -186,14 +187,23 @@ def pooled_by_hand(folder, texts, pooling):
         ids = torch.tensor([tokenizer(text, max_length=64, truncation=True)["input_ids"]])
         with torch.no_grad():
             hidden = model(input_ids=ids)[0][0].numpy()
-        pick = {"mean": hidden.mean(axis=0), "cls": hidden[0], "max": hidden.max(axis=0)}
-        rows.append(pick[pooling] / np.linalg.norm(pick[pooling]))
+        positions = np.arange(1, len(hidden) + 1)[:, None]
+        pooled = {
+            "mean": hidden.mean(axis=0),
+            "cls": hidden[0],
+            "max": hidden.max(axis=0),
+            "lasttoken": hidden[-1],
+            "weightedmean": (hidden * positions).sum(axis=0) / positions.sum(),
+            "mean_sqrt_len_tokens": hidden.sum(axis=0) / np.sqrt(len(hidden)),
+        }[pooling]
+        rows.append(pooled / np.linalg.norm(pooled) if normalise else pooled)
     return np.array(rows)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("backend", "pooling"), [("torch", "mean"), ("torch", "cls"), ("openvino", "cls")]
+    ("backend", "pooling"),
+    [*(("torch", pooling) for pooling in POOLINGS), *(("openvino", p) for p in POOLINGS[1:])],
 )
 def test_a_plain_folder_pools_as_asked(random_bert, encoder_cache, backend, pooling):
     texts = ["toy story", "", "wood train for kids, red and blue!", "alien " * 90, "z"]
@@ -225,6 +235,18 @@ def test_a_model_without_fused_attention_falls_back(tmp_path, encoder_cache, bac
     assert encoder.max_tokens == 64
     by_hand = pooled_by_hand(folder, texts, "max")
     np.testing.assert_allclose(encoder.encode(texts), by_hand, atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_sum_over_the_root_of_the_length_keeps_its_length(tmp_path, encoder_cache, backend):
+    folder = folders.write_random_model(tmp_path / "model")
+    folders.write_sentence_folder(folder, {"pooling_mode": "mean_sqrt_len_tokens"})
+    texts = ["toy", "wood train for kids, red and blue!"]
+
+    encoder = load_encoder(EncoderSettings(encoder_cache, str(folder), backend, "f32"))
+
+    by_hand = pooled_by_hand(folder, texts, "mean_sqrt_len_tokens", normalise=False)
+    np.testing.assert_allclose(encoder.encode(texts), by_hand, atol=1e-4)
 
 
 def test_a_sentence_folder_without_normalize_is_left_as_long_as_it_is(tmp_path, encoder_cache):

@@ -6,15 +6,17 @@ import pytest
 from rankstream.server.encoder.base import EncoderError, require_same_space
 from rankstream.server.encoder.fingerprint import Space, file_sha256, weights_sha256
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16, instruction_set
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import SpaceMismatch
 
 SPACE = Space(
     weights="a" * 64,
+    adapter="",
     config="b" * 64,
     tokenizer="c" * 64,
     template="d",
     pooling="mean",
-    prompt="",
+    prompts=Prompts(),
     lower_case=False,
     max_tokens=256,
     chars_per_token=64,
@@ -24,11 +26,12 @@ SPACE = Space(
 )
 OTHER = {
     "weights": "e" * 64,
+    "adapter": "e" * 64,
     "config": "e" * 64,
     "tokenizer": "e" * 64,
     "template": "e",
     "pooling": "cls",
-    "prompt": "query: ",
+    "prompts": Prompts({"query": "query: "}),
     "lower_case": True,
     "max_tokens": 128,
     "chars_per_token": 32,
@@ -44,6 +47,25 @@ def test_every_ingredient_changes_the_fingerprint(field):
 
     assert changed.fingerprint != SPACE.fingerprint
     assert len(changed.fingerprint) == 32
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"texts": {"query": "q: ", "document": "d:"}},
+        {"texts": {"query": "q: ", "document": "d: ", "third": ""}},
+        {"default": "query"},
+        {"item": None},
+        {"query": "document"},
+    ],
+)
+def test_every_prompt_and_its_use_changes_the_fingerprint(other):
+    prompts = Prompts({"document": "d: ", "query": "q: "}, None, "document", "query")
+    space = dataclasses.replace(SPACE, prompts=prompts)
+
+    changed = dataclasses.replace(SPACE, prompts=dataclasses.replace(prompts, **other))
+
+    assert changed.fingerprint != space.fingerprint
 
 
 def test_equal_spaces_have_equal_fingerprints():

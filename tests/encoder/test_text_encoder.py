@@ -4,13 +4,14 @@ import folders
 import numpy as np
 import pytest
 
-from rankstream.server.encoder.base import EncoderError
+from rankstream.server.encoder.base import EncoderError, ModelRefused
 from rankstream.server.encoder.fingerprint import Space
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text_encoder import CHUNK_TEXTS, Shape, TextEncoder
 from rankstream.server.encoder.tokenizer import Tokenizer
 
 DIMENSION = 8
-SPACE = Space("", "", "", "", "mean", "", False, 64, 64, DIMENSION, True, "f32")
+SPACE = Space("", "", "", "", "", "mean", Prompts(), False, 64, 64, DIMENSION, True, "f32")
 
 
 class Fake:
@@ -39,7 +40,7 @@ def make(tmp_path):
     tokenizer = Tokenizer(tmp_path / "tokenizer.json", 64, len(folders.VOCABULARY), False)
 
     def build(answer):
-        return TextEncoder(Fake(answer), tokenizer, SPACE, Shape("fake", 0, 256))
+        return TextEncoder(Fake(answer), tokenizer, SPACE, Shape("fake", 0, 256, DIMENSION))
 
     return build
 
@@ -77,7 +78,7 @@ def test_a_bulk_longer_than_a_chunk_keeps_its_positions(make):
     ],
 )
 def test_a_warm_up_that_fails_says_why(make, answer, reason):
-    with pytest.raises(EncoderError, match=reason):
+    with pytest.raises(ModelRefused, match=f"the warm-up failed: fake on fake.*{reason}"):
         make(answer).warm_up()
 
 
@@ -88,6 +89,10 @@ def test_a_backend_that_breaks_is_a_typed_error(make):
 
     with pytest.raises(EncoderError, match="fake failed on a batch of shape.*out of memory"):
         make(broken).encode(["a"])
+    # Not the model's fault: a process that starts again may fare better.
+    with pytest.raises(EncoderError, match="out of memory") as failed:
+        make(broken).warm_up()
+    assert failed.value.status == "INTERNAL"
 
 
 def test_a_tokenizer_without_special_tokens_still_reads_an_empty_text(tmp_path):

@@ -12,23 +12,26 @@ from rankstream.proto.v1 import encoder_pb2
 from rankstream.server.batcher import Batcher
 from rankstream.server.config import Limits
 from rankstream.server.encoder.base import Encoded, EncoderError, TokenizedText
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.services.encoder import EncoderService, encode_batch, tokenize_batch
 from rankstream.server.wire import Names
 
 LIMITS = Limits(max_texts=3, max_text_chars=50, max_stream_texts=4)
+PROMPTS = Prompts({"query": "find: ", "none": ""})
 NAMES = Names("1", "w", "space", {}, {})
 
 
 class LengthEncoder:
-    """Vectors and tokens of the texts' lengths; a text "bad" fails its batch."""
+    """Vectors and tokens of the lengths of what is read; a text "bad" fails its batch."""
 
     def __init__(self):
         self.threads = set()
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode_counted(self, texts):
+    def encode_counted(self, texts, prompt=None):
+        texts = [PROMPTS.before(prompt) + text for text in texts]
         self.threads.add(threading.current_thread().name)
         self.gate.wait(10)
         if "bad" in texts:
@@ -38,7 +41,8 @@ class LengthEncoder:
         vectors = np.repeat(lengths[:, None], 2, axis=1).astype(np.float32)
         return Encoded(vectors, lengths.astype(np.int32), lengths > 5)
 
-    def tokenize(self, texts):
+    def tokenize(self, texts, prompt=None):
+        texts = [PROMPTS.before(prompt) + text for text in texts]
         self.threads.add(threading.current_thread().name)
         return [TokenizedText(list(map(ord, t[:5])), list(t[:5]), len(t) > 5) for t in texts]
 
@@ -54,7 +58,7 @@ def service(encoder):
         Batcher(lambda b: encode_batch(encoder, b), max_batch=2, max_queued=9, name="encoder"),
         Batcher(lambda b: tokenize_batch(encoder, b), max_batch=2, max_queued=9, name="tokenizer"),
     ]
-    yield EncoderService(*batchers, 2, NAMES, LIMITS)
+    yield EncoderService(*batchers, 2, PROMPTS, NAMES, LIMITS)
     encoder.gate.set()
     for batcher in batchers:
         batcher.close()
@@ -104,6 +108,54 @@ def test_a_bad_text_fails_alone_and_a_bad_request_fails_whole(service):
     assert codes(fourth.results) == [invalid]
     assert list(fifth.embeddings.shape) == [0, 2]
     assert (codes(sixth.results), rows_of(sixth)) == ([code_pb2.OK], [2])
+
+
+def test_each_request_has_its_own_prompt(service, encoder):
+    encoder.gate.clear()
+    asked = [
+        encoder_pb2.EmbedRequest(texts=["a", "bb"][: n % 2 + 1], prompt_name=name)
+        for n, name in enumerate(("", "query", "none", "query"))
+    ]
+
+    async def scenario():
+        waiting = [asyncio.create_task(service.Embed(request, Call())) for request in asked]
+        await asyncio.sleep(0)
+        encoder.gate.set()
+        return await asyncio.gather(*waiting)
+
+    assert [rows_of(answer) for answer in asyncio.run(scenario())] == [[1], [7, 8], [1], [7, 8]]
+
+
+def test_a_prompt_that_does_not_exist_fails_its_request_alone(service):
+    first, second, third = (
+        encoder_pb2.EmbedRequest(texts=["a"], prompt_name=name)
+        for name in ("none", "qury", "query")
+    )
+    problem = "prompt_name: no prompt 'qury'; there are 'none', 'query'"
+
+    async def scenario():
+        stream = service.EmbedStream(Requests(first, second, third), Call())
+        return [answer async for answer in stream]
+
+    answers = asyncio.run(scenario())
+
+    assert [codes(answer.results) for answer in answers] == [
+        *([code_pb2.OK], [code_pb2.INVALID_ARGUMENT], [code_pb2.OK])
+    ]
+    assert answers[1].results[0].status.message == problem
+    with pytest.raises(InvalidArgument, match=problem):
+        asyncio.run(service.Embed(second, Call()))
+    request = encoder_pb2.TokenizeRequest(texts=["a"], prompt_name="qury")
+    with pytest.raises(InvalidArgument, match=problem):
+        asyncio.run(service.Tokenize(request, Call()))
+
+
+def test_tokens_are_those_of_the_prompt_and_the_text(service):
+    request = encoder_pb2.TokenizeRequest(texts=["ab"], prompt_name="query")
+
+    (found,) = asyncio.run(service.Tokenize(request, Call())).texts
+
+    assert list(found.tokens) == list("find:")
 
 
 def test_a_stream_whose_time_is_over_says_so_in_each_response(service):

@@ -65,7 +65,7 @@ class Counted:
     def __init__(self, encoder):
         self.encoder = encoder
 
-    def encode_counted(self, texts):
+    def encode_counted(self, texts, prompt=None):
         count = len(texts)
         vectors = self.encoder.encode(texts)
         return Encoded(vectors, np.ones(count, np.int64), np.zeros(count, bool))

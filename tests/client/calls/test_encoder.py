@@ -18,6 +18,16 @@ def test_embed(client):
     embeddings.vectors[0] = 0
 
 
+def test_a_prompt_is_named(client):
+    assert client.embed(["ab"], prompt_name="query").vectors[0, 0] == 7
+    assert client.tokenize(["ab"], prompt_name="query")[0].tokens == ("find", "ab")
+    for call in (client.embed, client.tokenize):
+        with pytest.raises(InvalidArgument, match="prompt_name: no prompt 'qury'"):
+            call(["ab"], prompt_name="qury")
+        with pytest.raises(InvalidArgument, match="^prompt_name: 7 is of type int"):
+            call(["ab"], prompt_name=7)
+
+
 def test_embed_refuses_one_string(client):
     with pytest.raises(InvalidArgument, match="^texts: "):
         client.embed("one")

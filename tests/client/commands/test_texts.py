@@ -18,6 +18,18 @@ def test_embed(run, fake, tmp_path):
     assert [len(m.texts) for m in fake.requests["EmbedStream"][0]] == [64, 64, 2]
 
 
+def test_a_prompt_is_put_before_texts(run, tmp_path):
+    path = tmp_path / "texts"
+    path.write_text("shoes")
+    for words in (["red"], ["--file", str(path)]):
+        plain, asked = (
+            json.loads(run("embed", *words, *more, "--json").stdout)["vector"][0]
+            for more in ((), ("--prompt", "query"))
+        )
+        assert asked == plain + len("find ")
+    assert "find red shoes" in run("tokenize", "red shoes", "--prompt", "query").stdout
+
+
 def test_tokenize(run):
     assert "red shoes" in run("tokenize", "red shoes").stdout
     line = run("tokenize", "red shoes", "--json").stdout
