@@ -106,6 +106,7 @@ if TYPE_CHECKING:
         BlockInfo,
         ConsumerLag,
         EncoderInfo,
+        EncoderWork,
         EventTypeInfo,
         Limit,
         PartitionLag,
@@ -131,7 +132,7 @@ _HOMES = {
     "rankings": "AppliedOffset Freshness RankedItem Ranking Reason ServedBy Timing",
     "readers": "RecordReader read_events read_items",
     "records": "Event Item User",
-    "status": "BlockInfo ConsumerLag EncoderInfo EventTypeInfo Limit PartitionLag ServerInfo",
+    "status": "BlockInfo ConsumerLag EncoderInfo EncoderWork EventTypeInfo Limit PartitionLag ServerInfo",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -152,6 +153,7 @@ __all__ = [
     "EmbedResult",
     "Embeddings",
     "EncoderInfo",
+    "EncoderWork",
     "Event",
     "EventAck",
     "EventProducer",

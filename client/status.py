@@ -20,6 +20,39 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderWork:
+    """What a worker's encoder has done since its start; times in microseconds.
+
+    Attributes:
+        texts: encoded.
+        tokens: in them.
+        batches: they made.
+        cache_hits: texts answered from the cache.
+        cache_misses: texts that were not in it.
+        cache_entries: texts that it holds.
+        cache_bytes: that it holds.
+        shared: questions for a text that was being encoded already.
+        dropped: texts whose callers had gone, or that could not have been ready in time.
+        waiting: texts on their way now.
+        read_us: spent making tokens.
+        encode_us: spent making vectors.
+    """
+
+    texts: int
+    tokens: int
+    batches: int
+    cache_hits: int
+    cache_misses: int
+    cache_entries: int
+    cache_bytes: int
+    shared: int
+    dropped: int
+    waiting: int
+    read_us: int
+    encode_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderInfo:
     """The text encoder; vectors of two ``space_fingerprint`` are never compared.
 
@@ -35,6 +68,7 @@ class EncoderInfo:
         item_prompt: the one put before items; "": nothing is.
         query_prompt: the one put before what users and requests say; "": nothing is.
         default_prompt: the one that ``embed`` uses where it is given no name; "": none.
+        work: what this worker's encoder has done.
     """
 
     model: str
@@ -48,6 +82,7 @@ class EncoderInfo:
     item_prompt: str
     query_prompt: str
     default_prompt: str
+    work: EncoderWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +167,9 @@ def server_info_from_pb(response: admin_pb2.GetServerInfoResponse) -> ServerInfo
         fold_version=response.fold_version,
         limits={limit.name: mirror(Limit, limit) for limit in response.limits},
         encoder=replace(
-            mirror(EncoderInfo, response.encoder), prompts=tuple(response.encoder.prompts)
+            mirror(EncoderInfo, response.encoder),
+            prompts=tuple(response.encoder.prompts),
+            work=mirror(EncoderWork, response.encoder.work),
         ),
         blocks=tuple(mirror(BlockInfo, block) for block in response.blocks),
         event_types=tuple(mirror(EventTypeInfo, kind) for kind in response.event_types),

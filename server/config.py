@@ -97,7 +97,7 @@ class Encoding:
     backend: str = option("auto", "auto (the faster one here), openvino or torch")
     precision: str = option("auto", "auto, int8 (of `rankstream model optimize`), bf16 or f32")
     max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")
-    cache_mib: int = option(64, "MiB of the cache from a text to its vector, in ingest")
+    cache_mib: int = option(64, "MiB of the cache from a text to its vector, in each process")
     max_tokens: int = option(
         0, "tokens of a text that are read; 0: what the model was made for, at most 512"
     )
@@ -224,6 +224,7 @@ class Threads:
 
     kernels: int = option(0, "threads of the ranking kernels in a worker; 0: cores / workers")
     encoder: int = option(1, "threads of the encoder in the ingest process and in each worker")
+    tokenizers: int = option(2, "threads of each worker that make tokens of texts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,6 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
     encoder_pb2_grpc.add_EncoderServicer_to_server(
         EncoderService(
             parts.embedder,
-            parts.tokenizer,
             parts.encoder.dimension,
             parts.encoder.prompts,
             parts.names,
@@ -195,6 +194,7 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
             parts.store,
             parts.page,
             parts.encoder,
+            parts.embedder,
             parts.layout,
             fold,
             pooling_of(parts.settings, fold),

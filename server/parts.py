@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 from dataclasses import dataclass
@@ -19,18 +18,13 @@ from rankstream.server.derived import (
     pooling_of,
     topic_settings,
 )
-from rankstream.server.encoder.base import Encoder, TokenizedText
+from rankstream.server.embedder import Embedder
+from rankstream.server.encoder.base import Encoder
 from rankstream.server.engine import Answer, Engine, Task
 from rankstream.server.freshness import Freshness
 from rankstream.server.past_bias import PastBias
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.stored import ProfileStore
-from rankstream.server.services.encoder import (
-    Embedded,
-    Wanted,
-    encode_batch,
-    tokenize_batch,
-)
 from rankstream.server.store import Store
 from rankstream.server.stream.publisher import Publisher
 from rankstream.server.stream.user_codec import user_attributes
@@ -50,8 +44,7 @@ class Parts:
     profiles: ProfileStore
     engine: Engine
     ranker: Batcher[Task, Answer]
-    embedder: Batcher[Wanted, Embedded]
-    tokenizer: Batcher[Wanted, TokenizedText]
+    embedder: Embedder
     past_bias: PastBias
     publisher: Publisher
     freshness: Freshness
@@ -93,17 +86,12 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             name="engine",
             is_quick=engine.is_quick,
         ),
-        embedder=Batcher(
-            functools.partial(encode_batch, encoder),
-            max_batch=limits.max_batch_requests,
+        embedder=Embedder(
+            encoder,
+            cache_bytes=settings.encoding.cache_mib << 20,
             max_queued=limits.max_queued,
-            name="encoder",
-        ),
-        tokenizer=Batcher(
-            functools.partial(tokenize_batch, encoder),
-            max_batch=limits.max_batch_requests,
-            max_queued=limits.max_queued,
-            name="tokenizer",
+            max_batch_tokens=settings.encoding.max_batch_tokens,
+            readers=settings.threads.tokenizers,
         ),
         past_bias=PastBias(store, Catalogue(paths.segments, layout), settings),
         publisher=Publisher(

@@ -70,7 +70,6 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     await servers.drain()
     parts.ranker.close()
     parts.embedder.close()
-    parts.tokenizer.close()
     parts.past_bias.close()
     parts.publisher.close()
     parts.store.close()

@@ -89,6 +89,7 @@ class EncoderInfo(google.protobuf.message.Message):
     ITEM_PROMPT_FIELD_NUMBER: builtins.int
     QUERY_PROMPT_FIELD_NUMBER: builtins.int
     DEFAULT_PROMPT_FIELD_NUMBER: builtins.int
+    WORK_FIELD_NUMBER: builtins.int
     model: builtins.str
     backend: builtins.str
     precision: builtins.str
@@ -106,6 +107,8 @@ class EncoderInfo(google.protobuf.message.Message):
     def prompts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of what can be put before a text."""
 
+    @property
+    def work(self) -> Global___EncoderWork: ...
     def __init__(
         self,
         *,
@@ -120,10 +123,67 @@ class EncoderInfo(google.protobuf.message.Message):
         item_prompt: builtins.str = ...,
         query_prompt: builtins.str = ...,
         default_prompt: builtins.str = ...,
+        work: Global___EncoderWork | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "default_prompt", b"default_prompt", "dimensions", b"dimensions", "item_prompt", b"item_prompt", "max_tokens", b"max_tokens", "model", b"model", "numerics", b"numerics", "precision", b"precision", "prompts", b"prompts", "query_prompt", b"query_prompt", "space_fingerprint", b"space_fingerprint"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["work", b"work"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "default_prompt", b"default_prompt", "dimensions", b"dimensions", "item_prompt", b"item_prompt", "max_tokens", b"max_tokens", "model", b"model", "numerics", b"numerics", "precision", b"precision", "prompts", b"prompts", "query_prompt", b"query_prompt", "space_fingerprint", b"space_fingerprint", "work", b"work"]) -> None: ...
 
 Global___EncoderInfo: typing_extensions.TypeAlias = EncoderInfo
+
+@typing.final
+class EncoderWork(google.protobuf.message.Message):
+    """Counters of this worker since its start."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    BATCHES_FIELD_NUMBER: builtins.int
+    CACHE_HITS_FIELD_NUMBER: builtins.int
+    CACHE_MISSES_FIELD_NUMBER: builtins.int
+    CACHE_ENTRIES_FIELD_NUMBER: builtins.int
+    CACHE_BYTES_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    READ_US_FIELD_NUMBER: builtins.int
+    ENCODE_US_FIELD_NUMBER: builtins.int
+    texts: builtins.int
+    tokens: builtins.int
+    batches: builtins.int
+    cache_hits: builtins.int
+    """Texts answered from the cache, and those that were not in it."""
+    cache_misses: builtins.int
+    cache_entries: builtins.int
+    cache_bytes: builtins.int
+    shared: builtins.int
+    """Questions for a text that was being encoded already."""
+    dropped: builtins.int
+    """Texts whose callers had gone, or that could not have been ready in time: not encoded."""
+    waiting: builtins.int
+    """Texts on their way now."""
+    read_us: builtins.int
+    """Spent making tokens, and making vectors."""
+    encode_us: builtins.int
+    def __init__(
+        self,
+        *,
+        texts: builtins.int = ...,
+        tokens: builtins.int = ...,
+        batches: builtins.int = ...,
+        cache_hits: builtins.int = ...,
+        cache_misses: builtins.int = ...,
+        cache_entries: builtins.int = ...,
+        cache_bytes: builtins.int = ...,
+        shared: builtins.int = ...,
+        dropped: builtins.int = ...,
+        waiting: builtins.int = ...,
+        read_us: builtins.int = ...,
+        encode_us: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "cache_bytes", b"cache_bytes", "cache_entries", b"cache_entries", "cache_hits", b"cache_hits", "cache_misses", b"cache_misses", "dropped", b"dropped", "encode_us", b"encode_us", "read_us", b"read_us", "shared", b"shared", "texts", b"texts", "tokens", b"tokens", "waiting", b"waiting"]) -> None: ...
+
+Global___EncoderWork: typing_extensions.TypeAlias = EncoderWork
 
 @typing.final
 class EventTypeInfo(google.protobuf.message.Message):

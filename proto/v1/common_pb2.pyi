@@ -19,6 +19,31 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Priority:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PriorityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """Somebody waits for the answer."""
+    PRIORITY_BULK: _Priority.ValueType  # 2
+    """As fast as it goes, behind what somebody waits for."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Microseconds spent in each stage of this request. Stages of a batch are shared by its entries. Few
+    candidates of a request of its own are pooled, scored and presented in one stage, score_us.
+    Who goes first where both wait for the encoder.
+    """
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""Somebody waits for the answer."""
+PRIORITY_BULK: Priority.ValueType  # 2
+"""As fast as it goes, behind what somebody waits for."""
+Global___Priority: typing_extensions.TypeAlias = Priority
+
 @typing.final
 class Vector(google.protobuf.message.Message):
     """A dense array: little-endian, row-major bytes. len(data) == size(dtype) * product(shape)."""
@@ -162,10 +187,6 @@ Global___Freshness: typing_extensions.TypeAlias = Freshness
 
 @typing.final
 class Timing(google.protobuf.message.Message):
-    """Microseconds spent in each stage of this request. Stages of a batch are shared by its entries. Few
-    candidates of a request of its own are pooled, scored and presented in one stage, score_us.
-    """
-
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     QUEUE_US_FIELD_NUMBER: builtins.int

@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from rankstream.proto.v1 import common_pb2 as rankstream_dot_proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/encoder.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"2\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x13\n\x0bprompt_name\x18\x02 \x01(\t\"T\n\x0b\x45mbedResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"\xba\x01\n\rEmbedResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.EmbedResult\x12)\n\nembeddings\x18\x02 \x01(\x0b\x32\x15.rankstream.v1.Vector\x12*\n\tserved_by\x18\x03 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12%\n\x06timing\x18\x04 \x01(\x0b\x32\x15.rankstream.v1.Timing\"5\n\x0fTokenizeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x13\n\x0bprompt_name\x18\x02 \x01(\t\"i\n\rTokenizedText\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"?\n\x10TokenizeResponse\x12+\n\x05texts\x18\x01 \x03(\x0b\x32\x1c.rankstream.v1.TokenizedText2\xe8\x01\n\x07\x45ncoder\x12\x42\n\x05\x45mbed\x12\x1b.rankstream.v1.EmbedRequest\x1a\x1c.rankstream.v1.EmbedResponse\x12L\n\x0b\x45mbedStream\x12\x1b.rankstream.v1.EmbedRequest\x1a\x1c.rankstream.v1.EmbedResponse(\x01\x30\x01\x12K\n\x08Tokenize\x12\x1e.rankstream.v1.TokenizeRequest\x1a\x1f.rankstream.v1.TokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankstream/proto/v1/encoder.proto\x12\rrankstream.v1\x1a\x17google/rpc/status.proto\x1a rankstream/proto/v1/common.proto\"]\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12)\n\x08priority\x18\x03 \x01(\x0e\x32\x17.rankstream.v1.Priority\x12\x13\n\x0bprompt_name\x18\x02 \x01(\t\"T\n\x0b\x45mbedResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"\xba\x01\n\rEmbedResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.rankstream.v1.EmbedResult\x12)\n\nembeddings\x18\x02 \x01(\x0b\x32\x15.rankstream.v1.Vector\x12*\n\tserved_by\x18\x03 \x01(\x0b\x32\x17.rankstream.v1.ServedBy\x12%\n\x06timing\x18\x04 \x01(\x0b\x32\x15.rankstream.v1.Timing\"5\n\x0fTokenizeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x13\n\x0bprompt_name\x18\x02 \x01(\t\"i\n\rTokenizedText\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"?\n\x10TokenizeResponse\x12+\n\x05texts\x18\x01 \x03(\x0b\x32\x1c.rankstream.v1.TokenizedText2\xe8\x01\n\x07\x45ncoder\x12\x42\n\x05\x45mbed\x12\x1b.rankstream.v1.EmbedRequest\x1a\x1c.rankstream.v1.EmbedResponse\x12L\n\x0b\x45mbedStream\x12\x1b.rankstream.v1.EmbedRequest\x1a\x1c.rankstream.v1.EmbedResponse(\x01\x30\x01\x12K\n\x08Tokenize\x12\x1e.rankstream.v1.TokenizeRequest\x1a\x1f.rankstream.v1.TokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,17 +34,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.encoder
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDREQUEST']._serialized_start=111
-  _globals['_EMBEDREQUEST']._serialized_end=161
-  _globals['_EMBEDRESULT']._serialized_start=163
-  _globals['_EMBEDRESULT']._serialized_end=247
-  _globals['_EMBEDRESPONSE']._serialized_start=250
-  _globals['_EMBEDRESPONSE']._serialized_end=436
-  _globals['_TOKENIZEREQUEST']._serialized_start=438
-  _globals['_TOKENIZEREQUEST']._serialized_end=491
-  _globals['_TOKENIZEDTEXT']._serialized_start=493
-  _globals['_TOKENIZEDTEXT']._serialized_end=598
-  _globals['_TOKENIZERESPONSE']._serialized_start=600
-  _globals['_TOKENIZERESPONSE']._serialized_end=663
-  _globals['_ENCODER']._serialized_start=666
-  _globals['_ENCODER']._serialized_end=898
+  _globals['_EMBEDREQUEST']._serialized_end=204
+  _globals['_EMBEDRESULT']._serialized_start=206
+  _globals['_EMBEDRESULT']._serialized_end=290
+  _globals['_EMBEDRESPONSE']._serialized_start=293
+  _globals['_EMBEDRESPONSE']._serialized_end=479
+  _globals['_TOKENIZEREQUEST']._serialized_start=481
+  _globals['_TOKENIZEREQUEST']._serialized_end=534
+  _globals['_TOKENIZEDTEXT']._serialized_start=536
+  _globals['_TOKENIZEDTEXT']._serialized_end=641
+  _globals['_TOKENIZERESPONSE']._serialized_start=643
+  _globals['_TOKENIZERESPONSE']._serialized_end=706
+  _globals['_ENCODER']._serialized_start=709
+  _globals['_ENCODER']._serialized_end=941
 # @@protoc_insertion_point(module_scope)

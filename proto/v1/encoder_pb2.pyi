@@ -25,7 +25,10 @@ class EmbedRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TEXTS_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     PROMPT_NAME_FIELD_NUMBER: builtins.int
+    priority: rankstream.proto.v1.common_pb2.Priority.ValueType
+    """Where it waits. Unspecified: up to 16 texts are interactive, more are bulk."""
     prompt_name: builtins.str
     """One of EncoderInfo.prompts, put before each text; empty: the model's default, if it has one."""
     @property
@@ -34,9 +37,10 @@ class EmbedRequest(google.protobuf.message.Message):
         self,
         *,
         texts: collections.abc.Iterable[builtins.str] | None = ...,
+        priority: rankstream.proto.v1.common_pb2.Priority.ValueType = ...,
         prompt_name: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["prompt_name", b"prompt_name", "texts", b"texts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["priority", b"priority", "prompt_name", b"prompt_name", "texts", b"texts"]) -> None: ...
 
 Global___EmbedRequest: typing_extensions.TypeAlias = EmbedRequest
 

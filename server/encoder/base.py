@@ -117,6 +117,21 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokenised texts.
+
+    Attributes:
+        ids: token ids of each text, at least one.
+        lengths: how many, [B] int32.
+        truncated: True where the text was longer than what was read, [B] bool.
+    """
+
+    ids: list[list[int]]
+    lengths: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedText:
     """What the model reads of one text.
 
@@ -209,6 +224,16 @@ class Encoder(Protocol):
 
     def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """What the model reads of each text, its prompt included."""
+
+    def read(self, texts: Sequence[str], prompt: str | None = None) -> Tokens:
+        """The first half of ``encode``: token ids of each text."""
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The second half: vectors [B, D] float32 of texts that make one batch.
+
+        Raises:
+            EncoderError: the backend failed, or a vector is not finite.
+        """
 
     def warm_up(self) -> None:
         """Encodes the golden texts and checks the answers.

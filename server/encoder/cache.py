@@ -6,12 +6,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.server.encoder.base import Encoded
+
 # What an entry costs beside its floats: the array object, the key and the slot of the table.
 ENTRY_BYTES = 256
+
+
+class Remembered(NamedTuple):
+    """A text's vector ``float32 [D]``, read-only, and what was read to make it."""
+
+    vector: NDArray[np.float32]
+    tokens: int
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +50,44 @@ class VectorCache:
         """
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._vectors: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._known: OrderedDict[bytes, Remembered] = OrderedDict()
         self._held_bytes = 0
         self._hits = self._misses = self._evictions = 0
 
-    def get(self, keys: Sequence[bytes]) -> list[NDArray[np.float32] | None]:
-        """The vector [D] float32, read-only, of each key; None where it is not known."""
+    def get(self, keys: Sequence[bytes]) -> list[Remembered | None]:
+        """What is remembered of each key; None where it is not known."""
         with self._lock:
-            found = [self._vectors.get(key) for key in keys]
-            for key, vector in zip(keys, found, strict=True):
-                if vector is not None:
-                    self._vectors.move_to_end(key)
-            known = sum(vector is not None for vector in found)
+            found = [self._known.get(key) for key in keys]
+            for key, one in zip(keys, found, strict=True):
+                if one is not None:
+                    self._known.move_to_end(key)
+            known = sum(one is not None for one in found)
             self._hits += known
             self._misses += len(found) - known
         return found
 
-    def put(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-        """Remembers vectors [B, D] float32, and forgets the least recently used over the budget."""
-        for key, vector in zip(keys, vectors, strict=True):
+    def put(self, keys: Sequence[bytes], encoded: Encoded) -> None:
+        """Remembers B texts, and forgets the least recently used over the budget."""
+        counts = encoded.tokens.tolist(), encoded.truncated.tolist()
+        for key, vector, tokens, cut in zip(keys, encoded.vectors, *counts, strict=True):
             # A copy: a view would keep the whole batch alive, beyond any budget.
             own = vector.copy()
             own.flags.writeable = False
             with self._lock:
                 self._drop(key)
-                self._vectors[key] = own
+                self._known[key] = Remembered(own, tokens, cut)
                 self._held_bytes += own.nbytes + ENTRY_BYTES
                 while self._held_bytes > self._max_bytes:
-                    self._drop(next(iter(self._vectors)))
+                    self._drop(next(iter(self._known)))
                     self._evictions += 1
 
     def stats(self) -> CacheStats:
         """The counters, all of one moment."""
         with self._lock:
             counters = (self._hits, self._misses, self._evictions)
-            return CacheStats(*counters, len(self._vectors), self._held_bytes)
+            return CacheStats(*counters, len(self._known), self._held_bytes)
 
     def _drop(self, key: bytes) -> None:
-        old = self._vectors.pop(key, None)
+        old = self._known.pop(key, None)
         if old is not None:
-            self._held_bytes -= old.nbytes + ENTRY_BYTES
+            self._held_bytes -= old.vector.nbytes + ENTRY_BYTES

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import Encoded, Encoder, TokenizedText
+from rankstream.server.encoder.base import Encoded, Encoder, TokenizedText, Tokens
 from rankstream.server.encoder.cache import VectorCache
 from rankstream.server.encoder.text import text_hash
 
@@ -37,18 +37,19 @@ class CachedEncoder:
             if known is None:
                 missing.setdefault(key, []).append(row)
             else:
-                vectors[row] = known
+                vectors[row] = known.vector
         if missing:
-            fresh = self._encoder.encode([texts[rows[0]] for rows in missing.values()], prompt)
+            some = [texts[rows[0]] for rows in missing.values()]
+            fresh = self._encoder.encode_counted(some, prompt)
             self.cache.put(list(missing), fresh)
-            for rows, vector in zip(missing.values(), fresh, strict=True):
+            for rows, vector in zip(missing.values(), fresh.vectors, strict=True):
                 vectors[rows] = vector
         return vectors
 
     def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
         """As ``Encoder.encode_counted``; encodes, and remembers, every text."""
         encoded = self._encoder.encode_counted(texts, prompt)
-        self.cache.put(self._keys(texts, prompt), encoded.vectors)
+        self.cache.put(self._keys(texts, prompt), encoded)
         return encoded
 
     def encode_batches(
@@ -60,6 +61,14 @@ class CachedEncoder:
     def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """As ``Encoder.tokenize``."""
         return self._encoder.tokenize(texts, prompt)
+
+    def read(self, texts: Sequence[str], prompt: str | None = None) -> Tokens:
+        """As ``Encoder.read``."""
+        return self._encoder.read(texts, prompt)
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """As ``Encoder.encode_tokens``, past the cache: it knows texts."""
+        return self._encoder.encode_tokens(ids)
 
     def warm_up(self) -> None:
         """Warms up the encoder."""

@@ -15,12 +15,13 @@ from rankstream.server.encoder.base import (
     ModelRefused,
     TokenBatch,
     TokenizedText,
+    Tokens,
     WrongVector,
 )
 from rankstream.server.encoder.batching import pad_batch, plan_batches
 from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
-from rankstream.server.encoder.tokenizer import Tokenizer, Tokens
+from rankstream.server.encoder.tokenizer import Tokenizer
 
 # Texts tokenised together: bounds the memory of a bulk, and is long enough to sort by length.
 CHUNK_TEXTS = 4096
@@ -73,7 +74,7 @@ class TextEncoder:
     def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
         """``encode``, with the tokens read of each text and whether it was cut."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        tokens = self._tokenize(texts, prompt)
+        tokens = self.read(texts, prompt)
         for rows, part in self._embed(tokens):
             vectors[rows] = part
         return Encoded(vectors, tokens.lengths, tokens.truncated)
@@ -84,14 +85,25 @@ class TextEncoder:
         """``encode`` batch by batch, sorted by length within a few thousand texts."""
         for start in range(0, len(texts), CHUNK_TEXTS):
             some = texts[start : start + CHUNK_TEXTS]
-            for rows, part in self._embed(self._tokenize(some, prompt)):
+            for rows, part in self._embed(self.read(some, prompt)):
                 yield rows + start, part
 
     def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[TokenizedText]:
         """What the model reads of each text, its prompt included."""
-        tokens, names = self._tokenize(texts, prompt), self._tokenizer.names
+        tokens, names = self.read(texts, prompt), self._tokenizer.names
         cut = tokens.truncated.tolist()
         return [TokenizedText(ids, names(ids), c) for ids, c in zip(tokens.ids, cut, strict=True)]
+
+    def read(self, texts: Sequence[str], prompt: str | None = None) -> Tokens:
+        """Token ids of each text, its prompt included."""
+        before = self.prompts.before(prompt)
+        return self._tokenizer.tokenize([before + text for text in texts] if before else texts)
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Vectors [B, D] float32 of texts that make one batch."""
+        kept = self._pool(pad_batch(np.arange(len(ids)), ids, self._shape.pad_id))
+        kept = kept[:, : self.dimension]
+        return _unit(kept) if self._space.normalise else kept
 
     def warm_up(self) -> None:
         """Encodes the golden texts together and alone, and compares."""
@@ -118,15 +130,9 @@ class TextEncoder:
         """Lets the backend go; it is freed when the last call that uses it has ended."""
         self._loaded = None
 
-    def _tokenize(self, texts: Sequence[str], prompt: str | None) -> Tokens:
-        before = self.prompts.before(prompt)
-        return self._tokenizer.tokenize([before + text for text in texts] if before else texts)
-
     def _embed(self, tokens: Tokens) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         for rows in plan_batches(tokens.lengths, self._shape.max_batch_tokens):
-            pooled = self._pool(pad_batch(rows, tokens.ids, self._shape.pad_id))
-            kept = pooled[:, : self.dimension]
-            yield rows, _unit(kept) if self._space.normalise else kept
+            yield rows, self.encode_tokens([tokens.ids[row] for row in rows])
 
     def _pool(self, batch: TokenBatch) -> NDArray[np.float32]:
         backend = self._loaded

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.base import ModelRefused, Tokens
 
 # No more characters than this per token of the limit are read at all; a megabyte of text would
 # otherwise hold a core for half a second to throw nearly all of it away. Part of the fingerprint.
 CHARS_PER_TOKEN = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokenised texts.
-
-    Attributes:
-        ids: token ids of each text, at least one.
-        lengths: how many, [B] int32.
-        truncated: True where the text was longer than what was read, [B] bool.
-    """
-
-    ids: list[list[int]]
-    lengths: NDArray[np.int32]
-    truncated: NDArray[np.bool_]
-
-
 class Tokenizer:
-    """A ``tokenizer.json`` with a limit. ``tokenize`` may be called from several threads."""
+    """A ``tokenizer.json`` with a limit. ``tokenize`` may be called from several threads.
+
+    Each that calls at a time has an instance of its own: threads that share one wait for its locks.
+    """
 
     def __init__(self, file: Path, max_tokens: int, vocab_size: int, lower_case: bool) -> None:
         """Loads it.
@@ -51,6 +39,8 @@ class Tokenizer:
         # One thread budget for the process: the library would otherwise start one per core.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._tokenizer = _load(file, max_tokens)
+        self._idle: queue.SimpleQueue[tokenizers.Tokenizer] = queue.SimpleQueue()
+        self._idle.put(self._tokenizer)
         largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
         if largest >= vocab_size:
             message = f"{file}: token id {largest}, but the model has {vocab_size} tokens"
@@ -80,11 +70,17 @@ class Tokenizer:
 
     def _encode(self, texts: list[str]) -> list[tokenizers.Encoding]:
         try:
-            return list(self._tokenizer.encode_batch_fast(texts))
+            own = self._idle.get_nowait()
+        except queue.Empty:
+            own = copy.deepcopy(self._tokenizer)
+        try:
+            return list(own.encode_batch_fast(texts))
         except TypeError:
             # A lone surrogate has no UTF-8; it is read as "?", as text_hash counts it.
             clean = [text.encode("utf-8", "replace").decode() for text in texts]
-            return list(self._tokenizer.encode_batch_fast(clean))
+            return list(own.encode_batch_fast(clean))
+        finally:
+            self._idle.put(own)
 
 
 def _load(file: Path, max_tokens: int) -> tokenizers.Tokenizer:

@@ -11,6 +11,7 @@ from rankstream.server.boundary import Context
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Limits, Settings
+from rankstream.server.embedder import Embedder
 from rankstream.server.encoder.base import Encoder
 from rankstream.server.profiles.pooling import LONGEST_TTL_MS, Pooling
 from rankstream.server.profiles.settings import FoldSettings, fold_version
@@ -32,6 +33,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         store: Store,
         page: Announcements,
         encoder: Encoder,
+        embedder: Embedder,
         layout: Layout,
         fold: FoldSettings,
         pooling: Pooling,
@@ -41,6 +43,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self._store = store
         self._page = page
         self._encoder = encoder
+        self._embedder = embedder
         self._layout = layout
         self._fold = fold
         self._pooling = pooling
@@ -132,6 +135,18 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             item_prompt=encoder.prompts.item or "",
             query_prompt=encoder.prompts.query or "",
             default_prompt=encoder.prompts.default or "",
+            work=self._encoder_work(),
+        )
+
+    def _encoder_work(self) -> admin_pb2.EncoderWork:
+        work, cache = self._embedder.work, self._embedder.cache
+        return admin_pb2.EncoderWork(
+            **dataclasses.asdict(work),
+            cache_hits=cache.hits,
+            cache_misses=cache.misses,
+            cache_entries=cache.entries,
+            cache_bytes=cache.held_bytes,
+            waiting=self._embedder.waiting,
         )
 
     def _event_types(self) -> list[admin_pb2.EventTypeInfo]:

@@ -3,75 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rankstream.proto.v1 import encoder_pb2, encoder_pb2_grpc
-from rankstream.server.batcher import Batch, Batcher
+from rankstream.proto.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
 from rankstream.server.boundary import Context, deadline_of, status_of
 from rankstream.server.config import Limits
-from rankstream.server.encoder.base import Encoder, TokenizedText
+from rankstream.server.embedder import Embedder
+from rankstream.server.encoder.base import TokenizedText
 from rankstream.server.encoder.prompts import Prompts
+from rankstream.server.encoder.text_queue import LaneName
 from rankstream.server.errors import InvalidArgument, RankstreamError
+from rankstream.server.in_flight import Answer, Embedded
 from rankstream.server.services.streams import message_deadline, ordered
 from rankstream.server.wire import Names, vector_to_pb
 
-Answer = TypeVar("Answer")
+Found = TypeVar("Found")
 
-
-class Wanted(NamedTuple):
-    """A text to be read, and the name of its prompt; None: the model's default."""
-
-    text: str
-    prompt: str | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """One text's vector ``float32 [D]`` and what was read of it."""
-
-    vector: NDArray[np.float32]
-    tokens: int
-    truncated: bool
-    queue_us: int
-    encode_us: int
-    batch_size: int
-
-
-def encode_batch(encoder: Encoder, batch: Batch[Wanted]) -> Sequence[Embedded | RankstreamError]:
-    """What the batcher computes: all texts that wait, in one call for each prompt."""
-    answers: dict[int, Embedded] = {}
-    for prompt, rows in _by_prompt(batch.tasks).items():
-        started = time.perf_counter_ns()
-        encoded = encoder.encode_counted([batch.tasks[row].text for row in rows], prompt)
-        spent = (time.perf_counter_ns() - started) // 1000
-        for row, vector, tokens, cut in zip(
-            rows, encoded.vectors, encoded.tokens, encoded.truncated, strict=True
-        ):
-            counts = (batch.queue_us[row], spent, len(rows))
-            answers[row] = Embedded(vector, int(tokens), bool(cut), *counts)
-    return [answers[row] for row in range(len(batch.tasks))]
-
-
-def tokenize_batch(encoder: Encoder, batch: Batch[Wanted]) -> Sequence[TokenizedText]:
-    """What the tokeniser's batcher computes."""
-    answers: dict[int, TokenizedText] = {}
-    for prompt, rows in _by_prompt(batch.tasks).items():
-        found = encoder.tokenize([batch.tasks[row].text for row in rows], prompt)
-        answers.update(zip(rows, found, strict=True))
-    return [answers[row] for row in range(len(batch.tasks))]
-
-
-def _by_prompt(tasks: Sequence[Wanted]) -> dict[str | None, list[int]]:
-    """Where the texts of each prompt stand."""
-    rows: dict[str | None, list[int]] = {}
-    for row, task in enumerate(tasks):
-        rows.setdefault(task.prompt, []).append(row)
-    return rows
+# Fewer texts than these are somebody's question, more are somebody's bulk, unless they say.
+BULK_TEXTS = 17
+_LANES: dict[int, LaneName] = {
+    common_pb2.PRIORITY_INTERACTIVE: "interactive",
+    common_pb2.PRIORITY_BULK: "bulk",
+}
 
 
 class EncoderService(encoder_pb2_grpc.EncoderServicer):
@@ -79,15 +35,13 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
 
     def __init__(
         self,
-        batcher: Batcher[Wanted, Embedded],
-        tokenizer: Batcher[Wanted, TokenizedText],
+        embedder: Embedder,
         dimension: int,
         prompts: Prompts,
         names: Names,
         limits: Limits,
     ) -> None:
-        self._batcher = batcher
-        self._tokenizer = tokenizer
+        self._embedder = embedder
         self._dimension = dimension
         self._prompts = prompts
         self._names = names
@@ -127,7 +81,12 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         """What the model reads of each text; a text that fails has a status."""
         deadline = deadline_of(context, self._limits.default_timeout_s)
         response = encoder_pb2.TokenizeResponse()
-        for answer in await self._ask(self._tokenizer, request, deadline):
+        prompt = request.prompt_name or None
+
+        async def tokenize(texts: Sequence[str]) -> list[TokenizedText]:
+            return await self._embedder.tokenize(texts, deadline, prompt=prompt)
+
+        for answer in await self._fitting(request, tokenize):
             if isinstance(answer, TokenizedText):
                 response.texts.add(
                     token_ids=answer.token_ids, tokens=answer.tokens, truncated=answer.truncated
@@ -140,7 +99,7 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         self, request: encoder_pb2.EmbedRequest, deadline: float
     ) -> encoder_pb2.EmbedResponse:
         started = time.monotonic()
-        answers = await self._ask(self._batcher, request, deadline)
+        answers = await self._vectors(request, deadline)
         response, rows = self._response(), np.zeros((len(answers), self._dimension), np.float32)
         timing = response.timing
         for i, answer in enumerate(answers):
@@ -156,23 +115,31 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         timing.total_us = int((time.monotonic() - started) * 1e6)
         return response
 
-    async def _ask(
+    async def _vectors(
+        self, request: encoder_pb2.EmbedRequest, deadline: float
+    ) -> list[Answer | InvalidArgument]:
+        prompt, lane = request.prompt_name or None, _lane_of(request)
+
+        async def embed(texts: Sequence[str]) -> list[Answer]:
+            return await self._embedder.embed(texts, deadline, prompt=prompt, lane=lane)
+
+        return await self._fitting(request, embed)
+
+    async def _fitting(
         self,
-        batcher: Batcher[Wanted, Answer],
         request: encoder_pb2.EmbedRequest | encoder_pb2.TokenizeRequest,
-        deadline: float,
-    ) -> list[Answer | BaseException]:
+        ask: Callable[[Sequence[str]], Awaitable[list[Found]]],
+    ) -> list[Found | InvalidArgument]:
         """One answer or error a text, in order; one that is too long does not fail the others."""
-        texts, prompt = request.texts, request.prompt_name or None
-        self._prompts.require("prompt_name", prompt)
+        texts = request.texts
+        self._prompts.require("prompt_name", request.prompt_name or None)
         limit, longest = self._limits.max_texts, self._limits.max_text_chars
         if len(texts) > limit:
             raise InvalidArgument(
                 field="texts", problem=f"{len(texts)} texts, the limit is {limit}"
             )
         fits = [len(text) <= longest for text in texts]
-        tasks = [Wanted(text, prompt) for text, ok in zip(texts, fits, strict=True) if ok]
-        answers = iter(await batcher.submit_many(tasks, deadline))
+        answers = iter(await ask([text for text, ok in zip(texts, fits, strict=True) if ok]))
         return [
             next(answers) if ok else _too_long(i, texts[i], longest) for i, ok in enumerate(fits)
         ]
@@ -192,6 +159,21 @@ class EncoderService(encoder_pb2_grpc.EncoderServicer):
         served.server_version, served.worker = self._names.server_version, self._names.worker
         served.space_fingerprint = self._names.space
         return response
+
+
+def _lane_of(request: encoder_pb2.EmbedRequest) -> LaneName:
+    """What the request says, else what its size says.
+
+    Raises:
+        InvalidArgument: a priority that this server does not know.
+    """
+    if request.priority == common_pb2.PRIORITY_UNSPECIFIED:
+        return "bulk" if len(request.texts) >= BULK_TEXTS else "interactive"
+    lane = _LANES.get(request.priority)
+    if lane is None:
+        problem = f"{request.priority}; expected PRIORITY_INTERACTIVE or PRIORITY_BULK"
+        raise InvalidArgument(field="priority", problem=problem)
+    return lane
 
 
 def _too_long(index: int, text: str, longest: int) -> InvalidArgument:

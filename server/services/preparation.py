@@ -8,15 +8,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from rankstream.server.batcher import Batcher
+from rankstream.server.embedder import Embedder
+from rankstream.server.encoder.text_queue import LaneName
 from rankstream.server.errors import RankstreamError
+from rankstream.server.in_flight import Embedded
 from rankstream.server.past_bias import Bias, PastBias
-from rankstream.server.services.encoder import Embedded, Wanted
 from rankstream.server.types import Asked, RankTask
 
 Prepared = RankTask | BaseException
 
 _TEXTS_AT_ONCE = 256
+# Of one request; with more it is a batch that nobody sits before.
+_INTERACTIVE_TEXTS = 16
 
 
 class Preparation:
@@ -30,7 +33,7 @@ class Preparation:
 
     def __init__(
         self,
-        embedder: Batcher[Wanted, Embedded],
+        embedder: Embedder,
         past_bias: PastBias,
         prompt: str | None = None,
     ) -> None:
@@ -52,20 +55,14 @@ class Preparation:
     ) -> Mapping[str, Embedded | BaseException]:
         texts = dict.fromkeys(text for one in asked for text in one.texts())
         found: dict[str, Embedded | BaseException] = {}
-        if len(texts) == 1:
-            # In the lane of single requests, before what others have in bulk.
-            (text,) = texts
-            try:
-                found[text] = await self._embedder.submit(Wanted(text, self._prompt), deadline)
-            except RankstreamError as error:
-                found[text] = error
-            return found
+        lane: LaneName = "interactive" if len(texts) <= _INTERACTIVE_TEXTS else "bulk"
         every = list(texts)
         for start in range(0, len(every), _TEXTS_AT_ONCE):
             some = every[start : start + _TEXTS_AT_ONCE]
             try:
-                wanted = [Wanted(text, self._prompt) for text in some]
-                answers = await self._embedder.submit_many(wanted, deadline)
+                answers: Sequence[Embedded | RankstreamError] = await self._embedder.embed(
+                    some, deadline, prompt=self._prompt, lane=lane
+                )
             except RankstreamError as error:
                 answers = [error for _ in some]
             found.update(zip(some, answers, strict=True))

@@ -12,30 +12,31 @@ DIMENSION = 4
 ENTRY = ENTRY_BYTES + 4 * DIMENSION
 
 
-def vector(value):
-    return np.full((1, DIMENSION), value, np.float32)
+def encoded(*values):
+    vectors = np.repeat(np.array(values, np.float32)[:, None], DIMENSION, axis=1)
+    return Encoded(vectors, np.array(values, np.int32), np.array(values) > 5)
 
 
 def test_the_least_recently_used_goes_first():
     cache = VectorCache(2 * ENTRY)
-    cache.put([b"a"], vector(1))
-    cache.put([b"b"], vector(2))
+    cache.put([b"a"], encoded(1))
+    cache.put([b"b"], encoded(2))
     cache.get([b"a"])
 
-    cache.put([b"c"], vector(3))
+    cache.put([b"c"], encoded(3))
 
     a, b, c = cache.get([b"a", b"b", b"c"])
     assert b is None
     assert a is not None
     assert c is not None
-    assert (a[0], c[0]) == (1, 3)
+    assert (a.vector[0], c.vector[0]) == (1, 3)
 
 
 def test_bytes_stay_within_the_budget_and_are_counted():
     cache = VectorCache(10 * ENTRY + 5)
 
     for n in range(50):
-        cache.put([n.to_bytes(16)], vector(n))
+        cache.put([n.to_bytes(16)], encoded(n))
 
     stats = cache.stats()
     assert (stats.entries, stats.held_bytes, stats.evictions) == (10, 10 * ENTRY, 40)
@@ -43,15 +44,15 @@ def test_bytes_stay_within_the_budget_and_are_counted():
 
 def test_putting_a_key_again_replaces_it_without_counting_twice():
     cache = VectorCache(3 * ENTRY)
-    cache.put([b"a", b"a"], np.concatenate([vector(1), vector(2)]))
+    cache.put([b"a", b"a"], encoded(1, 2))
 
     assert cache.stats().held_bytes == ENTRY
-    assert cache.get([b"a"])[0][0] == 2
+    assert cache.get([b"a"])[0].vector[0] == 2
 
 
 def test_hits_and_misses_are_counted():
     cache = VectorCache(ENTRY)
-    cache.put([b"a"], vector(1))
+    cache.put([b"a"], encoded(1))
 
     cache.get([b"a", b"b", b"a"])
 
@@ -60,7 +61,7 @@ def test_hits_and_misses_are_counted():
 
 def test_a_budget_of_nothing_remembers_nothing():
     cache = VectorCache(0)
-    cache.put([b"a"], vector(1))
+    cache.put([b"a"], encoded(1))
 
     assert cache.get([b"a"]) == [None]
     assert cache.stats().held_bytes == 0
@@ -68,15 +69,16 @@ def test_a_budget_of_nothing_remembers_nothing():
 
 def test_what_is_remembered_is_a_copy_that_nobody_can_change():
     cache = VectorCache(ENTRY)
-    batch = vector(1)
+    batch = encoded(1)
     cache.put([b"a"], batch)
-    batch[:] = 9
+    batch.vectors[:] = 9
 
     (found,) = cache.get([b"a"])
 
-    assert found[0] == 1
-    assert found.base is None
-    assert not found.flags.writeable
+    assert found.vector[0] == 1
+    assert found.vector.base is None
+    assert not found.vector.flags.writeable
+    assert (found.tokens, found.truncated) == (1, False)
 
 
 def test_threads_keep_the_books_right():
@@ -87,8 +89,8 @@ def test_threads_keep_the_books_right():
         for n in rng.integers(0, 60, 400):
             key = int(n).to_bytes(16)
             (found,) = cache.get([key])
-            assert found is None or found[0] == n
-            cache.put([key], vector(n))
+            assert found is None or found.vector[0] == n
+            cache.put([key], encoded(n))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -111,14 +113,12 @@ class Recorder:
     def __init__(self):
         self.asked = []
 
-    def encode(self, texts, prompt=None):
+    def encode_counted(self, texts, prompt=None):
         self.asked.append(list(texts))
         read = [self.prompts.before(prompt) + text for text in texts]
         lengths = [[len(text), ord(text[0]), 0, 0] for text in read]
-        return np.array(lengths, np.float32).reshape(-1, DIMENSION)
-
-    def encode_counted(self, texts, prompt=None):
-        return Encoded(self.encode(texts, prompt), np.ones(len(texts)), np.zeros(len(texts)))
+        vectors = np.array(lengths, np.float32).reshape(-1, DIMENSION)
+        return Encoded(vectors, np.ones(len(texts)), np.zeros(len(texts)))
 
 
 def test_a_text_is_encoded_once_also_within_one_call():

@@ -9,12 +9,12 @@ from google.rpc import code_pb2
 from service_calls import Call, Requests, codes
 
 from rankstream.proto.v1 import encoder_pb2
-from rankstream.server.batcher import Batcher
 from rankstream.server.config import Limits
-from rankstream.server.encoder.base import Encoded, EncoderError, TokenizedText
+from rankstream.server.embedder import Embedder
+from rankstream.server.encoder.base import EncoderError, TokenizedText, Tokens
 from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import InvalidArgument
-from rankstream.server.services.encoder import EncoderService, encode_batch, tokenize_batch
+from rankstream.server.services.encoder import EncoderService
 from rankstream.server.wire import Names
 
 LIMITS = Limits(max_texts=3, max_text_chars=50, max_stream_texts=4)
@@ -23,28 +23,32 @@ NAMES = Names("1", "w", "space", {}, {})
 
 
 class LengthEncoder:
-    """Vectors and tokens of the lengths of what is read; a text "bad" fails its batch."""
+    """Vectors and tokens of the texts' lengths; a text "bad" fails its batch."""
+
+    prompts = PROMPTS
 
     def __init__(self):
         self.threads = set()
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode_counted(self, texts, prompt=None):
-        texts = [PROMPTS.before(prompt) + text for text in texts]
+    def read(self, texts, prompt=None):
+        ids = [list(map(ord, PROMPTS.before(prompt) + text)) for text in texts]
+        lengths = np.array([len(one) for one in ids], np.int32)
+        return Tokens(ids, lengths, lengths > 5)
+
+    def encode_tokens(self, ids):
         self.threads.add(threading.current_thread().name)
         self.gate.wait(10)
-        if "bad" in texts:
+        if list(map(ord, "bad")) in ids:
             msg = "the encoder failed"
             raise EncoderError(msg)
-        lengths = np.array([len(t) for t in texts])
-        vectors = np.repeat(lengths[:, None], 2, axis=1).astype(np.float32)
-        return Encoded(vectors, lengths.astype(np.int32), lengths > 5)
+        return np.repeat([[len(one)] for one in ids], 2, axis=1).astype(np.float32)
 
     def tokenize(self, texts, prompt=None):
-        texts = [PROMPTS.before(prompt) + text for text in texts]
         self.threads.add(threading.current_thread().name)
-        return [TokenizedText(list(map(ord, t[:5])), list(t[:5]), len(t) > 5) for t in texts]
+        read = [PROMPTS.before(prompt) + text for text in texts]
+        return [TokenizedText(list(map(ord, t[:5])), list(t[:5]), len(t) > 5) for t in read]
 
 
 @pytest.fixture
@@ -54,14 +58,10 @@ def encoder():
 
 @pytest.fixture
 def service(encoder):
-    batchers = [
-        Batcher(lambda b: encode_batch(encoder, b), max_batch=2, max_queued=9, name="encoder"),
-        Batcher(lambda b: tokenize_batch(encoder, b), max_batch=2, max_queued=9, name="tokenizer"),
-    ]
-    yield EncoderService(*batchers, 2, PROMPTS, NAMES, LIMITS)
+    embedder = Embedder(encoder, cache_bytes=1 << 16, max_queued=9, max_batch_tokens=200, readers=2)
+    yield EncoderService(embedder, 2, PROMPTS, NAMES, LIMITS)
     encoder.gate.set()
-    for batcher in batchers:
-        batcher.close()
+    embedder.close()
 
 
 def sent(*requests):
@@ -150,6 +150,13 @@ def test_a_prompt_that_does_not_exist_fails_its_request_alone(service):
         asyncio.run(service.Tokenize(request, Call()))
 
 
+def test_a_priority_that_is_not_known_is_refused(service):
+    request = encoder_pb2.EmbedRequest(texts=["a"], priority=7)
+
+    with pytest.raises(InvalidArgument, match="priority: 7; expected PRIORITY_INTERACTIVE or"):
+        asyncio.run(service.Embed(request, Call()))
+
+
 def test_tokens_are_those_of_the_prompt_and_the_text(service):
     request = encoder_pb2.TokenizeRequest(texts=["ab"], prompt_name="query")
 
@@ -192,7 +199,7 @@ def test_each_text_has_its_tokens_or_its_own_error(service, encoder):
     assert not first.truncated
     assert second.status.message == "texts[1]: 51 characters, the limit is 50"
     assert third.truncated
-    assert all(name.startswith("tokenizer") for name in encoder.threads)
+    assert all(name.startswith("reader") for name in encoder.threads)
 
 
 def test_too_many_texts_are_refused(service):

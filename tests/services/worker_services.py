@@ -1,7 +1,6 @@
 """All services of one worker over real state and a log in memory."""
 
 import asyncio
-import functools
 import os
 
 import numpy as np
@@ -13,12 +12,13 @@ from rankstream.proto.v1 import common_pb2, events_pb2, ranking_pb2
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.batcher import Batcher
 from rankstream.server.config import Limits, Settings
-from rankstream.server.encoder.base import Encoded
+from rankstream.server.embedder import Embedder
+from rankstream.server.encoder.base import Tokens
+from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import Unavailable
 from rankstream.server.freshness import Freshness
 from rankstream.server.past_bias import PastBias
 from rankstream.server.services.catalog import CatalogService
-from rankstream.server.services.encoder import encode_batch
 from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
 from rankstream.server.services.preparation import Preparation
@@ -59,16 +59,20 @@ class Log:
         return outcomes
 
 
-class Counted:
-    """A made-up encoder, as an embedder calls it."""
+class Halves:
+    """A made-up encoder in two halves, as an embedder calls it: a text's tokens are its letters."""
+
+    prompts = Prompts()
 
     def __init__(self, encoder):
         self.encoder = encoder
 
-    def encode_counted(self, texts, prompt=None):
-        count = len(texts)
-        vectors = self.encoder.encode(texts)
-        return Encoded(vectors, np.ones(count, np.int64), np.zeros(count, bool))
+    def read(self, texts, prompt=None):
+        ids = [list(map(ord, text)) or [0] for text in texts]
+        return Tokens(ids, np.array([len(one) for one in ids]), np.zeros(len(ids), bool))
+
+    def encode_tokens(self, ids):
+        return self.encoder.encode(["".join(map(chr, one)).strip("\0") for one in ids])
 
 
 class Services:
@@ -87,11 +91,12 @@ class Services:
         self.catalog = CatalogService(
             self.log, freshness, server.store, server.engine, server.layout, TEMPLATE, "i", LIMITS
         )
-        self.embedder = Batcher(
-            functools.partial(encode_batch, Counted(server.encoder)),
-            max_batch=8,
+        self.embedder = Embedder(
+            Halves(server.encoder),
+            cache_bytes=1 << 16,
             max_queued=64,
-            name="encoder",
+            max_batch_tokens=4096,
+            readers=1,
         )
         past = PastBias(server.store, server.new_catalogue(), Settings())
         form = RequestForm(LIMITS, server.layout, server.fold)

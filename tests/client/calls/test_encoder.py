@@ -18,6 +18,12 @@ def test_embed(client):
     embeddings.vectors[0] = 0
 
 
+def test_a_priority_is_one_of_two(client):
+    assert len(client.embed(["ab"], priority="bulk").vectors) == 1
+    with pytest.raises(InvalidArgument, match="^priority: 'high'; expected 'interactive', 'bulk'"):
+        client.embed(["ab"], priority="high")
+
+
 def test_a_prompt_is_named(client):
     assert client.embed(["ab"], prompt_name="query").vectors[0, 0] == 7
     assert client.tokenize(["ab"], prompt_name="query")[0].tokens == ("find", "ab")

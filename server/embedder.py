@@ -1,0 +1,301 @@
+"""Texts of many callers to vectors: what is known or on its way is not computed again.
+
+A text's way: the cache; a text with the same reading that is in flight; a reader, which makes
+tokens of it (several side by side, off the event loop); the queue (``encoder/text_queue.py``); the
+engine, one batch at a time; the cache, and all who asked. Nothing waits while the engine is idle.
+
+All state belongs to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankstream.server.encoder.base import Encoded, Encoder, TokenizedText, Tokens
+from rankstream.server.encoder.cache import CacheStats, VectorCache
+from rankstream.server.encoder.text import text_hash
+from rankstream.server.encoder.text_queue import LaneName, Pace, Taken, TextQueue
+from rankstream.server.errors import DeadlineExceeded, Overloaded, RankstreamError, Unavailable
+from rankstream.server.in_flight import Answer, Embedded, Request, Text, Work
+
+# Texts that one reader takes: a request's texts are read side by side, and none holds up another.
+READ_TOGETHER = 64
+
+
+class Embedder:
+    """Answers questions for vectors.
+
+    Args:
+        encoder: reads and encodes; called from several threads.
+        cache_bytes: budget of the cache.
+        max_queued: texts in flight at most.
+        max_batch_tokens: padded tokens of one batch at most.
+        readers: threads that make tokens.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        cache_bytes: int,
+        max_queued: int,
+        max_batch_tokens: int,
+        readers: int,
+    ) -> None:
+        self._encoder = encoder
+        self._cache = VectorCache(cache_bytes)
+        self._max_queued = max_queued
+        self._pace = Pace()
+        self._queue: TextQueue[Text] = TextQueue(max_batch_tokens, self._pace)
+        self._in_flight: dict[bytes, Text] = {}
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._busy = self._closed = False
+        self.work = Work()
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        deadline: float,
+        *,
+        prompt: str | None = None,
+        lane: LaneName = "interactive",
+    ) -> list[Answer]:
+        """One answer or error a text, in order.
+
+        Args:
+            texts: to be encoded.
+            deadline: on ``time.monotonic``'s clock.
+            prompt: name of what is read before each; None: the model's default.
+            lane: where they wait.
+
+        Raises:
+            InvalidArgument: there is no such prompt.
+            Overloaded: too many texts wait.
+            Unavailable: it is closed.
+        """
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        request = Request(len(texts), loop.create_future())
+        fresh = self._ask(request, texts, prompt, Text(b"", "", lane, now, deadline))
+        for start in range(0, len(fresh), READ_TOGETHER):
+            self._read(loop, fresh[start : start + READ_TOGETHER], prompt)
+        if request.left:
+            await self._wait(loop, request, deadline - now)
+        late = DeadlineExceeded("the deadline passed before there was a vector")
+        return [late if answer is None else answer for answer in request.answers]
+
+    async def tokenize(
+        self, texts: Sequence[str], deadline: float, *, prompt: str | None = None
+    ) -> list[TokenizedText]:
+        """What the model reads of each text.
+
+        Raises:
+            InvalidArgument: there is no such prompt.
+            DeadlineExceeded: the readers did not come to it in time.
+            Unavailable: it is closed.
+        """
+        if self._closed:
+            raise _draining()
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._readers, self._encoder.tokenize, texts, prompt)
+        try:
+            return await asyncio.wait_for(running, max(0.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            message = "the deadline passed before the texts were read"
+            raise DeadlineExceeded(message) from error
+
+    @property
+    def cache(self) -> CacheStats:
+        """The cache's counters."""
+        return self._cache.stats()
+
+    @property
+    def waiting(self) -> int:
+        """Texts in flight."""
+        return len(self._in_flight)
+
+    def close(self) -> None:
+        """Refuses what waits and what comes; waits for the batch in flight."""
+        self._closed = True
+        for text in [t for t in self._in_flight.values() if not t.running]:
+            self._settle(text, _draining())
+        self._readers.shutdown(wait=True)
+        self._engine.shutdown(wait=True)
+
+    def _ask(
+        self, request: Request, texts: Sequence[str], prompt: str | None, like: Text
+    ) -> list[Text]:
+        """Answers what is known, joins what is in flight; the texts that are neither."""
+        before = self._encoder.prompts.before(prompt)
+        keys = [text_hash(before + text) for text in texts]
+        known = self._cache.get(keys)
+        pairs = zip(keys, known, strict=True)
+        self._admit(sum(k is None and key not in self._in_flight for key, k in pairs))
+        fresh = []
+        for index, (key, found) in enumerate(zip(keys, known, strict=True)):
+            if found is not None:
+                request.settle(index, Embedded(*found))
+                continue
+            text = self._in_flight.get(key)
+            if text is None:
+                text = Text(key, texts[index], like.lane, like.asked, like.deadline)
+                self._in_flight[key] = text
+                fresh.append(text)
+            else:
+                self._join(text, like)
+            text.callers.append((request, index))
+        return fresh
+
+    def _join(self, text: Text, like: Text) -> None:
+        self.work.shared += 1
+        text.deadline = max(text.deadline, like.deadline)
+        if like.lane == "interactive" and text.lane == "bulk" and not text.running:
+            text.lane = like.lane
+            if text.ids:
+                self._queue.put(text)
+
+    def _admit(self, more: int) -> None:
+        if self._closed:
+            raise _draining()
+        waiting = len(self._in_flight)
+        if waiting + more > self._max_queued:
+            tokens = sum(text.tokens for text in self._in_flight.values())
+            message = f"{waiting} texts wait for the encoder, the limit is {self._max_queued}"
+            raise Overloaded(message, retry_after_s=max(0.01, self._pace.seconds(tokens)))
+
+    async def _wait(
+        self, loop: asyncio.AbstractEventLoop, request: Request, timeout_s: float
+    ) -> None:
+        expiry = loop.call_later(max(0.0, timeout_s), _expire, request.done)
+        try:
+            await request.done
+        finally:
+            expiry.cancel()
+            # Also when the caller has gone: what nobody waits for is dropped, not computed.
+            request.done.cancel()
+
+    def _read(self, loop: asyncio.AbstractEventLoop, texts: list[Text], prompt: str | None) -> None:
+        words = [text.text for text in texts]
+        running = loop.run_in_executor(self._readers, _timed, self._encoder.read, words, prompt)
+        running.add_done_callback(lambda done: self._was_read(loop, texts, done))
+
+    def _was_read(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        texts: list[Text],
+        done: asyncio.Future[tuple[Tokens, int]],
+    ) -> None:
+        error = _error_of(done)
+        if error is not None:
+            for text in texts:
+                self._settle(text, error)
+            return
+        tokens, spent_us = done.result()
+        self.work.read_us += spent_us
+        for text, ids, cut in zip(texts, tokens.ids, tokens.truncated.tolist(), strict=True):
+            text.ids, text.tokens, text.truncated = ids, len(ids), cut
+            self._queue.put(text)
+        self._start_batch(loop)
+
+    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._busy or self._closed:
+            return
+        taken = self._queue.take(time.monotonic())
+        self._drop(taken)
+        batch = taken.batch
+        if not batch:
+            return
+        self._busy = True
+        for text in batch:
+            text.running = True
+        started = time.monotonic()
+        running = loop.run_in_executor(self._engine, self._encode, [text.ids for text in batch])
+        running.add_done_callback(lambda done: self._encoded(loop, batch, started, done))
+
+    def _drop(self, taken: Taken[Text]) -> None:
+        self.work.dropped += len(taken.gone) + len(taken.late)
+        late = DeadlineExceeded("it could not have been ready before the deadline; not encoded")
+        for text in taken.gone + taken.late:
+            self._settle(text, late)
+
+    def _encode(self, ids: list[list[int]]) -> list[NDArray[np.float32] | RankstreamError]:
+        """Vectors; where a batch fails, each text alone, so that one does not fail the others."""
+        try:
+            return list(self._encoder.encode_tokens(ids))
+        except RankstreamError as error:
+            if len(ids) == 1:
+                return [error]
+        return [answer for one in ids for answer in self._encode([one])]
+
+    def _encoded(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[Text],
+        started: float,
+        done: asyncio.Future[list[NDArray[np.float32] | RankstreamError]],
+    ) -> None:
+        self._busy = False
+        self._start_batch(loop)
+        spent = time.monotonic() - started
+        tokens, work = sum(text.tokens for text in batch), self.work
+        self._pace.learn(tokens, spent)
+        work.texts, work.tokens = work.texts + len(batch), work.tokens + tokens
+        work.batches, work.encode_us = work.batches + 1, work.encode_us + int(spent * 1e6)
+        error = _error_of(done)
+        answers = [error] * len(batch) if error is not None else done.result()
+        for text, answer in zip(batch, answers, strict=True):
+            self._answer(text, answer, started, int(spent * 1e6), len(batch))
+
+    def _answer(
+        self,
+        text: Text,
+        answer: NDArray[np.float32] | RankstreamError | None,
+        started: float,
+        encode_us: int,
+        size: int,
+    ) -> None:
+        if isinstance(answer, np.ndarray):
+            found = Encoded(answer[None], np.array([text.tokens]), np.array([text.truncated]))
+            self._cache.put([text.key], found)
+            waited = int((started - text.asked) * 1e6)
+            made = Embedded(answer, text.tokens, text.truncated, waited, encode_us, size)
+            self._settle(text, made)
+        elif answer is not None:
+            self._settle(text, answer)
+
+    def _settle(self, text: Text, answer: Answer) -> None:
+        if self._in_flight.get(text.key) is not text:
+            # Settled already, when this closed.
+            return
+        del self._in_flight[text.key]
+        for request, index in text.callers:
+            request.settle(index, answer)
+
+
+def _timed(read: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
+    started = time.perf_counter_ns()
+    found = read(*arguments)
+    return found, (time.perf_counter_ns() - started) // 1000
+
+
+def _error_of(done: asyncio.Future[Any]) -> RankstreamError | None:
+    error = done.exception()
+    if error is None or isinstance(error, RankstreamError):
+        return error
+    return RankstreamError(f"the encoder failed: {error}")
+
+
+def _expire(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _draining() -> Unavailable:
+    return Unavailable("this worker is draining; another connection reaches another worker")

@@ -1,0 +1,132 @@
+"""Which texts make the next batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from rankstream.server.encoder.text_queue import (
+    BULK_PATIENCE_S,
+    BULK_QUANTUM_S,
+    OF_LATE_S,
+    Pace,
+    TextQueue,
+)
+
+BUDGET = 4096
+
+
+@dataclass(eq=False)
+class Waiting:
+    tokens: int
+    lane: str = "interactive"
+    deadline: float = 1e9
+    wanted: bool = True
+    name: int = 0
+
+
+@pytest.fixture
+def pace():
+    return Pace(10_000.0)
+
+
+@pytest.fixture
+def queue(pace):
+    made = TextQueue(BUDGET, pace)
+    # Neither lane has been idle for long.
+    for lane in ("interactive", "bulk"):
+        made.put(Waiting(8, lane))
+        assert made.take(100.0).batch
+    return made
+
+
+def put(queue, *texts):
+    for text in texts:
+        queue.put(text)
+    return list(texts)
+
+
+def taken_of(queue, now=100.1):
+    return queue.take(now).batch
+
+
+def test_nothing_comes_of_nothing(queue):
+    taken = queue.take(100.1)
+
+    assert (taken.batch, taken.gone, taken.late) == ([], [], [])
+
+
+def test_what_somebody_waits_for_goes_before_what_is_older_in_bulk(queue):
+    put(queue, Waiting(8, "bulk"))
+    asked = put(queue, Waiting(8))
+
+    assert taken_of(queue) == asked
+    assert taken_of(queue)[0].lane == "bulk"
+
+
+def test_bulk_has_its_turn_however_busy_the_other_lane_is(queue):
+    put(queue, *(Waiting(4000) for _ in range(9)), Waiting(8, "bulk"))
+
+    assert taken_of(queue, 100.1)[0].lane == "interactive"
+    assert taken_of(queue, 100.01 + BULK_PATIENCE_S)[0].lane == "bulk"
+
+
+def test_a_bulk_batch_is_small_where_somebody_waited_of_late(queue, pace):
+    put(queue, *(Waiting(10, "bulk") for _ in range(300)))
+
+    beside = sum(text.tokens for text in taken_of(queue, 100.1))
+    alone = sum(text.tokens for text in taken_of(queue, 100.1 + OF_LATE_S))
+
+    assert beside <= BULK_QUANTUM_S * pace.tokens_per_s < alone <= BUDGET
+
+
+def test_a_text_longer_than_a_quantum_still_goes(queue):
+    (long,) = put(queue, Waiting(500, "bulk"))
+
+    assert taken_of(queue) == [long]
+
+
+def test_the_oldest_is_always_in_the_next_batch_and_its_like_go_with_it(queue):
+    rng = np.random.default_rng(3)
+    lengths = enumerate(rng.integers(3, 120, 400))
+    waiting = put(queue, *(Waiting(int(n), name=i) for i, n in lengths))
+
+    while waiting:
+        batch = taken_of(queue)
+        assert waiting[0] in batch
+        longest = max(text.tokens for text in batch)
+        padded = longest * len(batch)
+        assert padded <= BUDGET
+        assert padded - sum(text.tokens for text in batch) <= max(32, padded / 16)
+        waiting = [text for text in waiting if text not in batch]
+    assert taken_of(queue) == []
+
+
+def test_what_nobody_waits_for_and_what_would_be_late_is_dropped(queue, pace):
+    gone, late, alive = put(
+        queue,
+        Waiting(8, wanted=False),
+        Waiting(1000, deadline=100.1 + pace.seconds(1000) / 2),
+        Waiting(8, deadline=100.2),
+    )
+
+    taken = queue.take(100.1)
+
+    assert (taken.gone, taken.late, taken.batch) == ([gone], [late], [alive])
+
+
+def test_a_text_that_was_moved_up_is_computed_once(queue):
+    (text,) = put(queue, Waiting(8, "bulk"))
+    text.lane = "interactive"
+    put(queue, text)
+
+    assert taken_of(queue) == [text]
+    assert queue.take(100.1).batch == []
+
+
+def test_the_pace_follows_what_is_measured(pace):
+    for _ in range(50):
+        pace.learn(500, 0.01)
+
+    assert pace.tokens_per_s == pytest.approx(50_000, rel=0.01)
+    assert pace.seconds(5_000) == pytest.approx(0.1, rel=0.01)
