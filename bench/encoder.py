@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder_bulk import measure_bulk
-from encoder_contender import Contender, ContenderFailed, running
+from encoder_contender import Contender, ContenderFailed, running, without_folders
 from encoder_figures import CALL, Figures, key_of, verdicts
 from encoder_ours import encoder_server
 from encoder_peers import Spec
@@ -52,7 +52,7 @@ from encoder_prepare import absence, prepare
 from encoder_quality import read_data_sets
 from encoder_roster import BF16, INT8, NO_BF16, OURS, PRECISIONS, QUICK, ROSTER, Entry, Places
 from encoder_rounds import Plan, compare, measure
-from encoder_texts import MIXED, MIXES, REVIEWS, TITLES, Workload, workloads
+from encoder_texts import MIXED, MIXES, REVIEWS, TITLES, Workload, calibration_texts, workloads
 from environment import environment
 from report import Report
 from rich.console import Console
@@ -203,9 +203,8 @@ def _print_targets(report: Report) -> None:
 
 
 def _command() -> str:
-    """As it was called, folders by their names: where they are says nothing to a reader."""
-    words = [word.rsplit(os.sep, 1)[-1] if Path(word).is_absolute() else word for word in sys.argv]
-    return " ".join(["python", "bench/encoder.py", *words[1:]])
+    """As it was called, folders by their names."""
+    return without_folders(" ".join(["python", "bench/encoder.py", *sys.argv[1:]]))
 
 
 def _read_flags() -> argparse.Namespace:
@@ -237,7 +236,8 @@ def main() -> int:
         loads = workloads(places.source / "tokenizer.json", list(dict.fromkeys(titles)))
         with tempfile.TemporaryDirectory(dir=places.root) as scratch:
             if flags.prepare:
-                problems = prepare(places, loads[MIXED].write(Path(scratch)))
+                texts = Workload("calibration", calibration_texts(titles), ())
+                problems = prepare(places, texts.write(Path(scratch)))
                 for name, problem in problems.items():
                     print(f"{name}: {problem}", file=sys.stderr)
                 return 1 if problems.keys() - {"optimised"} else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,11 @@ def read_line(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
     return said
 
 
+def without_folders(text: str) -> str:
+    """Paths cut down to their names: where things lie says nothing to a reader."""
+    return re.sub(r"(?:/[^\s/:'\"]+)+/", "", text)
+
+
 @contextmanager
 def running(
     entries: Sequence[Entry], places: Places, threads: int, texts: Path
@@ -116,6 +122,8 @@ def running(
                 said = read_line(entry.name, process)
             except ContenderFailed as error:
                 said = {"missing": str(error)}
+            if "missing" in said:
+                said["missing"] = without_folders(said["missing"])
             started[entry.name] = Contender(entry.name, process, **said)
         yield started
 

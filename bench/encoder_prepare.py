@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from encoder_contender import OFFLINE
+from encoder_contender import OFFLINE, without_folders
 from encoder_roster import ROSTER, Entry, Places
 
 _PEERS = Path(__file__).with_name("peers")
@@ -169,4 +169,4 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> str:
     if done.returncode == 0:
         return ""
     words = (done.stderr or done.stdout).strip().splitlines()
-    return " ".join(words[-3:]) or f"it ended with status {done.returncode}"
+    return without_folders(" ".join(words[-3:])) or f"it ended with status {done.returncode}"

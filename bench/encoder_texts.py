@@ -97,6 +97,18 @@ def workloads(tokenizer: Path, titles: Sequence[str]) -> dict[str, Workload]:
     return {name: Workload(name, tuple(some), count(some)) for name, some in made.items()}
 
 
+def calibration_texts(titles: Sequence[str]) -> tuple[str, ...]:
+    """What int8 is calibrated with: other texts than those that are measured.
+
+    Args:
+        titles: real ones, of which some are drawn; none: all are made up.
+    """
+    rng = np.random.default_rng(SEED + 4)
+    drawn = [titles[place] for place in rng.integers(0, len(titles), 300)] if titles else []
+    some = [*drawn, *made_up(mixed_lengths(300, SEED + 5), SEED + 6)]
+    return tuple(some[place] for place in rng.permutation(len(some)))
+
+
 class TokenCounter:
     """Counts the tokens that are read of texts."""
 
@@ -122,18 +134,18 @@ def review_lengths(count: int) -> NDArray[np.int64]:
     return np.random.default_rng(SEED + 1).integers(low, high + 1, count)
 
 
-def mixed_lengths(count: int) -> NDArray[np.int64]:
+def mixed_lengths(count: int, seed: int = SEED + 2) -> NDArray[np.int64]:
     """From 3 to 121 with a mean of 36: many short ones, and a few long."""
     skew = (_LONGEST - _MEAN) / (_MEAN - _SHORTEST)
-    tail = np.random.default_rng(SEED + 2).beta(0.9, 0.9 * skew, count)
+    tail = np.random.default_rng(seed).beta(0.9, 0.9 * skew, count)
     lengths = np.rint(_SHORTEST + (_LONGEST - _SHORTEST) * tail).astype(np.int64)
     lengths[:2] = _SHORTEST, _LONGEST
     return lengths
 
 
-def made_up(lengths: NDArray[np.int64]) -> list[str]:
+def made_up(lengths: NDArray[np.int64], seed: int = SEED + 3) -> list[str]:
     """A text of common words for each length."""
-    rng = np.random.default_rng(SEED + 3)
+    rng = np.random.default_rng(seed)
     return [
         " ".join(_WORDS[word] for word in rng.integers(0, len(_WORDS), length - _SPECIAL))
         for length in lengths.tolist()

@@ -23,6 +23,7 @@ from encoder_texts import (
     TITLES,
     TokenCounter,
     Workload,
+    calibration_texts,
     made_up,
     mixed_lengths,
     review_lengths,
@@ -338,6 +339,23 @@ def test_the_command_names_folders_only(monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench/encoder.py", "--data", "/some/where/data", "--quick"])
 
     assert encoder._command() == "python bench/encoder.py --data data --quick"
+
+
+def test_a_reason_names_no_folders():
+    told = encoder_contender.without_folders("No such file: '/some/where/model.onnx' (1/2)")
+
+    assert told == "No such file: 'model.onnx' (1/2)"
+
+
+def test_int8_is_calibrated_with_other_texts(tokenizer):
+    titles = [f"title {number}" for number in range(3_000)]
+
+    texts = calibration_texts(titles)
+
+    assert len(texts) == 600
+    assert sum(text.startswith("title ") for text in texts) == 300
+    assert not set(texts) & set(workloads(tokenizer, ())[MIXED].texts[2:]) - {""}
+    assert len(calibration_texts(())) == 300
 
 
 def test_the_plot_is_drawn(tmp_path):
