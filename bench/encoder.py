@@ -42,7 +42,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from encoder_bulk import measure_bulk
+from encoder_bulk import KEYS as BULK_KEYS
+from encoder_bulk import BulkFailed, measure_bulk
 from encoder_contender import Contender, ContenderFailed, running, without_folders
 from encoder_figures import CALL, Figures, key_of, verdicts
 from encoder_ours import encoder_server
@@ -60,6 +61,7 @@ from rich.table import Table
 from serving import NotServing
 from sizes import SEED
 
+from rankstream.client.errors import RankstreamError
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
 from rankstream.server.encoder.load import find_model
 from rankstream.training.titled_log import TitledLog
@@ -123,7 +125,10 @@ def _bulk(places: Places, loads: Mapping[str, Workload], figures: Figures, repor
     spec = Spec("ours-grpc", precision, str(places.export(model)), _THREADS, str(places.own))
     with encoder_server(spec) as server:
         singles, long = loads[TITLES].texts, loads[REVIEWS].texts
-        measure_bulk(server.address, singles, long, _BULK_PART_S, report)
+        try:
+            measure_bulk(server.address, singles, long, _BULK_PART_S, report)
+        except (BulkFailed, RankstreamError) as error:
+            report.problems.update(dict.fromkeys(BULK_KEYS, str(error)))
 
 
 def our_fastest(figures: Figures) -> str:

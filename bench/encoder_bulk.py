@@ -2,7 +2,7 @@
 
 A round has three parts on a real server: single texts alone, the bulk alone, and both. Single texts
 come at random times that no answer changes; each is timed from when it was to be sent. The bulk is
-an ``EmbedStream`` of batches of 64 long texts, as many in flight as the client allows by default.
+an ``EmbedStream`` of batches of 64 long texts: one is encoded while the next one waits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from encoder_figures import CALL
@@ -23,10 +23,19 @@ from sizes import SEED
 
 from rankstream.client.answers import Embeddings
 from rankstream.client.client import Client
+from rankstream.client.errors import RankstreamError
+
+KEYS = ("encoder.interactive_under_bulk_p99_ms", "encoder.bulk_kept")
 
 _RATE = 20.0
 _SENDERS = 16
 _TIMEOUT_S = 60.0
+_IN_FLIGHT = 2
+_LEAST_ANSWERS = 5
+
+
+class BulkFailed(Exception):
+    """The bulk's stream ended before it was told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +55,29 @@ class Part:
     quantum_ms: float = float("nan")
 
 
+class Answered(NamedTuple):
+    """One batch of the bulk: when it was there, its texts, and how long it was computed, ms."""
+
+    at: float
+    texts: int
+    quantum_ms: float
+
+
+def pace_of(answers: Sequence[Answered]) -> tuple[float, float]:
+    """Texts a second from the first answer to the last, and the median time of a batch in ms."""
+    texts = sum(one.texts for one in answers[1:])
+    quantum_ms = float(np.median([one.quantum_ms for one in answers]))
+    return texts / (answers[-1].at - answers[0].at), quantum_ms
+
+
 class Bulk:
     """A stream that goes on until it is told to end."""
 
     def __init__(self, address: str, texts: Sequence[str]) -> None:
         self._address, self._texts = address, texts
         self._ended = threading.Event()
-        self._answered: list[tuple[float, int, float]] = []
+        self._answered: list[Answered] = []
+        self._problem: RankstreamError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Bulk:
@@ -66,22 +91,30 @@ class Bulk:
         self._ended.set()
         self._thread.join(_TIMEOUT_S)
 
-    def between(self, start: float, end: float) -> tuple[float, float]:
-        """Texts a second, and the median time of a batch in ms, of what was answered then."""
-        self._require_alive()
-        seen = [one for one in self._answered if start < one[0] <= end]
-        if not seen:
-            return 0.0, float("nan")
-        return sum(n for _, n, _ in seen) / (end - start), float(np.median([q for *_, q in seen]))
+    def since(self, start: float) -> tuple[float, float]:
+        """Texts a second, and the median time of a batch in ms, of what was answered since then.
+
+        Waits for a few answers where there are not enough yet.
+        """
+        while len(seen := [one for one in self._answered if one.at >= start]) < _LEAST_ANSWERS:
+            self._require_alive()
+            time.sleep(0.01)
+        return pace_of(seen)
 
     def _run(self) -> None:
-        with Client(self._address, timeout_s=_TIMEOUT_S) as client:
-            for answer in bulk_stream(client, self._batches()):
-                failed = next((one.error for one in answer.results if one.error), None)
-                if failed is not None:
-                    raise failed
-                quantum = answer.timing.encode_us / 1e3
-                self._answered.append((time.monotonic(), len(answer.vectors), quantum))
+        try:
+            with Client(self._address, timeout_s=_TIMEOUT_S) as client:
+                for answer in bulk_stream(client, self._batches()):
+                    self._note(answer)
+        except RankstreamError as error:
+            self._problem = error
+
+    def _note(self, answer: Embeddings) -> None:
+        failed = next((one.error for one in answer.results if one.error), None)
+        if failed is not None:
+            raise failed
+        quantum_ms = answer.timing.encode_us / 1e3
+        self._answered.append(Answered(time.monotonic(), len(answer.vectors), quantum_ms))
 
     def _batches(self) -> Iterator[Sequence[str]]:
         whole = len(self._texts) // CALL * CALL
@@ -92,13 +125,13 @@ class Bulk:
 
     def _require_alive(self) -> None:
         if not self._thread.is_alive():
-            msg = "the bulk's stream ended early"
-            raise RuntimeError(msg)
+            msg = f"the bulk's stream ended: {self._problem}"
+            raise BulkFailed(msg)
 
 
 def bulk_stream(client: Client, batches: Iterator[Sequence[str]]) -> Iterator[Embeddings]:
     """How a bulk is sent: the one place that says that it is one."""
-    return client.embed_stream(batches, timeout_s=None)
+    return client.embed_stream(batches, max_in_flight=_IN_FLIGHT)
 
 
 def singles_ms(client: Client, texts: Sequence[str], seconds: float, seed: int) -> list[float]:
@@ -129,6 +162,10 @@ def measure_bulk(
         long: texts of the bulk.
         seconds: of each part.
         report: takes what is found.
+
+    Raises:
+        BulkFailed: the server refused the bulk.
+        RankstreamError: it refused a single text.
     """
     rounds = []
     with Client(address, timeout_s=_TIMEOUT_S, connections=4) as client:
@@ -158,10 +195,10 @@ def _round(
     with Bulk(address, long) as bulk:
         start = time.monotonic()
         time.sleep(seconds)
-        alone = bulk.between(start, time.monotonic())
+        alone = bulk.since(start)
         start = time.monotonic()
         beside = singles_ms(client, single, seconds, seed)
-        both = bulk.between(start, time.monotonic())
+        both = bulk.since(start)
     return {
         "idle": Part(*_percentiles(idle)),
         "alone": Part(bulk_texts_per_s=alone[0], quantum_ms=alone[1]),

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -137,10 +138,13 @@ def main() -> int:
         method = make(spec)
         texts = json.loads(Path(spec.texts).read_text())
         method.encode(method.prepare(texts[:_WARM_UP_TEXTS]))
+        about = {"settings": method.settings, "versions": versions(method.libraries)}
     except Exception as error:  # whatever a library raises, the others are still measured
+        traceback.print_exc()
         _say(out, missing=f"{type(error).__name__}: {error}"[:500])
-        raise
-    _say(out, settings=method.settings, versions=versions(method.libraries))
+        # At once: a library that failed to load may have threads that never end.
+        os._exit(1)
+    _say(out, **about)
     try:
         for line in sys.stdin:
             _say(out, **answer(method, json.loads(line)))

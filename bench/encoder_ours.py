@@ -110,6 +110,8 @@ def encoder_server(spec: Spec) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     flags = ["--model", spec.model, "--precision", spec.precision]
     flags += ["--encoder", str(spec.threads), "--cache-mib", "0"]
+    # A slow machine is measured, too: nothing is dropped because it took long.
+    flags += ["--default-timeout-s", str(_TIMEOUT_S)]
     return running_server("", folder, *flags)
 
 

@@ -176,7 +176,7 @@ class Infinity(Plain):
         self._engine: Any = AsyncEmbeddingEngine.from_args(told)
         self._loop.run_until_complete(self._engine.astart())
         self.settings = {"batch_size": BATCH, "sorted": "by itself"}
-        used = {"torch": ("torch",), "optimum": ("optimum-onnx", "onnxruntime")}
+        used = {"torch": ("torch",), "optimum": ("optimum", "onnxruntime")}
         self.libraries = ("infinity-emb", "transformers", *used[engine])
 
     def encode(self, prepared: list[str]) -> Vectors:

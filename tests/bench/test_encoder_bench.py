@@ -8,6 +8,7 @@ import encoder_contender
 import numpy as np
 import pytest
 from encoder_alone import Batches
+from encoder_bulk import Answered, pace_of
 from encoder_contender import ContenderFailed, running
 from encoder_figures import VERSUS, Figures, Pace, key_of, peers_of, verdicts
 from encoder_peers import BATCH, KINDS
@@ -356,6 +357,12 @@ def test_int8_is_calibrated_with_other_texts(tokenizer):
     assert sum(text.startswith("title ") for text in texts) == 300
     assert not set(texts) & set(workloads(tokenizer, ())[MIXED].texts[2:]) - {""}
     assert len(calibration_texts(())) == 300
+
+
+def test_the_bulk_is_timed_from_its_first_answer_to_its_last():
+    answers = [Answered(10.0, 64, 500.0), Answered(10.5, 64, 400.0), Answered(12.0, 64, 900.0)]
+
+    assert pace_of(answers) == (64.0, 500.0)
 
 
 def test_the_plot_is_drawn(tmp_path):
