@@ -161,6 +161,7 @@ def _conclude(figures: Figures, contenders: Mapping[str, Contender], report: Rep
     workload["memory"] = figures.memory
     workload["one_text"] = figures.latencies()
     workload["missing"] = figures.missing
+    workload["problems"] = report.problems
     workload["left_out"] = figures.omissions()
 
 

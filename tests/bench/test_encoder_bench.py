@@ -231,6 +231,20 @@ def test_ours_is_compared_with_the_reference(places, texts, tmp_path):
     assert set(report.ratios) == {"encoder.titles.f32.cosine_min", "encoder.titles.f32.cosine_mean"}
 
 
+def test_rankings_of_ours_are_compared_on_each_data_set_and_on_all(places, texts, tmp_path):
+    entries = [Entry(OURS, "int8", "fake"), Entry(REFERENCE.peer, "f32", "fake")]
+    report = Report({}, {})
+
+    with running(entries, places, 1, texts) as contenders:
+        compare(contenders, texts, [log_of(users=60, items=30)], tmp_path, report)
+
+    assert report.ratios["encoder.titles.top_10_overlap"] == 1.0
+    assert report.ratios["encoder.titles.ndcg_change_low"] == 0.0
+    told = {entry["case"]: entry for entry in report.results}
+    assert told["made-up rankstream int8"]["ndcg_reference"] > 0
+    assert "all data sets rankstream int8" in told
+
+
 def test_without_the_reference_nothing_is_said_of_quality(places, texts, tmp_path):
     report = Report({}, {})
 
