@@ -170,12 +170,16 @@ def _graph(spec: Spec) -> Path:
     stored = sorted(Path(spec.model).rglob("*.xml"))
     if stored:
         return stored[0]
-    from rankstream.server.encoder.graph_cache import Conversion, with_graph
-    from rankstream.server.encoder.load import find_model
+    from rankstream.server.encoder.base import EncoderSettings
+    from rankstream.server.encoder.load import load_encoder
 
-    folder = find_model(spec.model)
-    made = Conversion(Path(spec.cache) / "raw-graph", folder.root, folder.modules.pooling)
-    return with_graph(made, lambda graph: graph.folder) / "model.xml"
+    # A cache of its own: what lies there is the graph that ours has of this model.
+    own = Path(spec.cache) / f"raw-{spec.precision}"
+    told = EncoderSettings(
+        cache_dir=own, model=spec.model, backend="openvino", precision=spec.precision
+    )
+    load_encoder(told).close()
+    return max(own.rglob("model.xml"), key=lambda path: path.stat().st_mtime)
 
 
 def _infer(queue: Any, batches: Batches) -> Vectors:
