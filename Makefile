@@ -73,6 +73,8 @@ bench: $(DEV) kafka-jars  ## the benchmarks, with results in bench/results
 	$(PY) -m pip install --quiet --progress-bar off -c $(CONSTRAINTS) -e '.[bench]'
 	$(PY) bench/top_k.py --prepare --cache $(CACHE)
 	$(PY) bench/top_k.py --cache $(CACHE) --out bench/results/top_k.json
+	$(PY) bench/encoder.py --prepare --cache $(CACHE)
+	$(PY) bench/encoder.py --cache $(CACHE) --out bench/results/encoder.json
 
 clean:  ## removes what the verbs made
 	rm -rf $(VENV) $(CACHE) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

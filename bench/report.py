@@ -2,7 +2,7 @@
 
 A *ratio* is a key that is followed over time. It compares two things that were measured in the same
 run, larger being better; or it is a plain figure whose name ends in ``_ms`` or ``_bytes``, smaller
-being better, as is ``.widened``, a share of answers that took longer. It is the median of at least
+being better, as are ``.widened`` and what ends in ``_share``. It is the median of at least
 five repeats, between which the cases take turns.
 """
 
@@ -20,7 +20,7 @@ from rich.table import Table
 
 REPEATS = 5
 _PLAIN = ("_ms", "_bytes")
-_SMALLER = (*_PLAIN, ".widened")
+_SMALLER = (*_PLAIN, ".widened", "_share")
 
 
 @dataclass(frozen=True, slots=True)

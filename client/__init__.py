@@ -132,7 +132,9 @@ _HOMES = {
     "rankings": "AppliedOffset Freshness RankedItem Ranking Reason ServedBy Timing",
     "readers": "RecordReader read_events read_items",
     "records": "Event Item User",
-    "status": "BlockInfo ConsumerLag EncoderInfo EncoderWork EventTypeInfo Limit PartitionLag ServerInfo",
+    "status": (
+        "BlockInfo ConsumerLag EncoderInfo EncoderWork EventTypeInfo Limit PartitionLag ServerInfo"
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -15,8 +15,8 @@ from rankstream.client.connections import NOT_RETRIED
 SERVICES = ("admin", "catalog", "encoder", "events", "profiles", "ranking")
 EXPORTED = """
 AppliedOffset AsyncClient BadRecord BlockInfo Cancelled Client ConsumerLag Contribution
-Credentials DataLoss DeadlineExceeded Deleted DeliveryFailed EmbedResult Embeddings EncoderInfo EncoderWork
-Event EventAck EventProducer EventResult EventTypeInfo ExplainedItem Explanation
+Credentials DataLoss DeadlineExceeded Deleted DeliveryFailed EmbedResult Embeddings EncoderInfo
+EncoderWork Event EventAck EventProducer EventResult EventTypeInfo ExplainedItem Explanation
 FailedPrecondition FieldViolation Filter Freshness ImportFailure ImportProgress Imported
 Interaction Internal InvalidArgument Item ItemResult Limit ListedItem Merged NotFound PartitionLag
 Patched PermissionDenied Pooling Profile Purged RankQuery RankedItem Ranking RankstreamError
