@@ -14,7 +14,8 @@ from serving import running_server
 
 from rankstream.client.client import Client
 from rankstream.server.encoder.base import EncoderSettings
-from rankstream.server.encoder.find import find_model, load_encoder
+from rankstream.server.encoder.find import find_model
+from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.tokenizer import Tokenizer
 
 CALLS_IN_FLIGHT = 2

@@ -97,15 +97,19 @@ def workloads(tokenizer: Path, titles: Sequence[str]) -> dict[str, Workload]:
     return {name: Workload(name, tuple(some), count(some)) for name, some in made.items()}
 
 
+_CALIBRATING_TITLES = 6000
+_CALIBRATING_MIXED = 1000
+
+
 def calibration_texts(titles: Sequence[str]) -> tuple[str, ...]:
-    """What int8 is calibrated with: other texts than those that are measured.
+    """What int8 is calibrated with: some of the catalogue's titles, and other mixed texts.
 
     Args:
         titles: real ones, of which some are drawn; none: all are made up.
     """
     rng = np.random.default_rng(SEED + 4)
-    drawn = [titles[place] for place in rng.integers(0, len(titles), 300)] if titles else []
-    some = [*drawn, *made_up(mixed_lengths(300, SEED + 5), SEED + 6)]
+    drawn = [titles[place] for place in rng.permutation(len(titles))[:_CALIBRATING_TITLES]]
+    some = [*drawn, *made_up(mixed_lengths(_CALIBRATING_MIXED, SEED + 5), SEED + 6)]
     return tuple(some[place] for place in rng.permutation(len(some)))
 
 
