@@ -33,7 +33,7 @@ from encoder_texts import (
 )
 from report import REPEATS, Report
 
-from rankstream.server.encoder.load import find_model
+from rankstream.server.encoder.find import find_model
 from rankstream.training.datasets import Interactions
 from rankstream.training.titled_log import TitledLog
 
