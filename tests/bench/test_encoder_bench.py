@@ -333,11 +333,13 @@ def test_what_was_not_prepared_says_why(tmp_path):
 
 
 def test_int8_is_made_by_the_command_of_the_docs(tmp_path):
-    words = Optimise(tmp_path / "model", tmp_path / "int8", tmp_path / "texts").command()
+    folders = (tmp_path / name for name in ("model", "int8", "texts", "data"))
+    words = Optimise(*folders).command()
 
     assert words[1:] == [
         *("model", "optimize", "--model", str(tmp_path / "model")),
         *("--texts", str(tmp_path / "texts"), "--out", str(tmp_path / "int8")),
+        *("--data-dir", str(tmp_path / "data")),
     ]
 
 
@@ -362,15 +364,16 @@ def test_a_reason_names_no_folders():
     assert told == "No such file: 'model.onnx' (1/2)"
 
 
-def test_int8_is_calibrated_with_other_texts(tokenizer):
-    titles = [f"title {number}" for number in range(3_000)]
+def test_int8_is_calibrated_with_titles_and_other_mixed_texts(tokenizer):
+    titles = [f"title {number}" for number in range(8_000)]
 
     texts = calibration_texts(titles)
 
-    assert len(texts) == 600
-    assert sum(text.startswith("title ") for text in texts) == 300
+    assert sum(text.startswith("title ") for text in texts) == 6000
+    assert len(texts) == 7000
     assert not set(texts) & set(workloads(tokenizer, ())[MIXED].texts[2:]) - {""}
-    assert len(calibration_texts(())) == 300
+    assert len(calibration_texts(())) == 1000
+    assert len(calibration_texts(titles[:10])) == 1010
 
 
 def test_the_bulk_is_timed_from_its_first_answer_to_its_last():
