@@ -29,7 +29,7 @@ def encode(store, most=100):
         texts, upto, before = texts_to_encode(view, most)
     vectors = {n: np.array([len(t), 1, 1], np.float32) for n, t in texts.items()}
     with store.write() as txn:
-        TextCommit(vectors, upto).apply(txn)
+        TextCommit(vectors, upto, "a").apply(txn)
     return sorted(texts.values()), upto > before
 
 
@@ -105,7 +105,7 @@ def test_a_vector_for_a_text_that_was_forgotten_meanwhile_is_dropped(store):
     remember(store, "b", most=1)
 
     with store.write() as txn:
-        TextCommit({n: np.ones(3, np.float32) for n in texts}, upto).apply(txn)
+        TextCommit({n: np.ones(3, np.float32) for n in texts}, upto, "a").apply(txn)
 
     with store.read() as view:
         assert text_of(view, text_key("a")) == ""
@@ -114,7 +114,7 @@ def test_a_vector_for_a_text_that_was_forgotten_meanwhile_is_dropped(store):
 
 
 def test_a_damaged_text_is_named():
-    blob = StoredText(1, "text", b"").pack()
+    blob = StoredText(1, "text").pack()
 
     with pytest.raises(CorruptState, match="stored text"):
         StoredText.unpack(blob[:7])
@@ -123,6 +123,7 @@ def test_a_damaged_text_is_named():
 @pytest.mark.parametrize("left", [0, 7, 14])
 def test_a_damaged_text_is_no_extra_but_an_error(store, left):
     remember(store, "text")
+    encode(store)
     name = text_key("text").to_bytes(8, "little")
     with store.write() as txn:
         txn.put("texts", name, bytes(txn.get("texts", name))[:left])

@@ -6,11 +6,11 @@ import pytest
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.catalog.segments import generation_folder
-from rankstream.server.config import Scoring, Settings, State
+from rankstream.server.config import Encoding, Scoring, Settings, State
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.paths import Paths
 from rankstream.server.store import Store
-from rankstream.server.writable import open_state
+from rankstream.server.writable import open_rows, open_state, served_generation
 
 LAYOUT = make_layout(12, Scoring())
 
@@ -20,15 +20,21 @@ def paths(tmp_path):
     return Paths(tmp_path)
 
 
-def opened(paths, **state):
+def opened(paths, space="space", layout=LAYOUT, encoding=None, **state):
     settings = Settings(state=State(str(paths.root), map_size_gib=1, max_rows=50, **state))
     page = Announcements(paths.page, write=True)
-    return open_state(settings, paths, page, LAYOUT, "space")
+    opened = open_state(settings, paths, page)
+    try:
+        generation = served_generation(opened.store, encoding or Encoding())
+        return open_rows(settings, paths, opened, generation, layout, space)
+    except BaseException:
+        opened.store.close()
+        raise
 
 
-def closed(state):
-    state.segments.close()
-    state.store.close()
+def closed(rows):
+    rows.segments.close()
+    rows.store.close()
 
 
 def with_rows(paths):

@@ -1,0 +1,405 @@
+"""The change of generations in ingest: load, warm up, encode, catch up, switch, drain.
+
+A thread of its own. What it does is noted in the state step by step (``Change``), so that an ingest
+that was killed goes on where it was. Until the switch, which is one commit, whatever fails leaves
+everything as it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rankstream.server.catalog.blocks import make_layout
+from rankstream.server.clock import now_ms
+from rankstream.server.config import Settings
+from rankstream.server.derived import encoder_settings
+from rankstream.server.encoder.base import Encoder
+from rankstream.server.encoder.load import load_encoder
+from rankstream.server.errors import RankstreamError
+from rankstream.server.generation import SWITCHED, Change, Generation, Phase, other_slot
+from rankstream.server.generation_lanes import Feed, GenerationLanes
+from rankstream.server.generations import (
+    clear_some,
+    forget_generation,
+    generation_in,
+    held_slots,
+    is_near,
+    left_at_ms,
+    newest_change,
+    put_change,
+    remove_files,
+    switch,
+)
+from rankstream.server.paths import Paths
+from rankstream.server.store import WRITE_ERRORS, Txn, View
+from rankstream.server.stream.guard import LogGuard
+from rankstream.server.writable import State, open_rows
+
+log = logging.getLogger(__name__)
+
+_NICENESS = 10
+_TICK_S = 0.05
+_RETRY_S = 0.5
+# Past this the switch is given up: the lanes of the served generation wait for it meanwhile.
+_SWITCH_S = 120.0
+# Ingest that is killed while it loads the encoder (by a lack of memory, say) would be so for ever.
+_MOST_ATTEMPTS = 3
+_STEADY_S = 30.0
+# Less than the items topic keeps the records of deletions.
+_LONGEST_SLEEP_S = 6 * 86_400.0
+
+
+class Failed(Exception):
+    """The change cannot be made; says why."""
+
+
+class Cancelled(Exception):
+    """Somebody asked for that."""
+
+
+class Stopped(Exception):
+    """Ingest ends; the change goes on when it runs again."""
+
+
+class Reindexing:
+    """Changes generations, one after the other.
+
+    Args:
+        settings: of everything.
+        state: the open state.
+        served: the lanes of the generation that is served, running.
+        feed: what lanes are made of.
+        watch: has the log's guard watch the lanes that are served now.
+        say: tells the supervisor.
+        fail: ends ingest, where served lanes cannot go on.
+
+    Attributes:
+        live: the generations whose lanes run, the served one first; swapped whole.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        served: GenerationLanes,
+        feed: Feed,
+        watch: Callable[[GenerationLanes], None],
+        say: Callable[[str], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.live: tuple[GenerationLanes, ...] = (served,)
+        self._settings = settings
+        self._paths = Paths(Path(settings.state.data_dir))
+        self._state = state
+        self._feed = feed
+        self._watch_served = watch
+        self._say = say
+        self._fail = fail
+        # The number of the generation that is being made, until it is served or given up.
+        self._making = -1
+        self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._warm = self._drained = -1
+
+    def tell(self, line: str) -> None:
+        """What the supervisor said; from any thread."""
+        word, _, rest = line.partition(" ")
+        self._inbox.put((word, rest))
+
+    def stop(self) -> None:
+        """Ends ``run`` soon."""
+        self._stopping.set()
+        self._inbox.put(("stop", ""))
+
+    def wake_texts(self) -> None:
+        """A commit has remembered texts."""
+        for lanes in self.live:
+            lanes.texts.wake()
+
+    def refresh_bias(self) -> None:
+        """Puts new biases in place, where there is anything new."""
+        for lanes in self.live:
+            lanes.refresh_bias()
+
+    def run(self) -> None:
+        """Goes on with what was begun, then does what it is asked."""
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        with self._state.store.read() as view:
+            begun = newest_change(view)
+        try:
+            if begun is not None and not begun.ended:
+                self._go_on(begun)
+            else:
+                self._say("forget")
+            while True:
+                word, rest = self._inbox.get()
+                self._hear(word, rest)
+                if word == "ask":
+                    self._asked(json.loads(rest))
+        except Stopped:
+            return
+
+    def _asked(self, asked: dict[str, str]) -> None:
+        """Does what an RPC asks for; who asked looks into the state for what became of it."""
+        if asked["verb"] == "drop":
+            self._drop()
+        elif asked["verb"] == "begin":
+            self._make(Change.from_json(asked["change"]))
+
+    def _drop(self) -> None:
+        """Forgets the generation that is not served."""
+        slot = other_slot(self.live[0].rows.generation.slot)
+        while self._commit(lambda txn: clear_some(txn, slot)):
+            self._check_inbox()
+        remove_files(self._paths.segments, self._held())
+
+    def _held(self) -> list[int]:
+        with self._state.store.read() as view:
+            return [view.of(slot).head().generation for slot in held_slots(view)]
+
+    def _go_on(self, change: Change) -> None:
+        if change.phase in SWITCHED:
+            self._finish(change)
+        elif change.attempts >= _MOST_ATTEMPTS:
+            problem = f"ingest ended {change.attempts} times while it loaded the encoder"
+            self._give_up(change, "failed", problem)
+        else:
+            self._make(change)
+
+    def _make(self, change: Change) -> None:
+        """The whole change, from wherever it is."""
+        log.info("%s of generation %d begins", change.kind, change.target.number)
+        change = self._note(replace(change, phase="loading", attempts=change.attempts + 1))
+        self._making = change.target.number
+        try:
+            change = self._switched(change)
+        except Cancelled:
+            self._give_up(change, "cancelled", "")
+        except Stopped:
+            raise
+        except Exception as error:
+            # Whatever it is: the old generation serves on, and who asked is told.
+            expected = isinstance(error, (Failed, RankstreamError, OSError))
+            log.error("the change fails: %s", error, exc_info=None if expected else error)
+            self._give_up(change, "failed", str(error) or type(error).__name__)
+        else:
+            self._finish(change)
+
+    def _switched(self, change: Change) -> Change:
+        """Makes the generation, and serves it."""
+        target = change.target
+        encoder = self._load(change)
+        with self._state.store.read() as view:
+            begun = generation_in(view, target.slot) == target
+        if change.kind == "rollback":
+            self._check_rollback(target)
+        elif not begun:
+            # Only now: a model that does not load leaves what may be rolled back to.
+            self._drop()
+        layout = make_layout(encoder.dimension, self._settings.scoring)
+        rows = open_rows(
+            self._settings, self._paths, self._state, target, layout, encoder.fingerprint
+        )
+        lanes = GenerationLanes(self._settings, rows, encoder, self._feed)
+        self.live = (self.live[0], lanes)
+        lanes.start(functools.partial(self._start, lanes))
+        guard = self._watch(lanes)
+        try:
+            change = self._note(replace(change, phase="encoding"))
+            steady_at = time.monotonic() + _STEADY_S
+            while not self._see(lambda view: is_near(view, target.slot)):
+                self._wait()
+                if change.attempts and time.monotonic() > steady_at:
+                    change = self._note(replace(change, attempts=0))
+            lanes.refresh_bias()
+            change = self._note(replace(change, phase="starting"))
+            self._say("prepare " + target.to_json())
+            while self._warm != target.number:
+                self._wait()
+            return self._switch(change, lanes)
+        finally:
+            guard.stop()
+
+    def _check_rollback(self, target: Generation) -> None:
+        with self._state.store.read() as view:
+            asleep_s = (now_ms() - left_at_ms(view, target.slot)) / 1000
+            if generation_in(view, target.slot) != target:
+                problem = f"generation {target.number} is not there any more"
+                raise Failed(problem)
+        if asleep_s > _LONGEST_SLEEP_S:
+            problem = (
+                f"generation {target.number} was left {asleep_s / 86_400:.0f} days ago, and the "
+                "log may have forgotten what was deleted since: reindex with its model instead"
+            )
+            raise Failed(problem)
+
+    def _load(self, change: Change) -> Encoder:
+        wanted = replace(self._settings, encoding=change.target.encoding)
+        encoder = load_encoder(encoder_settings(wanted, self._paths))
+        try:
+            encoder.warm_up()
+            self._check_inbox()
+        except BaseException:
+            encoder.close()
+            raise
+        return encoder
+
+    def _switch(self, change: Change, lanes: GenerationLanes) -> Change:
+        """The one commit. The lanes of before wait until the new ones are where they are."""
+        before = self.live[0]
+        after = replace(change, phase="draining", attempts=0)
+
+        def commit(txn: Txn) -> bool:
+            done = switch(txn, change.target.slot, now_ms())
+            if done:
+                put_change(txn, after)
+            return done
+
+        until = time.monotonic() + _SWITCH_S
+        before.hold()
+        try:
+            while not self._commit(commit):
+                if time.monotonic() > until:
+                    problem = f"it did not catch up with the items within {_SWITCH_S:g} s"
+                    raise Failed(problem)
+                self._wait()
+            self.live = (lanes, before)
+            self._state.store.slot = change.target.slot
+        finally:
+            before.release()
+        self._making = -1
+        self._watch_served(lanes)
+        log.info("generation %d is served", change.target.number)
+        self._say("current " + change.target.to_json())
+        return after
+
+    def _finish(self, change: Change) -> None:
+        """Waits for the workers of before, whose lanes go on until they are gone."""
+        while self._drained != change.target.number:
+            self._wait()
+        served, *before = self.live
+        self.live = (served,)
+        for lanes in before:
+            lanes.close()
+        self._note(replace(change, phase="done", ended_at_ms=now_ms()))
+
+    def _give_up(self, change: Change, phase: Phase, problem: str) -> None:
+        """Removes what was made; what was served before is kept."""
+        self._making = -1
+        self._say("forget")
+        served, *made = self.live
+        self.live = (served,)
+        for lanes in made:
+            lanes.close()
+        ended = replace(change, phase=phase, problem=problem, ended_at_ms=now_ms())
+
+        def commit(txn: Txn) -> bool:
+            put_change(txn, ended)
+            begun = generation_in(txn, change.target.slot) == change.target
+            if begun and change.kind == "reindex":
+                forget_generation(txn, change.target.slot)
+                return True
+            return False
+
+        if self._commit(commit):
+            self._drop()
+
+    def _watch(self, lanes: GenerationLanes) -> LogGuard:
+        """A guard of the new lane: one that stalls gets a new consumer."""
+        kafka, found = self._settings.kafka, self._feed.found
+        guard = LogGuard(
+            kafka.bootstrap_servers,
+            {found.topics.items: lanes.items},
+            found.described,
+            found.incarnation,
+            page=self._feed.page,
+            group_id=f"{kafka.topic_prefix}reindex",
+            stall_s=kafka.stall_timeout_s,
+            refuse=self._broken,
+        )
+        self._start(lanes, guard.run, "reindex-guard")
+        return guard
+
+    def _start(
+        self, lanes: GenerationLanes, run: Callable[[], None], name: str
+    ) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException as error:  # noqa: BLE001 - carried to another thread
+                (self._fail if lanes is self.live[0] else self._broken)(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _broken(self, error: BaseException) -> None:
+        self._inbox.put(("broken", str(error) or type(error).__name__))
+
+    def _note(self, change: Change) -> Change:
+        self._commit(lambda txn: put_change(txn, change))
+        return change
+
+    def _see(self, look: Callable[[View], bool]) -> bool:
+        with self._state.store.read() as view:
+            return look(view)
+
+    def _commit(self, change: Callable[[Txn], bool | None]) -> bool:
+        """One transaction, again until the disk takes it; what ``change`` answers."""
+        while True:
+            try:
+                with self._state.store.write() as txn:
+                    return bool(change(txn))
+            except WRITE_ERRORS as error:
+                log.error("the change of generations cannot be noted, trying again: %s", error)
+                if self._stopping.wait(_RETRY_S):
+                    raise Stopped from None
+
+    def _wait(self) -> None:
+        """A moment, in which something may be said.
+
+        Raises:
+            Cancelled, Stopped: it was asked for.
+            Failed: the new crew or the new lanes do not work.
+        """
+        try:
+            word, rest = self._inbox.get(timeout=_TICK_S)
+        except queue.Empty:
+            return
+        self._hear(word, rest)
+
+    def _check_inbox(self) -> None:
+        """As ``_wait``, of all that was said, without waiting."""
+        while not self._inbox.empty():
+            self._wait()
+
+    def _hear(self, word: str, rest: str) -> None:
+        if word == "stop":
+            raise Stopped
+        if word == "warm":
+            self._warm = int(rest)
+        elif word == "drained":
+            self._drained = int(rest)
+        elif self._making >= 0:
+            self._hear_of_change(word, rest)
+
+    def _hear_of_change(self, word: str, rest: str) -> None:
+        """What matters only while a generation is made."""
+        if word == "ask" and json.loads(rest)["verb"] == "cancel":
+            raise Cancelled
+        if word == "unfit":
+            said = json.loads(rest)
+            if said["number"] == self._making:
+                problem = f"its workers do not start: {said['why']}"
+                raise Failed(problem)
+        if word == "broken":
+            raise Failed(rest)
