@@ -102,11 +102,13 @@ if TYPE_CHECKING:
         Item,
         User,
     )
+    from rankstream.client.reindexing import ReindexProgress
     from rankstream.client.status import (
         BlockInfo,
         ConsumerLag,
         EncoderInfo,
         EventTypeInfo,
+        GenerationInfo,
         Limit,
         PartitionLag,
         ServerInfo,
@@ -131,7 +133,9 @@ _HOMES = {
     "rankings": "AppliedOffset Freshness RankedItem Ranking Reason ServedBy Timing",
     "readers": "RecordReader read_events read_items",
     "records": "Event Item User",
-    "status": "BlockInfo ConsumerLag EncoderInfo EventTypeInfo Limit PartitionLag ServerInfo",
+    "reindexing": "ReindexProgress",
+    "status": "BlockInfo ConsumerLag EncoderInfo EventTypeInfo GenerationInfo Limit PartitionLag "
+    "ServerInfo",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -163,6 +167,7 @@ __all__ = [
     "FieldViolation",
     "Filter",
     "Freshness",
+    "GenerationInfo",
     "ImportFailure",
     "ImportProgress",
     "Imported",
@@ -188,6 +193,7 @@ __all__ = [
     "Reason",
     "RecordReader",
     "Recorded",
+    "ReindexProgress",
     "Remainder",
     "Reset",
     "ResourceExhausted",

@@ -29,12 +29,14 @@ from rankstream.server.generation import SWITCHED, Change, Generation, Phase, ot
 from rankstream.server.generation_lanes import Feed, GenerationLanes
 from rankstream.server.generations import (
     clear_some,
+    current_slot,
     forget_generation,
     generation_in,
     held_slots,
     is_near,
     left_at_ms,
     newest_change,
+    next_number,
     put_change,
     remove_files,
     switch,
@@ -153,7 +155,15 @@ class Reindexing:
         if asked["verb"] == "drop":
             self._drop()
         elif asked["verb"] == "begin":
-            self._make(Change.from_json(asked["change"]))
+            self._make(self._aimed(Change.from_json(asked["change"])))
+
+    def _aimed(self, change: Change) -> Change:
+        """A change whose generation goes where there is room now."""
+        if change.kind == "rollback":
+            return change
+        with self._state.store.read() as view:
+            slot, number = other_slot(current_slot(view)), next_number(view)
+        return replace(change, target=replace(change.target, slot=slot, number=number))
 
     def _drop(self) -> None:
         """Forgets the generation that is not served."""
@@ -232,7 +242,7 @@ class Reindexing:
     def _check_rollback(self, target: Generation) -> None:
         with self._state.store.read() as view:
             asleep_s = (now_ms() - left_at_ms(view, target.slot)) / 1000
-            if generation_in(view, target.slot) != target:
+            if generation_in(view, target.slot) != target or target.slot == current_slot(view):
                 problem = f"generation {target.number} is not there any more"
                 raise Failed(problem)
         if asleep_s > _LONGEST_SLEEP_S:
