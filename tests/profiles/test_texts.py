@@ -23,13 +23,13 @@ def remember(store, *texts, most=100):
         remember_texts(txn, {text_key(t): t for t in texts}, most)
 
 
-def encode(store, most=100):
+def encode(store, most=100, extra=1):
     """Encodes what waits: a text's vector is its length, and ones."""
     with store.read() as view:
         texts, upto, before = texts_to_encode(view, most)
-    vectors = {n: np.array([len(t), 1, 1], np.float32) for n, t in texts.items()}
+    vectors = {n: np.array([len(t), 1, extra], np.float32) for n, t in texts.items()}
     with store.write() as txn:
-        TextCommit(vectors, upto, "a").apply(txn)
+        TextCommit(vectors, upto, store.slot).apply(txn)
     return sorted(texts.values()), upto > before
 
 
@@ -111,6 +111,29 @@ def test_a_vector_for_a_text_that_was_forgotten_meanwhile_is_dropped(store):
         assert text_of(view, text_key("a")) == ""
         assert text_of(view, text_key("b")) == "b"
     assert encode(store) == (["b"], True)
+
+
+def test_each_slot_has_vectors_of_its_own_and_forgets_with_the_text(store):
+    other = store.of("b")
+    remember(store, "red shoes", "hat", most=2)
+    encode(store)
+
+    assert encode(other, most=1, extra=7) == (["red shoes"], True)
+    assert extras(store, "red shoes").vectors[0, :3].tolist() == [9, 1, 1]
+    assert extras(other, "red shoes", "hat").vectors[:, :3].tolist() == [[9, 1, 7]]
+
+    remember(store, "scarf", "gloves", most=2)
+    with store.read() as view:
+        assert (view.count("vectors"), view.of("b").count("vectors")) == (0, 0)
+    assert encode(other) == (["gloves", "scarf"], True)
+
+
+def test_a_vector_of_another_dimension_is_an_error_not_a_text_left_out(store):
+    remember(store, "text")
+    encode(store)
+
+    with store.read() as view, pytest.raises(CorruptState, match="12 bytes, expected 8"):
+        read_extras(view, [text_key("text")], (), 2, STRIDE)
 
 
 def test_a_damaged_text_is_named():
