@@ -91,9 +91,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The text encoder."""
+    """The text encoder. The state keeps them: later starts need none, and refuse another space."""
 
-    model: str = option("", "model folder; default: the all-MiniLM-L6-v2 package")
+    model: str = option(
+        "", "model folder; default: the state's own, for a new state the all-MiniLM-L6-v2 package"
+    )
     backend: str = option("auto", "auto, openvino or torch")
     precision: str = option("auto", "auto, bf16 or f32")
     max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")

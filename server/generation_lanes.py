@@ -28,7 +28,6 @@ from rankstream.server.stream.writer import Work
 from rankstream.server.writable import Rows
 
 _COMPACTED_REST_S = 0.03
-_STOP_S = 10.0
 
 Start = Callable[[Callable[[], None], str], threading.Thread]
 
@@ -62,6 +61,7 @@ class GenerationLanes:
         self._flowing = threading.Event()
         self._flowing.set()
         self._bias = threading.Lock()
+        self._closed = False
         self._threads: list[threading.Thread] = []
         cached = CachedEncoder(encoder, rows.generation.encoding.cache_mib << 20)
         indexer = ItemIndexer(rows.store, rows.segments, rows.layout, cached.encode)
@@ -97,7 +97,8 @@ class GenerationLanes:
     def refresh_bias(self) -> None:
         """Puts a new bias in place, if there is anything new; from any thread."""
         with self._bias:
-            self.rows.bias.refresh()
+            if not self._closed:
+                self.rows.bias.refresh()
 
     def stop(self) -> None:
         """Asks the lanes to end after what is in flight."""
@@ -113,8 +114,10 @@ class GenerationLanes:
     def close(self) -> None:
         """Ends all of it; not the store, which the others use too."""
         self.stop()
-        for thread in self._threads:
-            thread.join(_STOP_S)
+        # However long a batch takes: its files must not be closed under it.
+        self.join()
+        with self._bias:
+            self._closed = True
         self.rows.segments.close()
         self._encoder.close()
 

@@ -78,7 +78,7 @@ def _listen(control: Control, lanes: Lanes) -> None:
     """Passes on what the supervisor says, until it is gone."""
     while data := control.socket.recv(65_536):
         for line in control.lines(data):
-            lanes.reindexing.tell(line)
+            lanes.reindexing.inbox.tell(line)
 
 
 def _stop_on_signal() -> threading.Event:

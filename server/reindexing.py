@@ -8,10 +8,8 @@ everything as it was.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +39,7 @@ from rankstream.server.generations import (
     remove_files,
     switch,
 )
+from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
 from rankstream.server.paths import Paths
 from rankstream.server.store import WRITE_ERRORS, Txn, View
 from rankstream.server.stream.guard import LogGuard
@@ -49,7 +48,6 @@ from rankstream.server.writable import State, open_rows
 log = logging.getLogger(__name__)
 
 _NICENESS = 10
-_TICK_S = 0.05
 _RETRY_S = 0.5
 # Past this the switch is given up: the lanes of the served generation wait for it meanwhile.
 _SWITCH_S = 120.0
@@ -58,18 +56,6 @@ _MOST_ATTEMPTS = 3
 _STEADY_S = 30.0
 # Less than the items topic keeps the records of deletions.
 _LONGEST_SLEEP_S = 6 * 86_400.0
-
-
-class Failed(Exception):
-    """The change cannot be made; says why."""
-
-
-class Cancelled(Exception):
-    """Somebody asked for that."""
-
-
-class Stopped(Exception):
-    """Ingest ends; the change goes on when it runs again."""
 
 
 class Reindexing:
@@ -86,6 +72,7 @@ class Reindexing:
 
     Attributes:
         live: the generations whose lanes run, the served one first; swapped whole.
+        inbox: what the supervisor says.
     """
 
     def __init__(
@@ -99,6 +86,7 @@ class Reindexing:
         fail: Callable[[BaseException], None],
     ) -> None:
         self.live: tuple[GenerationLanes, ...] = (served,)
+        self.inbox = Inbox()
         self._settings = settings
         self._paths = Paths(Path(settings.state.data_dir))
         self._state = state
@@ -106,21 +94,12 @@ class Reindexing:
         self._watch_served = watch
         self._say = say
         self._fail = fail
-        # The number of the generation that is being made, until it is served or given up.
-        self._making = -1
-        self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._warm = self._drained = -1
-
-    def tell(self, line: str) -> None:
-        """What the supervisor said; from any thread."""
-        word, _, rest = line.partition(" ")
-        self._inbox.put((word, rest))
 
     def stop(self) -> None:
         """Ends ``run`` soon."""
         self._stopping.set()
-        self._inbox.put(("stop", ""))
+        self.inbox.stop()
 
     def wake_texts(self) -> None:
         """A commit has remembered texts."""
@@ -143,10 +122,7 @@ class Reindexing:
             else:
                 self._say("forget")
             while True:
-                word, rest = self._inbox.get()
-                self._hear(word, rest)
-                if word == "ask":
-                    self._asked(json.loads(rest))
+                self._asked(self.inbox.asked())
         except Stopped:
             return
 
@@ -169,7 +145,7 @@ class Reindexing:
         """Forgets the generation that is not served."""
         slot = other_slot(self.live[0].rows.generation.slot)
         while self._commit(lambda txn: clear_some(txn, slot)):
-            self._check_inbox()
+            self.inbox.check()
         remove_files(self._paths.segments, self._held())
 
     def _held(self) -> list[int]:
@@ -189,7 +165,7 @@ class Reindexing:
         """The whole change, from wherever it is."""
         log.info("%s of generation %d begins", change.kind, change.target.number)
         change = self._note(replace(change, phase="loading", attempts=change.attempts + 1))
-        self._making = change.target.number
+        self.inbox.making = change.target.number
         try:
             change = self._switched(change)
         except Cancelled:
@@ -202,6 +178,7 @@ class Reindexing:
             log.error("the change fails: %s", error, exc_info=None if expected else error)
             self._give_up(change, "failed", str(error) or type(error).__name__)
         else:
+            # Nothing that happens from now on takes the new generation away.
             self._finish(change)
 
     def _switched(self, change: Change) -> Change:
@@ -227,14 +204,15 @@ class Reindexing:
             change = self._note(replace(change, phase="encoding"))
             steady_at = time.monotonic() + _STEADY_S
             while not self._see(lambda view: is_near(view, target.slot)):
-                self._wait()
+                self.inbox.wait()
                 if change.attempts and time.monotonic() > steady_at:
                     change = self._note(replace(change, attempts=0))
             lanes.refresh_bias()
             change = self._note(replace(change, phase="starting"))
+            self.inbox.warm = -1
             self._say("prepare " + target.to_json())
-            while self._warm != target.number:
-                self._wait()
+            while self.inbox.warm != target.number:
+                self.inbox.wait()
             return self._switch(change, lanes)
         finally:
             guard.stop()
@@ -257,7 +235,7 @@ class Reindexing:
         encoder = load_encoder(encoder_settings(wanted, self._paths))
         try:
             encoder.warm_up()
-            self._check_inbox()
+            self.inbox.check()
         except BaseException:
             encoder.close()
             raise
@@ -281,21 +259,21 @@ class Reindexing:
                 if time.monotonic() > until:
                     problem = f"it did not catch up with the items within {_SWITCH_S:g} s"
                     raise Failed(problem)
-                self._wait()
+                self.inbox.wait()
             self.live = (lanes, before)
-            self._state.store.slot = change.target.slot
         finally:
             before.release()
-        self._making = -1
-        self._watch_served(lanes)
-        log.info("generation %d is served", change.target.number)
-        self._say("current " + change.target.to_json())
         return after
 
     def _finish(self, change: Change) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""
-        while self._drained != change.target.number:
-            self._wait()
+        self.inbox.making = self.inbox.drained = -1
+        self._state.store.slot = change.target.slot
+        self._watch_served(self.live[0])
+        log.info("generation %d is served", change.target.number)
+        self._say("current " + change.target.to_json())
+        while self.inbox.drained != change.target.number:
+            self.inbox.wait()
         served, *before = self.live
         self.live = (served,)
         for lanes in before:
@@ -304,7 +282,7 @@ class Reindexing:
 
     def _give_up(self, change: Change, phase: Phase, problem: str) -> None:
         """Removes what was made; what was served before is kept."""
-        self._making = -1
+        self.inbox.making = -1
         self._say("forget")
         served, *made = self.live
         self.live = (served,)
@@ -334,7 +312,7 @@ class Reindexing:
             page=self._feed.page,
             group_id=f"{kafka.topic_prefix}reindex",
             stall_s=kafka.stall_timeout_s,
-            refuse=self._broken,
+            refuse=self.inbox.break_off,
         )
         self._start(lanes, guard.run, "reindex-guard")
         return guard
@@ -346,14 +324,11 @@ class Reindexing:
             try:
                 run()
             except BaseException as error:  # noqa: BLE001 - carried to another thread
-                (self._fail if lanes is self.live[0] else self._broken)(error)
+                (self._fail if lanes is self.live[0] else self.inbox.break_off)(error)
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
-
-    def _broken(self, error: BaseException) -> None:
-        self._inbox.put(("broken", str(error) or type(error).__name__))
 
     def _note(self, change: Change) -> Change:
         self._commit(lambda txn: put_change(txn, change))
@@ -373,43 +348,3 @@ class Reindexing:
                 log.error("the change of generations cannot be noted, trying again: %s", error)
                 if self._stopping.wait(_RETRY_S):
                     raise Stopped from None
-
-    def _wait(self) -> None:
-        """A moment, in which something may be said.
-
-        Raises:
-            Cancelled, Stopped: it was asked for.
-            Failed: the new crew or the new lanes do not work.
-        """
-        try:
-            word, rest = self._inbox.get(timeout=_TICK_S)
-        except queue.Empty:
-            return
-        self._hear(word, rest)
-
-    def _check_inbox(self) -> None:
-        """As ``_wait``, of all that was said, without waiting."""
-        while not self._inbox.empty():
-            self._wait()
-
-    def _hear(self, word: str, rest: str) -> None:
-        if word == "stop":
-            raise Stopped
-        if word == "warm":
-            self._warm = int(rest)
-        elif word == "drained":
-            self._drained = int(rest)
-        elif self._making >= 0:
-            self._hear_of_change(word, rest)
-
-    def _hear_of_change(self, word: str, rest: str) -> None:
-        """What matters only while a generation is made."""
-        if word == "ask" and json.loads(rest)["verb"] == "cancel":
-            raise Cancelled
-        if word == "unfit":
-            said = json.loads(rest)
-            if said["number"] == self._making:
-                problem = f"its workers do not start: {said['why']}"
-                raise Failed(problem)
-        if word == "broken":
-            raise Failed(rest)

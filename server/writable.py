@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.bias_file import BiasFile
@@ -96,6 +97,9 @@ def served_generation(store: Store, given: Encoding) -> Generation:
     The encoder is the state's. A setting that was given (that differs from its default) takes the
     place of what is stored; ``open_rows`` refuses what would make other vectors.
     """
+    if given.model:
+        # The next start may be in another folder.
+        given = dataclasses.replace(given, model=str(Path(given.model).absolute()))
     with store.read() as view:
         stored = generation_in(view, store.slot)
         number = next_number(view)

@@ -131,9 +131,7 @@ def _bar(wanted: bool) -> Iterator[Callable[[ReindexProgress], None]]:
 
     console = Console(stderr=True)
     done = "{task.description} {task.completed:,.0f}/{task.total:,.0f} {task.fields[pace]}"
-    with Progress(
-        BarColumn(), TextColumn(done), TimeElapsedColumn(), console=Console(stderr=True)
-    ) as bar:
+    with Progress(BarColumn(), TextColumn(done), TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("loading", total=1, pace="")
 
         def advance(now: ReindexProgress) -> None:

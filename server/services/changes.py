@@ -6,12 +6,12 @@ A worker only asks: what becomes of it, ingest notes in the state, where every w
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from rankstream.proto.v1 import admin_pb2
@@ -227,7 +227,7 @@ def _encoding(model: str, settings: Mapping[str, str], served: Encoding) -> Enco
     if len(model) > _LONGEST_PATH:
         problem = f"{len(model)} characters, expected a folder's path of at most {_LONGEST_PATH}"
         raise InvalidArgument(field="model", problem=problem)
-    base = dataclasses.replace(Encoding(), model=model) if model else served
+    base = Encoding(model=str(Path(model).absolute())) if model else served
     for name, value in settings.items():
         if name == "model" or len(value) > _LONGEST_PATH:
             problem = f"expected a setting beside the model, of at most {_LONGEST_PATH} characters"
