@@ -49,6 +49,7 @@ from rankstream.server.writable import open_rows, open_state, served_generation
 
 _WRITERS = (
     "facts.py",
+    "generations.py",
     "store.py",
     "catalog/blocks.py",
     "catalog/popularity.py",

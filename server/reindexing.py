@@ -32,6 +32,7 @@ from rankstream.server.generations import (
     generation_in,
     held_slots,
     is_near,
+    item_positions,
     left_at_ms,
     newest_change,
     next_number,
@@ -43,12 +44,15 @@ from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
 from rankstream.server.paths import Paths
 from rankstream.server.store import WRITE_ERRORS, Txn, View
 from rankstream.server.stream.guard import LogGuard
+from rankstream.server.types import Position
 from rankstream.server.writable import State, open_rows
 
 log = logging.getLogger(__name__)
 
 _NICENESS = 10
 _RETRY_S = 0.5
+# Loading a model and compiling kernels for the first time take minutes, never this.
+_START_S = 900.0
 # Past this the switch is given up: the lanes of the served generation wait for it meanwhile.
 _SWITCH_S = 120.0
 # Ingest that is killed while it loads the encoder (by a lack of memory, say) would be so for ever.
@@ -196,6 +200,7 @@ class Reindexing:
         rows = open_rows(
             self._settings, self._paths, self._state, target, layout, encoder.fingerprint
         )
+        self._commit(lambda txn: self._place(txn.of(target.slot)))
         lanes = GenerationLanes(self._settings, rows, encoder, self._feed)
         self.live = (self.live[0], lanes)
         lanes.start(functools.partial(self._start, lanes))
@@ -211,11 +216,22 @@ class Reindexing:
             change = self._note(replace(change, phase="starting"))
             self.inbox.warm = -1
             self._say("prepare " + target.to_json())
+            until = time.monotonic() + _START_S
             while self.inbox.warm != target.number:
                 self.inbox.wait()
+                if time.monotonic() > until:
+                    problem = f"its workers were not ready within {_START_S:g} s"
+                    raise Failed(problem)
             return self._switch(change, lanes)
         finally:
             guard.stop()
+
+    def _place(self, txn: Txn) -> None:
+        """Its items lane begins at 0, where it has never read: workers need to know the topic."""
+        known = {(p.topic_id, p.partition) for p in item_positions(txn)}
+        items = self._feed.found.described[self._feed.found.topics.items]
+        fresh = [(items.topic_id, partition) for partition in range(items.partitions)]
+        txn.advance([Position("items", *place, 0) for place in fresh if place not in known])
 
     def _check_rollback(self, target: Generation) -> None:
         with self._state.store.read() as view:

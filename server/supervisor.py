@@ -171,10 +171,13 @@ class Supervisor:
             if worker.running is not None and worker.running.poll() is not None:
                 self._let_go(worker)
                 why = worker.problem or f"it ended with status {worker.running.returncode}"
-                said = {"number": crew.generation.number, "why": f"{worker.name}: {why}"}
-                self._ingest.tell("unfit " + json.dumps(said))
-                self._dismiss_next()
+                self._say_unfit(crew.generation, f"{worker.name}: {why}")
                 return
+
+    def _say_unfit(self, generation: Generation, why: str) -> None:
+        """Gives up the crew that is being prepared."""
+        self._ingest.tell("unfit " + json.dumps({"number": generation.number, "why": why}))
+        self._dismiss_next()
 
     def _look_after_leaving(self) -> None:
         ready = self._served.all_reached("ready")
@@ -266,8 +269,12 @@ class Supervisor:
         if self._next is None or not self._next.is_of(generation):
             self._dismiss_next()
             self._next = self._new_crew(generation)
-            for worker in self._next.workers:
-                self._start(worker)
+            try:
+                for worker in self._next.workers:
+                    self._start(worker)
+            except OSError as error:
+                # Too little memory for another process, say: what serves goes on.
+                self._say_unfit(generation, f"a worker cannot be started: {error}")
         self._say_warm()
 
     def _say_warm(self) -> None:

@@ -41,6 +41,7 @@ def _print_info(found: ServerInfo) -> None:
         "encoder": f"{encoder.model} ({encoder.backend}, {encoder.precision})",
         "embeddings": f"{encoder.dimensions} dimensions, {encoder.max_tokens} tokens read",
         "vector space": encoder.space_fingerprint,
+        "generations": ", ".join(f"{g.number} {g.state}" for g in found.generations),
         "blocks": ", ".join(f"{b.name} {b.dimensions} x{b.weight:g}" for b in found.blocks),
         "event types": ", ".join(f"{t.name} {t.pooling_weight:+g}" for t in found.event_types),
     }.items():

@@ -345,3 +345,15 @@ def test_a_killed_ingest_goes_on_and_a_restart_serves_what_the_state_says(server
     assert server.wait() == REFUSED
     assert f"generation {number} is encoded by {models['wide']}" in server.log
     assert "rankstream reindex" in server.log
+
+
+def test_a_server_without_items_changes_all_its_workers(models, serve):
+    empty = serve(model=models["small"], precision="f32", workers=2).start()
+    with client_of(empty) as client:
+        phases, _ = followed(client.reindex(str(models["wide"]), settings={"precision": "f32"}))
+        assert phases[-1] == "done"
+
+        token = client.upsert_items([item("first", 1)]).token
+        for _ in range(8):
+            ranking = client.rank("nobody", min_token=token, max_wait_ms=10_000)
+            assert (ranking.item_ids, ranking.served_by.generation) == (["first"], 2)
