@@ -72,11 +72,16 @@ def server(models, serve_shared):
     return made
 
 
+def forget_flags(server):
+    """From now on the state says which model it has."""
+    server.flags.pop("model", None)
+    server.flags.pop("precision", None)
+
+
 def over_the_same_log(server, serve_shared, **flags):
     """Another server, which has read the log that this one has; this one is started again."""
     assert server.stop() == 0
-    # The state says which model it has.
-    del server.flags["model"], server.flags["precision"]
+    forget_flags(server)
     other = serve_shared(**flags)
     shutil.copytree(Paths(server.data_dir).broker, Paths(other.data_dir).broker)
     server.start()
@@ -322,6 +327,22 @@ def test_a_change_can_be_given_up_and_only_one_is_under_way(server, models):
             other.cancel_reindex()
 
 
+def test_what_was_under_way_when_everything_was_killed_goes_on(server, models):
+    asked = {"model": str(models["wide"]), "id": "whole", "settings": {"precision": "f32"}}
+    with client_of(server) as client:
+        before = generations(client)[0][0]
+        next(p for p in client.reindex(**asked) if p.phase == "starting")
+
+    server.kill()
+    server.start()
+
+    with client_of(server) as client:
+        phases, last = followed(client.reindex(**asked))
+        assert (phases[-1], last.id, last.items) == ("done", "whole", last.items_total)
+        assert generations(client) == [(last.generation, "served"), (before, "kept")]
+        assert client.rank(USERS[0], STEADY).served_by.space_fingerprint == last.space_fingerprint
+
+
 def test_a_killed_ingest_goes_on_and_a_restart_serves_what_the_state_says(server, models):
     with client_of(server) as client:
         before, killed = generations(client)[0][0], set()
@@ -334,6 +355,7 @@ def test_a_killed_ingest_goes_on_and_a_restart_serves_what_the_state_says(server
         number = progress.generation
 
     server.kill()
+    forget_flags(server)
     server.start()
     with client_of(server) as client:
         assert table_of(client) == new
