@@ -20,7 +20,7 @@ _FIRST_BACKOFF_S = 0.1
 _STEADY_S = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Process:
     """One child, through all its lives.
 

@@ -4,15 +4,11 @@ Ingest and the workers start at once (their imports overlap). Ingest says which 
 served, and when the state is there to be opened. A child that exits with ``REFUSED`` would be
 refused again, so everything stops and says why.
 
-The workers of one generation are a *crew*. To serve another one, ingest has a crew of it prepared
-beside: its workers load, warm up and wait. Once ingest has committed the change they serve, and
-when all of them do, the crew of before drains. A crew that does not get ready is given up, and
-nothing has changed.
+The workers of one generation are a crew; ``crews.py`` has one take another's place.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import selectors
@@ -20,12 +16,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from rankstream.server.child import REFUSED
 from rankstream.server.config import Encoding, Settings
+from rankstream.server.crews import DRAIN_MARGIN_S, Crews
 from rankstream.server.errors import RankstreamError, StateRefused
 from rankstream.server.generation import SLOTS, Generation
 from rankstream.server.paths import Paths
@@ -36,31 +33,6 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 _INGEST_STOP_S = 15.0
-_DRAIN_MARGIN_S = 5.0
-
-
-@dataclass(slots=True)
-class Crew:
-    """The workers of one generation.
-
-    Attributes:
-        workers: they.
-        generation: what they serve; None until ingest has said which is served.
-        leave_by: when they are killed, once they were told to leave.
-    """
-
-    workers: list[Process]
-    generation: Generation | None = None
-    leave_by: float | None = None
-
-    def all_reached(self, word: str) -> bool:
-        """Whether each worker has said this."""
-        return all(word in worker.reached for worker in self.workers)
-
-    def is_of(self, generation: Generation | None) -> bool:
-        """Whether it serves this one, and stays."""
-        numbers = [g.number for g in (self.generation, generation) if g is not None]
-        return self.leave_by is None and len(numbers) == 2 and numbers[0] == numbers[1]
 
 
 class Supervisor:
@@ -83,13 +55,11 @@ class Supervisor:
         for read, write in (pipe for of_worker in pipes for pipe in of_worker):
             os.set_blocking(read, False)
             os.set_blocking(write, False)
-        self._bells = [tuple(read for read, _ in of_worker) for of_worker in pipes]
+        bells = [tuple(read for read, _ in of_worker) for of_worker in pipes]
         writes = tuple(write for of_worker in pipes for _, write in of_worker)
         self._ingest = Process("ingest", "rankstream.server.ingest", writes)
-        self._served: Crew = self._new_crew(None)
-        self._next: Crew | None = None
-        self._leaving: list[Crew] = []
-        self._drained_said = True
+        drain_s = settings.listen.drain_s
+        self._crews = Crews(bells, drain_s, self._ingest, self._start, self._let_go)
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT.
@@ -103,7 +73,7 @@ class Supervisor:
         require_free(self._settings)
         try:
             self._start_broker()
-            for child in (self._ingest, *self._served.workers):
+            for child in (self._ingest, *self._crews.served.workers):
                 self._start(child)
             while not self._stopping:
                 self._tick()
@@ -111,14 +81,6 @@ class Supervisor:
             self._stop_all()
         if self._refusal is not None:
             raise StateRefused(self._refusal)
-
-    def _new_crew(self, generation: Generation | None) -> Crew:
-        module = "rankstream.server.worker"
-        workers = [Process(f"worker-{i}", module, bells) for i, bells in enumerate(self._bells)]
-        return Crew(workers, generation)
-
-    def _crews(self) -> list[Crew]:
-        return [self._served, *([self._next] if self._next is not None else []), *self._leaving]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -137,73 +99,19 @@ class Supervisor:
         child.start(self._settings)
         assert child.control is not None
         self._selector.register(child.control, selectors.EVENT_READ, child)
-        for crew in self._crews():
-            if child in crew.workers:
-                self._orient(crew, child)
-
-    def _orient(self, crew: Crew, worker: Process) -> None:
-        """Tells a worker as much as is known, which it reads one after the other."""
-        if crew.generation is not None:
-            worker.tell("generation " + crew.generation.to_json())
-            if "state" in self._ingest.reached:
-                worker.tell("state")
-            if crew is self._served:
-                worker.tell("serve")
+        self._crews.orient(child)
 
     def _tick(self) -> None:
         for key, _ in self._selector.select(_TICK_S):
             self._listen(key.data)
-        for child in (self._ingest, *self._served.workers):
+        for child in (self._ingest, *self._crews.served.workers):
             if child.running is None:
                 if time.monotonic() >= child.start_at:
                     self._start(child)
             elif child.running.poll() is not None:
                 self._ended(child, child.running.returncode)
-        self._look_after_next()
-        self._look_after_leaving()
+        self._crews.look_after()
         self._look_after_broker()
-
-    def _look_after_next(self) -> None:
-        crew = self._next
-        if crew is None or crew.generation is None:
-            return
-        for worker in crew.workers:
-            if worker.running is not None and worker.running.poll() is not None:
-                self._let_go(worker)
-                why = worker.problem or f"it ended with status {worker.running.returncode}"
-                self._say_unfit(crew.generation, f"{worker.name}: {why}")
-                return
-
-    def _say_unfit(self, generation: Generation, why: str) -> None:
-        """Gives up the crew that is being prepared."""
-        self._ingest.tell("unfit " + json.dumps({"number": generation.number, "why": why}))
-        self._dismiss_next()
-
-    def _look_after_leaving(self) -> None:
-        ready = self._served.all_reached("ready")
-        for crew in self._leaving:
-            if ready or crew.leave_by is not None:
-                self._see_out(crew)
-        self._leaving = [c for c in self._leaving if any(w.running for w in c.workers)]
-        if not self._leaving and not self._drained_said and self._served.generation is not None:
-            self._drained_said = True
-            self._ingest.tell(f"drained {self._served.generation.number}")
-
-    def _see_out(self, crew: Crew) -> None:
-        """Has a crew end whose place another has taken."""
-        if crew.leave_by is None:
-            crew.leave_by = time.monotonic() + self._settings.listen.drain_s + _DRAIN_MARGIN_S
-            for worker in crew.workers:
-                worker.terminate()
-        for worker in crew.workers:
-            if worker.running is None:
-                continue
-            if worker.running.poll() is not None:
-                self._let_go(worker)
-                worker.running = None
-            elif time.monotonic() > crew.leave_by:
-                log.error("%s did not stop in time", worker.name)
-                worker.running.kill()
 
     def _look_after_broker(self) -> None:
         if self._broker is not None and not self._broker.alive():
@@ -227,67 +135,22 @@ class Supervisor:
         word, _, rest = line.partition(" ")
         if child is self._ingest:
             if word == "state":
-                for crew in self._crews():
-                    for worker in crew.workers:
-                        worker.tell("state")
+                for worker in self._crews.workers():
+                    worker.tell("state")
             elif word == "current":
-                self._serve(Generation.from_json(rest))
+                # From now on the state says with which settings its encoder is loaded.
+                self._settings = replace(self._settings, encoding=Encoding())
+                self._crews.serve(Generation.from_json(rest))
             elif word == "prepare":
-                self._prepare(Generation.from_json(rest))
+                self._crews.prepare(Generation.from_json(rest))
             elif word == "forget":
-                self._dismiss_next()
+                self._crews.dismiss_next()
         elif word == "ask":
             self._ingest.tell(line)
         elif word == "warm":
-            self._say_warm()
-        elif word == "ready" and self._served.all_reached("ready"):
+            self._crews.say_warm()
+        elif word == "ready" and self._crews.served.all_reached("ready"):
             self._on_serving(self._settings)
-
-    def _serve(self, generation: Generation) -> None:
-        """The state has this generation served from now on."""
-        # From now on the state says with which settings its encoder is loaded.
-        self._settings = replace(self._settings, encoding=Encoding())
-        self._drained_said = False
-        if self._served.generation is None:
-            self._served.generation = generation
-        elif not self._served.is_of(generation):
-            self._leaving.append(self._served)
-            if self._next is not None and self._next.is_of(generation):
-                self._served, self._next = self._next, None
-                for worker in self._served.workers:
-                    worker.tell("serve")
-                return
-            self._served = self._new_crew(generation)
-            return
-        else:
-            return
-        for worker in self._served.workers:
-            self._orient(self._served, worker)
-
-    def _prepare(self, generation: Generation) -> None:
-        """Starts a crew beside the one that serves."""
-        if self._next is None or not self._next.is_of(generation):
-            self._dismiss_next()
-            self._next = self._new_crew(generation)
-            try:
-                for worker in self._next.workers:
-                    self._start(worker)
-            except OSError as error:
-                # Too little memory for another process, say: what serves goes on.
-                self._say_unfit(generation, f"a worker cannot be started: {error}")
-        self._say_warm()
-
-    def _say_warm(self) -> None:
-        crew = self._next
-        if crew is not None and crew.generation is not None and crew.all_reached("warm"):
-            self._ingest.tell(f"warm {crew.generation.number}")
-
-    def _dismiss_next(self) -> None:
-        """Gives up the crew that is being prepared."""
-        if self._next is not None:
-            crew, self._next = self._next, None
-            self._leaving.append(crew)
-            self._see_out(crew)
 
     def _ended(self, child: Process, code: int) -> None:
         self._let_go(child)
@@ -313,8 +176,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Workers drain first, then ingest commits what it has, then the broker saves."""
-        workers = [worker for crew in self._crews() for worker in crew.workers]
-        stop_all(workers, self._settings.listen.drain_s + _DRAIN_MARGIN_S)
+        stop_all(list(self._crews.workers()), self._settings.listen.drain_s + DRAIN_MARGIN_S)
         stop_all([self._ingest], _INGEST_STOP_S)
         if self._broker is not None:
             self._broker.stop()
