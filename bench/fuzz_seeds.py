@@ -255,5 +255,12 @@ CALLS: dict[str, Sequence[Message]] = {
     "Encoder/Tokenize": [encoder_pb2.TokenizeRequest(texts=["a text", "another"])],
     "Admin/GetServerInfo": [admin_pb2.GetServerInfoRequest()],
     "Admin/GetConsumerLag": [admin_pb2.GetConsumerLagRequest()],
+    "Admin/Reindex": [
+        admin_pb2.ReindexRequest(id="fuzz", model="/nowhere", settings={"precision": "f32"})
+    ],
+    "Admin/RollbackReindex": [admin_pb2.RollbackReindexRequest(id="fuzz")],
+    "Admin/WatchReindex": [admin_pb2.WatchReindexRequest()],
+    "Admin/CancelReindex": [admin_pb2.CancelReindexRequest()],
+    "Admin/DropGeneration": [admin_pb2.DropGenerationRequest()],
 }
 """Valid requests of every RPC, by its name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -39,6 +40,19 @@ class OneValue:
         return [self.value for _ in keys]
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """As ``OneValue``, but for one database, which holds what is whole."""
+
+    value: bytes
+    database: str
+    whole: bytes
+
+    def get(self, database: str, _key: bytes) -> memoryview:
+        """The value, or what is whole."""
+        return memoryview(self.whole if database == self.database else self.value)
+
+
 def read_profiles(value: bytes) -> None:
     """Reads a recent value and, where it says that there are any, the settled one behind it."""
     settled = len(value) - _SETTLED_BYTES if read_header(value).settled else len(value)
@@ -56,17 +70,19 @@ def _read_claims(value: bytes) -> None:
     owner_of(cast("View", OneValue(value)), b"somebody")
 
 
-def _read_extras(value: bytes) -> None:
-    read_extras(cast("View", OneValue(value)), [1], (), _DIMENSIONS, _DIMENSIONS)
+def _read_extras(database: str, whole: bytes, value: bytes) -> None:
+    view = cast("View", Beside(value, database, whole))
+    read_extras(view, [1], (), _DIMENSIONS, _DIMENSIONS)
 
 
-_TEXT = StoredText(3, "blue shoes", bytes(4 * _DIMENSIONS)).pack()
+_TEXT, _VECTOR = StoredText(3, "blue shoes").pack(), bytes(4 * _DIMENSIONS)
 
 STORED: dict[str, tuple[Sequence[bytes], Callable[[bytes], object]]] = {
     "items": ([ItemRecord(1, bytes(16), 2, "an item", b"payload").pack()], ItemRecord.unpack),
     "users": ([UserRecord(1, (5, 6), (b"a", b"guest"), b"payload").pack()], UserRecord.unpack),
-    "texts": ([_TEXT, StoredText(1, "", b"").pack()], StoredText.unpack),
-    "texts' vectors": ([_TEXT], _read_extras),
+    "texts": ([_TEXT, StoredText(1, "").pack()], StoredText.unpack),
+    "texts with a vector": ([_TEXT], partial(_read_extras, "vectors", _VECTOR)),
+    "texts' vectors": ([_VECTOR], partial(_read_extras, "texts", _TEXT)),
     "claims": ([struct.pack("<qH", 7, 4) + b"user"], _read_claims),
     "profiles": ([_recent(0), _recent(3), _recent(2, _SETTLED)], read_profiles),
 }

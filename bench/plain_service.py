@@ -109,7 +109,7 @@ def load_ranker(data_dir: Path, users: list[str]) -> PlainRanker:
     paths, layout = Paths(data_dir), make_layout(_TEXT_DIMENSIONS, settings.scoring)
     file = next(paths.segments.glob("generation-*/rows.f32"))
     matrix = np.fromfile(file, np.float32, ITEMS * layout.stride).reshape(ITEMS, layout.stride)
-    newest = max(paths.segments.glob("bias-*.f32"))
+    newest = max(paths.segments.glob("generation-*/bias-*.f32"))
     fold = fold_settings(settings)
     store = Store(paths.store, map_size_gib=settings.state.map_size_gib, write=False)
     with store.read() as view:

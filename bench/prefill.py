@@ -45,10 +45,11 @@ from rankstream.server.store import Store
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_codec import decode_item
 from rankstream.server.types import Position, item_key
-from rankstream.server.writable import open_state
+from rankstream.server.writable import open_rows, open_state, served_generation
 
 _WRITERS = (
     "facts.py",
+    "generations.py",
     "store.py",
     "catalog/blocks.py",
     "catalog/popularity.py",
@@ -124,10 +125,12 @@ def _fill(place: Path, sizes: Sizes) -> None:
     encoder.warm_up()
     layout = make_layout(encoder.dimension, settings.scoring)
     page = Announcements(paths.page, write=True)
-    state = open_state(settings, paths, page, layout, encoder.fingerprint)
+    state = open_state(settings, paths, page)
+    generation = served_generation(state.store, settings.encoding)
+    rows = open_rows(settings, paths, state, generation, layout, encoder.fingerprint)
     rng = np.random.default_rng(SEED)
     template = ItemTemplate.parse(encoder_settings(settings, paths).template)
-    indexer = ItemIndexer(state.store, state.segments, layout, _RandomText(rng, layout).encode)
+    indexer = ItemIndexer(rows.store, rows.segments, layout, _RandomText(rng, layout).encode)
     for first in range(0, sizes.items, _ITEMS_A_COMMIT):
         numbers = range(first, min(first + _ITEMS_A_COMMIT, sizes.items))
         _add_items(state.store, indexer, [_item(n) for n in numbers], settings, layout, template)

@@ -102,12 +102,14 @@ if TYPE_CHECKING:
         Item,
         User,
     )
+    from rankstream.client.reindexing import ReindexProgress
     from rankstream.client.status import (
         BlockInfo,
         ConsumerLag,
         EncoderInfo,
         EncoderWork,
         EventTypeInfo,
+        GenerationInfo,
         Limit,
         PartitionLag,
         ServerInfo,
@@ -132,8 +134,10 @@ _HOMES = {
     "rankings": "AppliedOffset Freshness RankedItem Ranking Reason ServedBy Timing",
     "readers": "RecordReader read_events read_items",
     "records": "Event Item User",
+    "reindexing": "ReindexProgress",
     "status": (
-        "BlockInfo ConsumerLag EncoderInfo EncoderWork EventTypeInfo Limit PartitionLag ServerInfo"
+        "BlockInfo ConsumerLag EncoderInfo EncoderWork EventTypeInfo GenerationInfo Limit "
+        "PartitionLag ServerInfo"
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -167,6 +171,7 @@ __all__ = [
     "FieldViolation",
     "Filter",
     "Freshness",
+    "GenerationInfo",
     "ImportFailure",
     "ImportProgress",
     "Imported",
@@ -192,6 +197,7 @@ __all__ = [
     "Reason",
     "RecordReader",
     "Recorded",
+    "ReindexProgress",
     "Remainder",
     "Reset",
     "ResourceExhausted",

@@ -144,12 +144,14 @@ class AsyncHost(Host):
 
     async def _list(self, listing: Listing[R]) -> AsyncIterator[R]:
         while True:
-            call = self._open(listing.path, listing.request(), listing.timeout_s)
+            call = self._open(
+                listing.path, listing.request(), listing.timeout_s, self._connections(listing)
+            )
             try:
                 async for answer in call:
                     yield listing.read(answer)
             except grpc.RpcError as error:
-                problem = error_from_rpc(error, self.target)
+                problem = error_from_rpc(error, self._connections(listing).target)
                 pause_s = listing.pause_after(problem)
                 if pause_s is None:
                     raise listing.broken(problem) from error
@@ -161,7 +163,7 @@ class AsyncHost(Host):
 
     async def _converse(self, talk: Conversation[R]) -> AsyncIterator[R]:
         sending = AsyncSending(talk)
-        call = self._open(talk.path, sending.messages(), talk.timeout_s)
+        call = self._open(talk.path, sending.messages(), talk.timeout_s, self._serving)
         ending = Ending(call)
         try:
             async for message in _one(call) if talk.one_answer else call:
@@ -180,14 +182,18 @@ class AsyncHost(Host):
         talk.check_end(sending.finished)
 
     def _open(
-        self, path: str, sent: Message | AsyncIterator[Message], timeout_s: float | None
+        self,
+        path: str,
+        sent: Message | AsyncIterator[Message],
+        timeout_s: float | None,
+        connections: Connections,
     ) -> Any:
         try:
-            return self._serving.method(path)(sent, timeout=timeout_s)
+            return connections.method(path)(sent, timeout=timeout_s)
         except UsageError:
             raise self._closed() from None
 
-    def _connections(self, call: Unary[Any]) -> Connections:
+    def _connections(self, call: Unary[Any] | Listing[Any]) -> Connections:
         return self._admin if call.admin else self._serving
 
 

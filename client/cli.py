@@ -20,6 +20,7 @@ from rankstream.client.commands.items import items
 from rankstream.client.commands.lag import lag
 from rankstream.client.commands.profile import profile
 from rankstream.client.commands.rank import rank
+from rankstream.client.commands.reindex import reindex
 from rankstream.client.commands.session import Session
 from rankstream.client.commands.similar import similar
 from rankstream.client.commands.texts import embed, tokenize
@@ -134,6 +135,6 @@ def main(
 
 for _command in (
     *(rank, similar, explain, embed, tokenize),
-    *(items, events, user, profile, info, lag, completion),
+    *(items, events, user, profile, info, lag, reindex, completion),
 ):
     main.add_command(_command)

@@ -155,12 +155,14 @@ class BlockingHost(Host):
 
     def _list(self, listing: Listing[R]) -> Iterator[R]:
         while True:
-            call = self._open(listing.path, listing.request(), listing.timeout_s)
+            call = self._open(
+                listing.path, listing.request(), listing.timeout_s, self._connections(listing)
+            )
             try:
                 for answer in call:
                     yield listing.read(answer)
             except grpc.RpcError as error:
-                problem = error_from_rpc(error, self.target)
+                problem = error_from_rpc(error, self._connections(listing).target)
                 pause_s = listing.pause_after(problem)
                 if pause_s is None:
                     raise listing.broken(problem) from error
@@ -172,7 +174,7 @@ class BlockingHost(Host):
 
     def _converse(self, talk: Conversation[R]) -> Iterator[R]:
         sending = Sending(talk)
-        call = self._open(talk.path, iter(sending), talk.timeout_s, talk.one_answer)
+        call = self._open(talk.path, iter(sending), talk.timeout_s, self._serving, talk.one_answer)
         try:
             for message in [call.result()] if talk.one_answer else call:
                 for answer in talk.answers(message):
@@ -192,15 +194,16 @@ class BlockingHost(Host):
         path: str,
         sent: Message | Iterator[Message],
         timeout_s: float | None,
+        connections: Connections,
         one_answer: bool = False,
     ) -> Any:
-        method = self._serving.method(path)
+        method = connections.method(path)
         try:
             return (method.future if one_answer else method)(sent, timeout=timeout_s)
         except ValueError:
             raise self._closed() from None
 
-    def _connections(self, call: Unary[Any]) -> Connections:
+    def _connections(self, call: Unary[Any] | Listing[Any]) -> Connections:
         return self._admin if call.admin else self._serving
 
 

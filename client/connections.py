@@ -29,7 +29,9 @@ NOT_RETRIED = (("rankstream.v1.Profiles", "MergeProfiles"), ("rankstream.v1.Cata
 
 # Every other call is a read, or a write that says the same thing twice: items and users are whole,
 # events carry an id, watermarks only grow. So they may be retried; a stream until its first answer.
-# The throttle ends retrying while most calls fail.
+# The throttle ends retrying while most calls fail. CANCELLED is what gRPC's server answers to a
+# call that was on its way when a worker began to drain: nobody has seen it. (One that is cancelled
+# on this side is not retried.)
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -40,7 +42,7 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.05s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         },
         {"name": [{"service": service, "method": method} for service, method in NOT_RETRIED]},

@@ -119,6 +119,17 @@ class EventTypeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationInfo:
+    """A generation of the catalogue; ``state``: served, made (by a change) or kept."""
+
+    number: int
+    state: str
+    model: str
+    space_fingerprint: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerInfo:
     """What the server is and every limit it keeps, by name."""
 
@@ -134,6 +145,7 @@ class ServerInfo:
     generation: int
     catalogue_version: int
     started_at_ms: int
+    generations: tuple[GenerationInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +190,7 @@ def server_info_from_pb(response: admin_pb2.GetServerInfoResponse) -> ServerInfo
         generation=response.generation,
         catalogue_version=response.catalogue_version,
         started_at_ms=response.started_at_ms,
+        generations=tuple(mirror(GenerationInfo, held) for held in response.generations),
     )
 
 

@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rankstream.server.generation import Slot
+
 _WORDS = 4096
 MAX_PARTITIONS = 1000
-_SEQUENCE, _BIAS, _FETCH_MS, _BEAT_MS, _DEAD, _MISPLACED = range(6)
+_SEQUENCE, _BIAS, _OTHER_BIAS, _FETCH_MS, _BEAT_MS, _DEAD, _MISPLACED = range(7)
+_BIAS_OF: dict[Slot, int] = {"a": _BIAS, "b": _OTHER_BIAS}
 _PARTITIONS = 64
 
 RUNNING, PAUSED, STOPPED = 0, 1, 2
@@ -25,9 +28,15 @@ STATES = ("running", "paused", "stopped")
 
 
 class Announcements:
-    """The page. The writer makes it; ``bells`` are the write ends of the workers' pipes."""
+    """The page. The writer makes it; ``bells`` are the write ends of the workers' pipes.
 
-    def __init__(self, path: Path, *, write: bool = False, bells: tuple[int, ...] = ()) -> None:
+    A reader sees what is told of one slot's generation.
+    """
+
+    def __init__(
+        self, path: Path, *, write: bool = False, bells: tuple[int, ...] = (), slot: Slot = "a"
+    ) -> None:
+        self._slot: Slot = slot
         if write:
             self._create(path)
         access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
@@ -48,8 +57,8 @@ class Announcements:
 
     @property
     def bias_sequence(self) -> int:
-        """Which bias file is the newest; 0: none yet."""
-        return int(self._words[_BIAS])
+        """Which bias file of the generation is the newest; 0: none yet."""
+        return int(self._words[_BIAS_OF[self._slot]])
 
     @property
     def dead_letters(self) -> int:
@@ -99,9 +108,9 @@ class Announcements:
         """The broker answered."""
         self._words[_FETCH_MS] = _now_ms()
 
-    def set_bias(self, sequence: int) -> None:
-        """A new bias file is in place."""
-        self._words[_BIAS] = sequence
+    def set_bias(self, sequence: int, slot: Slot = "a") -> None:
+        """A new bias file of a slot's generation is in place."""
+        self._words[_BIAS_OF[slot]] = sequence
 
     def set_partition(self, slot: int, highwater: int, state: int) -> None:
         """What is known of one partition's log; -1: not heard (by this consumer)."""

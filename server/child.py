@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -36,15 +37,14 @@ class Inherited:
     Attributes:
         name: of the process, for people.
         control: its end of the control socket.
-        bells: write ends of the workers' pipes (for ingest).
-        bell: the read end of its own pipe (for a worker), or -1.
+        bells: write ends of all workers' pipes (for ingest), or the read ends of its own, by slot
+            (for a worker).
         parent: the supervisor's process id.
     """
 
     name: str
     control: int
     bells: tuple[int, ...]
-    bell: int
     parent: int
 
     def argv(self) -> str:
@@ -63,10 +63,18 @@ class Control:
 
     def __init__(self, fd: int) -> None:
         self.socket = socket.socket(fileno=fd)
+        self._heard = b""
+        self._saying = threading.Lock()
 
     def send(self, line: str) -> None:
-        """Says what has been reached."""
-        self.socket.sendall(line.encode() + b"\n")
+        """Says what has been reached; from any thread."""
+        with self._saying:
+            self.socket.sendall(line.encode() + b"\n")
+
+    def lines(self, heard: bytes) -> list[str]:
+        """The lines that these bytes complete."""
+        *lines, self._heard = (self._heard + heard).split(b"\n")
+        return [line.decode() for line in lines]
 
 
 def child_main(run: Callable[[Settings, Control, Inherited], None], argv: Sequence[str]) -> int:
@@ -88,10 +96,8 @@ def child_main(run: Callable[[Settings, Control, Inherited], None], argv: Sequen
         run(from_json(given.settings), control, inherited)
     except RankstreamError as error:
         log.error("%s", error)
-        if error.status not in _FINAL:
-            return 1
-        control.send("refused " + json.dumps(str(error)))
-        return REFUSED
+        control.send("problem " + json.dumps(str(error)))
+        return REFUSED if error.status in _FINAL else 1
     except BrokenPipeError:
         # The supervisor is gone.
         return 1

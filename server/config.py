@@ -91,9 +91,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The text encoder."""
+    """The text encoder. The state keeps them: later starts need none, and refuse another space."""
 
-    model: str = option("", "model folder; default: the all-MiniLM-L6-v2 package")
+    model: str = option(
+        "", "model folder; default: the state's own, for a new state the all-MiniLM-L6-v2 package"
+    )
     backend: str = option("auto", "auto (the faster one here), openvino or torch")
     precision: str = option("auto", "auto, int8 (of `rankstream model optimize`), bf16 or f32")
     max_batch_tokens: int = option(4096, "padded tokens in one encoder batch")
@@ -277,6 +279,34 @@ def from_mapping(values: Mapping[str, Any]) -> Settings:
         sections.setdefault(found.section, {})[name] = _coerce(found, value)
     concerns = typing.get_type_hints(Settings)
     return Settings(**{s: concerns[s](**fields) for s, fields in sections.items()})
+
+
+def encoding_from(values: Mapping[str, Any], base: Encoding = Encoding()) -> Encoding:  # noqa: B008 - a frozen value
+    """An encoder's settings from ``{name: value}``; a text is read as what the setting is.
+
+    Raises:
+        InvalidArgument: an unknown name, or a value of another type.
+    """
+    known = {o.name: o for o in options() if o.section == "encoding"}
+    found = dataclasses.asdict(base)
+    for name, value in values.items():
+        if name not in known:
+            problem = f"no such setting of an encoder; there are {', '.join(sorted(known))}"
+            raise InvalidArgument(name, problem)
+        found[name] = _coerce(known[name], _parsed(known[name], value))
+    return Encoding(**found)
+
+
+def _parsed(found: Option, value: Any) -> Any:
+    """A text as the setting's type, where it reads so; ``_coerce`` refuses it where not."""
+    if not isinstance(value, str) or found.type is str:
+        return value
+    if found.type is bool:
+        return {"true": True, "false": False}.get(value.lower(), value)
+    try:
+        return found.type(value)
+    except ValueError:
+        return value
 
 
 def to_json(settings: Settings) -> str:

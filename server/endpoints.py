@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,7 @@ from rankstream.server.parts import Parts
 from rankstream.server.paths import Paths
 from rankstream.server.services.admin import AdminService
 from rankstream.server.services.catalog import CatalogService
+from rankstream.server.services.changes import Changes
 from rankstream.server.services.encoder import EncoderService
 from rankstream.server.services.event_intake import EventIntake
 from rankstream.server.services.events import EventsService
@@ -45,6 +47,7 @@ from rankstream.server.services.ranking import RankingService
 from rankstream.server.tls import Identity, watched_identity
 from rankstream.server.watched import Watched
 
+_ADMIN_DRAIN_S = 1.0
 _SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
 
 
@@ -75,8 +78,8 @@ class Servers:
     async def drain(self) -> None:
         """Says NOT_SERVING, takes nothing new, finishes what is in flight."""
         await self._health.enter_graceful_shutdown()
-        await self._serving.stop(self._drain_s)
-        await self._admin.stop(0.0)
+        # Who follows a change of generations is sent on to the workers that have come instead.
+        await asyncio.gather(self._serving.stop(self._drain_s), self._admin.stop(_ADMIN_DRAIN_S))
 
 
 def _listening(listen: Listen, port: int) -> grpc.aio.Server:
@@ -199,6 +202,7 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
             fold,
             pooling_of(parts.settings, fold),
             parts.names,
+            Changes(parts.store, parts.control.send, parts.settings.limits.default_timeout_s),
         ),
         server,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import queue
 import signal
@@ -11,7 +12,6 @@ from pathlib import Path
 
 from rankstream.kernels.warm_up import warm_up_codes
 from rankstream.server.announce import Announcements
-from rankstream.server.catalog.bias_file import BiasFile
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Settings
@@ -21,7 +21,7 @@ from rankstream.server.lanes import Lanes
 from rankstream.server.paths import Paths
 from rankstream.server.stream.apply import warm_up_fold
 from rankstream.server.stream.log import wait_for_log
-from rankstream.server.writable import only_writer, open_state
+from rankstream.server.writable import only_writer, open_rows, open_state, served_generation
 
 # Lists of a batch's values come and go by the thousand; none of them are in cycles.
 _GC_THRESHOLDS = (200_000, 50, 100)
@@ -40,12 +40,16 @@ def run(settings: Settings, control: Control, inherited: Inherited) -> None:
 
 def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Paths) -> None:
     page = Announcements(paths.page, write=True, bells=inherited.bells)
+    state = open_state(settings, paths, page)
+    generation = served_generation(state.store, settings.encoding)
+    # Workers load its encoder meanwhile.
+    control.send("current " + generation.to_json())
+    settings = dataclasses.replace(settings, encoding=generation.encoding)
     encoder = load_encoder(encoder_settings(settings, paths))
     layout = make_layout(encoder.dimension, settings.scoring)
-    state = open_state(settings, paths, page, layout, encoder.fingerprint)
-    bias = BiasFile(state.store, state.segments.segments, state.popularity, page, paths.segments)
+    rows = open_rows(settings, paths, state, generation, layout, encoder.fingerprint)
     # Before the first answer: without it, nothing would be popular for a second.
-    bias.refresh()
+    rows.bias.refresh()
     with state.store.read() as view:
         known = bool(view.positions())
     if known:
@@ -64,8 +68,17 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        Lanes(settings, state, found, layout, encoder, paths, bias).run(stopping)
+        lanes = Lanes(settings, state, found, rows, encoder, paths, control.send)
+        threading.Thread(target=_listen, args=(control, lanes), name="control", daemon=True).start()
+        lanes.run(stopping)
     state.store.close()
+
+
+def _listen(control: Control, lanes: Lanes) -> None:
+    """Passes on what the supervisor says, until it is gone."""
+    while data := control.socket.recv(65_536):
+        for line in control.lines(data):
+            lanes.reindexing.inbox.tell(line)
 
 
 def _stop_on_signal() -> threading.Event:

@@ -1,84 +1,84 @@
 """What ingest runs: the lanes, the writer, the guard and what is done now and then.
 
-Threads: the main thread commits (``stream/writer.py``); one polls and decodes events, one polls,
-decodes and encodes items, one polls users, one encodes texts, one watches the log, one delivers
-dead letters.
+Threads: the main thread commits (``stream/writer.py``); one polls and decodes events, one polls
+users, two make each generation (``generation_lanes.py``), one changes generations
+(``reindexing.py``), one watches the log, one delivers dead letters.
 """
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from rankstream.server.catalog.bias_file import BiasFile
-from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings
 from rankstream.server.encoder.base import Encoder
-from rankstream.server.encoder.cached_encoder import CachedEncoder
 from rankstream.server.encoder.text import ItemTemplate
+from rankstream.server.generation_lanes import Feed, GenerationLanes, opener
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.texts import Keeping
+from rankstream.server.reindexing import Reindexing
 from rankstream.server.stream.apply import EventFolder
-from rankstream.server.stream.compacted_lane import CompactedLane, Folder
-from rankstream.server.stream.consumer import LogConsumer
+from rankstream.server.stream.compacted_lane import CompactedLane
 from rankstream.server.stream.dead_letter import DeadLetters
 from rankstream.server.stream.event_codec import EventCodec
 from rankstream.server.stream.events_lane import EventsLane
+from rankstream.server.stream.guard import Lane as GuardedLane
 from rankstream.server.stream.guard import LogGuard
-from rankstream.server.stream.indexer import ItemIndexer
-from rankstream.server.stream.item_folder import ItemFolder, ItemFormat
 from rankstream.server.stream.log import Log
-from rankstream.server.stream.texts_lane import TextsLane
-from rankstream.server.stream.user_codec import UserFolder
+from rankstream.server.stream.user_codec import ReadUsers, UserFolder
 from rankstream.server.stream.writer import Writer
-from rankstream.server.types import Lane
-from rankstream.server.writable import State
+from rankstream.server.writable import Rows, State
 
 _BIAS_S = 1.0
 _EVENTS_REST_S = 0.004
-_COMPACTED_REST_S = 0.03
+_USERS_REST_S = 0.03
 _CHECKPOINT_S = 0.25
+_REINDEXING_STOP_S = 5.0
 
 
 class Lanes:
-    """The lanes, the writer and the guard, running."""
+    """The lanes, the writer and the guard, running.
+
+    Args:
+        settings: of everything.
+        state: the open state.
+        found: the log.
+        rows: of the generation that is served.
+        encoder: its own.
+        paths: of the data folder.
+        say: tells the supervisor.
+    """
 
     def __init__(
         self,
         settings: Settings,
         state: State,
         found: Log,
-        layout: Layout,
+        rows: Rows,
         encoder: Encoder,
         paths: Paths,
-        bias: BiasFile,
+        say: Callable[[str], None],
     ) -> None:
-        self._settings = settings
         self._state = state
         self._failure: BaseException | None = None
-        kafka = settings.kafka
-        self._bias = bias
+        kafka, topics = settings.kafka, found.topics
         self._writer = Writer(state.store, state.page)
-        self._texts = TextsLane(
-            state.store,
-            functools.partial(encoder.encode, prompt=encoder.prompts.query),
-            self._writer.put,
-        )
-        self._letters = DeadLetters(kafka.bootstrap_servers, found.topics.dead_letters)
-        keeping = Keeping(settings.limits.max_kept_texts, self._texts.wake)
-        folder = EventFolder(state.fold, state.popularity, keeping)
+        self._letters = DeadLetters(kafka.bootstrap_servers, topics.dead_letters)
         template = ItemTemplate.parse(encoder_settings(settings, paths).template)
+        feed = Feed(found, template, self._letters, self._writer.put, state.page)
+        self._served = GenerationLanes(settings, rows, encoder, feed)
+        self.reindexing = Reindexing(
+            settings, state, self._served, feed, self._watch, say, self._fail
+        )
+        keeping = Keeping(settings.limits.max_kept_texts, self.reindexing.wake_texts)
+        folder = EventFolder(state.fold, state.popularity, keeping)
         self._events = EventsLane(
-            _opener(settings, found.topics.events, _EVENTS_REST_S),
+            opener(settings, topics.events, _EVENTS_REST_S),
             found.events,
-            topic_id=found.described[found.topics.events].topic_id,
-            topic=found.topics.events,
-            codec=EventCodec(
-                state.fold, settings.limits, found.topics.events, kafka.events_partitions
-            ),
+            topic_id=found.described[topics.events].topic_id,
+            topic=topics.events,
+            codec=EventCodec(state.fold, settings.limits, topics.events, kafka.events_partitions),
             letters=self._letters,
             make_batch=folder.batch,
             put=self._writer.put,
@@ -86,20 +86,21 @@ class Lanes:
             max_records=kafka.max_batch_events,
             pace_s=kafka.poll_pace_ms / 1000,
         )
-        cached = CachedEncoder(encoder, settings.encoding.cache_mib << 20)
-        encode_items = functools.partial(cached.encode, prompt=encoder.prompts.item)
-        indexer = ItemIndexer(state.store, state.segments, layout, encode_items)
-        items = ItemFolder(ItemFormat(settings.limits, layout, template), indexer)
-        self._items = self._compacted("items", found.topics.items, found.items, found, items)
-        users = UserFolder(settings.limits, keeping)
-        self._users = self._compacted("users", found.topics.users, found.users, found, users)
+        self._users = CompactedLane(
+            "users",
+            opener(settings, topics.users, _USERS_REST_S),
+            found.users,
+            topic_id=found.described[topics.users].topic_id,
+            topic=topics.users,
+            folder=UserFolder(settings.limits, keeping),
+            letters=self._letters,
+            put=self._writer.put,
+            page=state.page,
+        )
+        self._topics = topics
         self._guard = LogGuard(
             kafka.bootstrap_servers,
-            {
-                found.topics.events: self._events,
-                found.topics.items: self._items,
-                found.topics.users: self._users,
-            },
+            self._watched(self._served),
             found.described,
             found.incarnation,
             page=state.page,
@@ -108,20 +109,16 @@ class Lanes:
             refuse=self._fail,
         )
 
-    def _compacted(
-        self, lane: Lane, topic: str, positions: dict[int, int], found: Log, folder: Folder[Any]
-    ) -> CompactedLane[Any]:
-        return CompactedLane(
-            lane,
-            _opener(self._settings, topic, _COMPACTED_REST_S),
-            positions,
-            topic_id=found.described[topic].topic_id,
-            topic=topic,
-            folder=folder,
-            letters=self._letters,
-            put=self._writer.put,
-            page=self._state.page,
-        )
+    def _watched(self, served: GenerationLanes) -> dict[str, GuardedLane]:
+        topics = self._topics
+        return {
+            topics.events: self._events,
+            topics.items: served.items,
+            topics.users: self._users,
+        }
+
+    def _watch(self, served: GenerationLanes) -> None:
+        self._guard.watch(self._watched(served))
 
     def run(self, stopping: threading.Event) -> None:
         """Folds until ``stopping`` is set.
@@ -129,22 +126,22 @@ class Lanes:
         Raises:
             BaseException: what ended a lane.
         """
-        runs = {
-            "events": self._events.run,
-            "items": self._items.run,
-            "users": self._users.run,
-            "texts": self._texts.run,
-        }
-        lanes = [self._start(run, name) for name, run in runs.items()]
+        self._served.start(self._start)
+        lanes = [self._start(lane.run, name) for name, lane in self._own().items()]
         self._start(self._guard.run, "guard")
-        self._start(lambda: _every(_BIAS_S, stopping, self._bias.refresh), "bias")
+        reindexing = self._start(self.reindexing.run, "reindexing")
+        self._start(lambda: _every(_BIAS_S, stopping, self.reindexing.refresh_bias), "bias")
         self._start(
             lambda: _every(_CHECKPOINT_S, stopping, self._state.store.checkpoint), "checkpoints"
         )
-        self._start(lambda: self._stop_when(stopping, lanes), "stopper")
+        self._start(lambda: self._stop_when(stopping, lanes, reindexing), "stopper")
         self._writer.run()
         if self._failure is not None:
             raise self._failure
+
+    def _own(self) -> dict[str, EventsLane | CompactedLane[ReadUsers]]:
+        """The lanes that are of no generation."""
+        return {"events": self._events, "users": self._users}
 
     def _start(self, run: Callable[[], None], name: str) -> threading.Thread:
         def guarded() -> None:
@@ -161,13 +158,26 @@ class Lanes:
         self._failure = self._failure or error
         self._writer.stop()
 
-    def _stop_when(self, stopping: threading.Event, lanes: list[threading.Thread]) -> None:
+    def _stop_when(
+        self,
+        stopping: threading.Event,
+        lanes: list[threading.Thread],
+        reindexing: threading.Thread,
+    ) -> None:
         stopping.wait()
         self._guard.stop()
-        for part in (self._events, self._items, self._users, self._texts):
-            part.stop()
-        for lane in lanes:
-            lane.join()
+        self.reindexing.stop()
+        for lane in self._own().values():
+            lane.stop()
+        # It may be loading a model, for which nobody waits.
+        reindexing.join(_REINDEXING_STOP_S)
+        generations = self.reindexing.live
+        for generation in generations:
+            generation.stop()
+        for generation in generations:
+            generation.join()
+        for thread in lanes:
+            thread.join()
         self._letters.close()
         self._writer.stop()
 
@@ -175,17 +185,3 @@ class Lanes:
 def _every(period_s: float, stopping: threading.Event, run: Callable[[], None]) -> None:
     while not stopping.wait(period_s):
         run()
-
-
-def _opener(
-    settings: Settings, topic: str, rest_s: float
-) -> Callable[[Mapping[int, int]], LogConsumer]:
-    kafka = settings.kafka
-    return functools.partial(
-        LogConsumer,
-        kafka.bootstrap_servers,
-        topic,
-        fetch_max_wait_ms=kafka.fetch_max_wait_ms,
-        # The embedded broker answers a fetch at once, whatever there is.
-        rest_s=rest_s if kafka.embedded else 0.0,
-    )

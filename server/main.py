@@ -88,6 +88,9 @@ def serve(config: str | None, **flags: Any) -> None:
 
     Settings come from flags, else from RANKSTREAM_<NAME> in the environment, else from --config
     (the same names, flat or in any tables).
+
+    The state keeps the encoder's settings: a later start needs none, and refuses those that would
+    make other vectors. 'rankstream reindex' changes them.
     """
     from rankstream.server.supervisor import Supervisor
 

@@ -11,7 +11,7 @@ from rankstream.server.batcher import Batcher
 from rankstream.server.catalog.blocks import Layout, make_layout
 from rankstream.server.catalog.masks import Masks
 from rankstream.server.catalog.view import Catalogue
-from rankstream.server.child import Inherited
+from rankstream.server.child import Control, Inherited
 from rankstream.server.config import Settings
 from rankstream.server.derived import (
     fold_settings,
@@ -22,6 +22,7 @@ from rankstream.server.embedder import Embedder
 from rankstream.server.encoder.base import Encoder
 from rankstream.server.engine import Answer, Engine, Task
 from rankstream.server.freshness import Freshness
+from rankstream.server.generation import SLOTS, Slot
 from rankstream.server.past_bias import PastBias
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.stored import ProfileStore
@@ -48,16 +49,33 @@ class Parts:
     past_bias: PastBias
     publisher: Publisher
     freshness: Freshness
+    control: Control
 
 
-def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: Inherited) -> Parts:
-    """Opens the state and puts the parts together."""
+def make_parts(
+    settings: Settings,
+    paths: Paths,
+    encoder: Encoder,
+    inherited: Inherited,
+    control: Control,
+    slot: Slot,
+) -> Parts:
+    """Opens the state and puts the parts together.
+
+    Args:
+        settings: of everything; of the encoder, those of the generation that is served.
+        paths: of the data folder.
+        encoder: the generation's.
+        inherited: this process.
+        control: how it speaks to its supervisor.
+        slot: where in the state the generation is.
+    """
     limits = settings.limits
     layout = make_layout(encoder.dimension, settings.scoring)
     fold = fold_settings(settings)
     topics = topic_settings(settings)
-    store = Store(paths.store, map_size_gib=settings.state.map_size_gib, write=False)
-    page = Announcements(paths.page)
+    store = Store(paths.store, map_size_gib=settings.state.map_size_gib, write=False, slot=slot)
+    page = Announcements(paths.page, slot=slot)
     profiles = ProfileStore(fold)
     catalogue = Catalogue(paths.segments, layout)
     masks, pooling = Masks(catalogue, limits), pooling_of(settings, fold)
@@ -100,5 +118,8 @@ def make_parts(settings: Settings, paths: Paths, encoder: Encoder, inherited: In
             timeout_s=settings.kafka.publish_timeout_s,
             max_record_bytes=limits.max_record_bytes,
         ),
-        freshness=Freshness(store, inherited.bell, limits.default_wait_ms / 1000),
+        freshness=Freshness(
+            store, inherited.bells[SLOTS.index(slot)], limits.default_wait_ms / 1000
+        ),
+        control=control,
     )

@@ -11,31 +11,41 @@ power loss can cost the commits since, which the log replays; never consistency.
 Databases (keys -> values):
 
 ==========  ==============================  ==================================================
-meta        name                            see ``_META`` below
+meta        name                            positions, settings, which slot is served
 recent      user_id                         newest interactions (server/profiles)
 settled     user_id                         the interactions behind them
 archive     chunk key (server/profiles)     what a user has seen before those
-items       item_key, 8 bytes               ``ItemRecord``
 users       user_id                         ``UserRecord`` (server/profiles/users)
 identities  user_id                         the users that claim it
-texts       text key, 8 bytes               a text and its vector (server/profiles/texts)
+texts       text key, 8 bytes               a text (server/profiles/texts)
 text_order  number, 8 bytes BE              the text that has it
 counters    target key, 8 bytes             the newest (bucket, count) (server/catalog/popularity)
 counters_older  target key, 8 bytes         the older ones, sorted
+==========  ==============================  ==================================================
+
+What an encoder has made is there twice, in two *slots*: a generation of the catalogue lives in one
+while another is made, or kept, in the other. A ``View`` is of one slot.
+
+==========  ==============================  ==================================================
+generation  name                            its head, positions and settings, as in ``meta``
+items       item_key, 8 bytes               ``ItemRecord``
 tombstones  catalogue_version, 8 bytes BE   int32 rows that died in that commit
 checksums   first row, 8 bytes BE           (rows, crc32c) of one append to the segments
+vectors     text key, 8 bytes               the vector of a text, float32
 ==========  ==============================  ==================================================
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self, TypeAlias
 
 import lmdb
 import numpy as np
@@ -43,25 +53,25 @@ from numpy.typing import NDArray
 
 from rankstream.server.checkpoint import Checkpoints, boot_id, recover
 from rankstream.server.errors import CorruptState, StateRefused
+from rankstream.server.generation import SLOTS, Slot
 from rankstream.server.types import Head, Lane, Position
 
-STATE_LAYOUT = 6
+STATE_LAYOUT = 7
 """Grows when a database or a file of rows means something else; another one is refused."""
-DATABASES = (
+_SHARED = (
     "meta",
     "recent",
     "settled",
     "archive",
-    "items",
     "users",
     "identities",
     "texts",
     "text_order",
     "counters",
     "counters_older",
-    "tombstones",
-    "checksums",
 )
+OF_A_SLOT = ("generation", "items", "tombstones", "checksums", "vectors")
+"""The databases that each slot has."""
 # What a commit meets when the disk or the map is full: transient, the transaction is gone.
 WRITE_ERRORS = (lmdb.MapFullError, lmdb.DiskError, OSError)
 _HEAD = struct.Struct("<qqqq")
@@ -69,6 +79,8 @@ _POSITION = struct.Struct("<B16sIq")
 _ITEM = struct.Struct("<q16sqIH")
 _LANES: tuple[Lane, ...] = ("events", "items", "users")
 _MAX_READERS = 512
+
+Databases: TypeAlias = "dict[str, lmdb._Database]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +146,25 @@ def _read_head(blob: bytes) -> Head:
 
 @functools.lru_cache(maxsize=4)
 def _read_positions(blob: bytes) -> tuple[Position, ...]:
-    return tuple(Position(_LANES[p[0]], *p[1:]) for p in _POSITION.iter_unpack(blob))
+    return tuple(sorted(Position(_LANES[p[0]], *p[1:]) for p in _POSITION.iter_unpack(blob)))
 
 
 class View:
-    """One transaction: a consistent picture. Buffers die with it."""
+    """One transaction, as one slot sees it: a consistent picture. Buffers die with it.
 
-    def __init__(self, txn: lmdb.Transaction, dbs: dict[str, lmdb._Database]) -> None:
+    Attributes:
+        slot: whose items, rows and vectors of texts are seen.
+    """
+
+    def __init__(self, txn: lmdb.Transaction, slots: Mapping[Slot, Databases], slot: Slot) -> None:
+        self.slot = slot
         self._txn = txn
-        self._dbs = dbs
+        self._slots = slots
+        self._dbs = slots[slot]
+
+    def of(self, slot: Slot) -> Self:
+        """The same transaction, as another slot sees it."""
+        return type(self)(self._txn, self._slots, slot)
 
     def get(self, database: str, key: bytes) -> memoryview | None:
         """The stored bytes, valid inside this transaction only."""
@@ -169,16 +191,17 @@ class View:
 
     def head(self) -> Head:
         """The catalogue's counts as of this transaction."""
-        blob = self.get("meta", b"head")
+        blob = self.get("generation", b"head")
         return _read_head(bytes(blob)) if blob is not None else Head(1, 0, 0, 0)
 
     def positions(self) -> tuple[Position, ...]:
-        """Where each partition of each lane stands, sorted."""
-        return _read_positions(bytes(self.get("meta", b"positions") or b""))
+        """Where each partition of each lane stands, sorted; of the items lane, this slot's."""
+        own, shared = (self.get(db, b"positions") or b"" for db in ("generation", "meta"))
+        return _read_positions(bytes(shared) + bytes(own))
 
-    def setting(self, name: str) -> bytes | None:
-        """A value that was fixed when the state was made."""
-        blob = self.get("meta", b"set/" + name.encode())
+    def setting(self, name: str, database: str = "meta") -> bytes | None:
+        """A value that was fixed when the state was made, or this slot's ``generation``."""
+        blob = self.get(database, b"set/" + name.encode())
         return bytes(blob) if blob is not None else None
 
     def item(self, key: int) -> ItemRecord | None:
@@ -204,10 +227,19 @@ class Txn(View):
         """Removes one entry, if it is there."""
         self._txn.delete(key, db=self._dbs[database])
 
+    def clear(self, database: str, most: int) -> int:
+        """Removes at most so many entries, the first ones; how many there were."""
+        cursor = self._txn.cursor(db=self._dbs[database])
+        done = 0
+        while done < most and cursor.first():
+            cursor.delete()
+            done += 1
+        return done
+
     def set_head(self, head: Head) -> None:
         """Sets the catalogue's counts."""
         packed = _HEAD.pack(head.generation, head.rows, head.catalogue_version, head.items)
-        self.put("meta", b"head", packed)
+        self.put("generation", b"head", packed)
 
     def advance(self, positions: Sequence[Position]) -> None:
         """Replaces the positions of the partitions named, keeps the others."""
@@ -216,23 +248,30 @@ class Txn(View):
         self.replace_positions(list(merged.values()))
 
     def replace_positions(self, positions: Sequence[Position]) -> None:
-        """Sets all positions of all lanes."""
-        rows = sorted(positions)
-        packed = (
-            _POSITION.pack(_LANES.index(p.lane), p.topic_id, p.partition, p.next_offset)
-            for p in rows
-        )
-        self.put("meta", b"positions", b"".join(packed))
+        """Sets all positions of all lanes; of the items lane, this slot's."""
+        for database, own in (("generation", True), ("meta", False)):
+            packed = (
+                _POSITION.pack(_LANES.index(p.lane), p.topic_id, p.partition, p.next_offset)
+                for p in positions
+                if (p.lane == "items") is own
+            )
+            self.put(database, b"positions", b"".join(packed))
 
-    def fix_setting(self, name: str, value: bytes, resolve: str) -> None:
+    def fix_setting(self, name: str, value: bytes, resolve: str, database: str = "meta") -> None:
         """Stores a setting with the first state, refuses another one ever after.
 
+        Args:
+            name: of the setting.
+            value: it.
+            resolve: what to do where it is another.
+            database: where it is kept: ``meta``, or ``generation`` for what is this slot's.
+
         Raises:
-            StateRefused: the state was made with another value; ``resolve`` says what to do.
+            StateRefused: the state was made with another value.
         """
-        stored = self.setting(name)
+        stored = self.setting(name, database)
         if stored is None:
-            self.put("meta", b"set/" + name.encode(), value)
+            self.put(database, b"set/" + name.encode(), value)
         elif stored != value:
             was, now = stored.decode(errors="replace"), value.decode(errors="replace")
             msg = f"the state was made with {name} {was!r}, this server has {now!r}: {resolve}"
@@ -240,9 +279,14 @@ class Txn(View):
 
 
 class Store:
-    """The environment. Open it once in a process; a reader needs the writer to have been first."""
+    """The environment. Open it once in a process; a reader needs the writer to have been first.
 
-    def __init__(self, folder: Path, *, map_size_gib: int, write: bool) -> None:
+    Attributes:
+        slot: what its transactions see, unless asked for the other.
+    """
+
+    def __init__(self, folder: Path, *, map_size_gib: int, write: bool, slot: Slot = "a") -> None:
+        self.slot = slot
         boot = boot_id()
         if write:
             folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +294,7 @@ class Store:
         self._env = lmdb.open(
             os.fspath(folder),
             map_size=map_size_gib << 30,
-            max_dbs=len(DATABASES),
+            max_dbs=len(_SHARED) + len(SLOTS) * len(OF_A_SLOT),
             max_readers=_MAX_READERS,
             # Where the system tells boots apart, checkpoints take the place of a sync a commit.
             sync=not boot,
@@ -261,21 +305,32 @@ class Store:
             max_spare_txns=4,
         )
         # A reader must not open named databases inside its transactions: handles are made once.
-        self._dbs = {name: self._env.open_db(name.encode(), create=write) for name in DATABASES}
+        shared = {name: self._env.open_db(name.encode(), create=write) for name in _SHARED}
+        self._slots: dict[Slot, Databases] = {
+            slot: shared
+            | {n: self._env.open_db(f"{n}.{slot}".encode(), create=write) for n in OF_A_SLOT}
+            for slot in SLOTS
+        }
         self._checkpoints = Checkpoints(self._env, folder, boot) if write and boot else None
         self.checkpoint()
+
+    def of(self, slot: Slot) -> Store:
+        """The same environment, as another slot sees it; only one of them is closed."""
+        other = copy.copy(self)
+        other.slot = slot
+        return other
 
     @contextmanager
     def read(self) -> Iterator[View]:
         """One read transaction. Never hold it across an await, nor for long: it pins pages."""
         with self._env.begin(buffers=True) as txn:
-            yield View(txn, self._dbs)
+            yield View(txn, self._slots, self.slot)
 
     @contextmanager
     def write(self) -> Iterator[Txn]:
         """The write transaction: commits on leaving, aborts on an exception."""
         with self._env.begin(write=True, buffers=True) as txn:
-            yield Txn(txn, self._dbs)
+            yield Txn(txn, self._slots, self.slot)
 
     def reap_readers(self) -> int:
         """Frees the slots of readers whose process died; they pin pages until then."""

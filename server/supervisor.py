@@ -1,55 +1,38 @@
-"""Starts the processes, starts again what dies, stops them in order.
+"""Starts the processes, starts again what dies, stops them in order; changes crews of workers.
 
-Ingest and the workers start at once (their imports overlap); a worker opens the state when ingest
-says that it is there. A child that exits with ``REFUSED`` would be refused again, so everything
-stops and says why.
+Ingest and the workers start at once (their imports overlap). Ingest says which generation is
+served, and when the state is there to be opened. A child that exits with ``REFUSED`` would be
+refused again, so everything stops and says why.
+
+The workers of one generation are a crew; ``crews.py`` has one take another's place.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from rankstream.server.child import REFUSED, Inherited
-from rankstream.server.config import Settings, to_json
+from rankstream.server.child import REFUSED
+from rankstream.server.config import Encoding, Settings
+from rankstream.server.crews import DRAIN_MARGIN_S, Crews
 from rankstream.server.errors import RankstreamError, StateRefused
+from rankstream.server.generation import SLOTS, Generation
 from rankstream.server.paths import Paths
+from rankstream.server.process import Process, stop_all
 from rankstream.server.stream.embedded_broker import EmbeddedBroker
 
 log = logging.getLogger(__name__)
 
-_FIRST_BACKOFF_S = 0.1
-_STEADY_S = 30.0
 _TICK_S = 0.1
 _INGEST_STOP_S = 15.0
-
-
-@dataclass(slots=True)
-class Child:
-    """One process and what it has said."""
-
-    name: str
-    module: str
-    bells: tuple[int, ...] = ()
-    bell: int = -1
-    process: subprocess.Popen[bytes] | None = None
-    control: socket.socket | None = None
-    heard: bytes = b""
-    reached: set[str] = field(default_factory=set)
-    started: float = 0.0
-    backoff_s: float = _FIRST_BACKOFF_S
-    start_at: float = 0.0
 
 
 class Supervisor:
@@ -67,15 +50,16 @@ class Supervisor:
         self._stopping = False
         self._refusal: str | None = None
         self._broker: EmbeddedBroker | None = None
-        pipes = [os.pipe() for _ in range(settings.listen.workers)]
-        for read, write in pipes:
+        # One for each worker of each slot: two crews hear their own bells.
+        pipes = [[os.pipe() for _ in SLOTS] for _ in range(settings.listen.workers)]
+        for read, write in (pipe for of_worker in pipes for pipe in of_worker):
             os.set_blocking(read, False)
             os.set_blocking(write, False)
-        self._ingest = Child("ingest", "rankstream.server.ingest", bells=tuple(w for _, w in pipes))
-        self._workers = [
-            Child(f"worker-{i}", "rankstream.server.worker", bell=read)
-            for i, (read, _) in enumerate(pipes)
-        ]
+        bells = [tuple(read for read, _ in of_worker) for of_worker in pipes]
+        writes = tuple(write for of_worker in pipes for _, write in of_worker)
+        self._ingest = Process("ingest", "rankstream.server.ingest", writes)
+        drain_s = settings.listen.drain_s
+        self._crews = Crews(bells, drain_s, self._ingest, self._start, self._let_go)
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT.
@@ -89,7 +73,7 @@ class Supervisor:
         require_free(self._settings)
         try:
             self._start_broker()
-            for child in self._children():
+            for child in (self._ingest, *self._crews.served.workers):
                 self._start(child)
             while not self._stopping:
                 self._tick()
@@ -97,9 +81,6 @@ class Supervisor:
             self._stop_all()
         if self._refusal is not None:
             raise StateRefused(self._refusal)
-
-    def _children(self) -> list[Child]:
-        return [self._ingest, *self._workers]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -114,112 +95,89 @@ class Supervisor:
         self._settings = replace(self._settings, kafka=kafka)
         log.info("the embedded broker listens on %s", address)
 
-    def _start(self, child: Child) -> None:
-        ours, theirs = socket.socketpair()
-        inherited = Inherited(child.name, theirs.fileno(), child.bells, child.bell, os.getpid())
-        fds = [theirs.fileno(), *child.bells, *([child.bell] if child.bell >= 0 else [])]
-        command = [sys.executable, "-m", child.module, inherited.argv(), to_json(self._settings)]
-        child.process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
-        theirs.close()
-        child.control, child.heard = ours, b""
-        child.reached.clear()
-        child.started = time.monotonic()
-        self._selector.register(ours, selectors.EVENT_READ, child)
-        if child is not self._ingest and "state" in self._ingest.reached:
-            self._tell_state(child)
+    def _start(self, child: Process) -> None:
+        child.start(self._settings)
+        assert child.control is not None
+        self._selector.register(child.control, selectors.EVENT_READ, child)
+        self._crews.orient(child)
 
     def _tick(self) -> None:
         for key, _ in self._selector.select(_TICK_S):
-            self._hear(key.data)
-        for child in self._children():
-            if child.process is None:
+            self._listen(key.data)
+        for child in (self._ingest, *self._crews.served.workers):
+            if child.running is None:
                 if time.monotonic() >= child.start_at:
                     self._start(child)
-            elif child.process.poll() is not None:
-                self._ended(child, child.process.returncode)
+            elif child.running.poll() is not None:
+                self._ended(child, child.running.returncode)
+        self._crews.look_after()
+        self._look_after_broker()
+
+    def _look_after_broker(self) -> None:
         if self._broker is not None and not self._broker.alive():
             log.error("the embedded broker died, starting it again")
             # Its log may have lost its end. Ingest must not meet it with the positions it has: it
             # carries them over as it starts.
-            if self._ingest.process is not None:
-                self._ingest.process.kill()
-                self._ingest.process.wait()
+            if self._ingest.running is not None:
+                self._ingest.running.kill()
+                self._ingest.running.wait()
             self._broker.start()
 
-    def _hear(self, child: Child) -> None:
-        control = child.control
-        if control is None:
+    def _listen(self, child: Process) -> None:
+        lines = child.hear()
+        if lines is None:
+            self._close(child)
             return
-        try:
-            data = control.recv(65_536)
-        except ConnectionResetError:
-            # It ended before it had read what it was told.
-            data = b""
-        if not data:
-            self._selector.unregister(control)
-            control.close()
-            child.control = None
-            return
-        *lines, child.heard = (child.heard + data).split(b"\n")
         for line in lines:
-            self._said(child, line.decode())
+            self._said(child, line)
 
-    def _said(self, child: Child, line: str) -> None:
-        if line.startswith("refused "):
-            self._refusal = json.loads(line.removeprefix("refused "))
-            return
-        child.reached.add(line)
-        if child is self._ingest and line == "state":
-            for worker in self._workers:
-                self._tell_state(worker)
-        if line == "ready" and all("ready" in w.reached for w in self._workers):
+    def _said(self, child: Process, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if child is self._ingest:
+            if word == "state":
+                for worker in self._crews.workers():
+                    worker.tell("state")
+            elif word == "current":
+                # From now on the state says with which settings its encoder is loaded.
+                self._settings = replace(self._settings, encoding=Encoding())
+                self._crews.serve(Generation.from_json(rest))
+            elif word == "prepare":
+                self._crews.prepare(Generation.from_json(rest))
+            elif word == "forget":
+                self._crews.dismiss_next()
+        elif word == "ask":
+            self._ingest.tell(line)
+        elif word == "warm":
+            self._crews.say_warm()
+        elif word == "ready" and self._crews.served.all_reached("ready"):
             self._on_serving(self._settings)
 
-    def _tell_state(self, worker: Child) -> None:
-        if worker.control is not None:
-            try:
-                worker.control.sendall(b"state\n")
-            except OSError:
-                log.warning("%s ended before it could be told of the state", worker.name)
+    def _ended(self, child: Process, code: int) -> None:
+        self._let_go(child)
+        child.ended(self._settings.listen.longest_backoff_s)
+        if code == REFUSED:
+            self._refusal = child.problem or f"{child.name} refused to start, see the log"
+            self._stopping = True
+            return
+        log.error("%s ended with status %d, starting it again", child.name, code)
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _let_go(self, child: Process) -> None:
+        """Hears what a child has said last, its problem above all."""
         if child.control is not None:
-            # What it said last, a refusal above all.
             child.control.setblocking(False)
-            try:
-                self._hear(child)
-            except BlockingIOError:
-                log.debug("%s left nothing unsaid", child.name)
+            self._listen(child)
+            self._close(child)
+
+    def _close(self, child: Process) -> None:
         if child.control is not None:
             self._selector.unregister(child.control)
             child.control.close()
             child.control = None
-        child.process = None
-        if code == REFUSED:
-            self._refusal = self._refusal or f"{child.name} refused to start, see the log"
-            self._stopping = True
-            return
-        steady = time.monotonic() - child.started > _STEADY_S
-        longest_s = self._settings.listen.longest_backoff_s
-        child.backoff_s = _FIRST_BACKOFF_S if steady else min(2 * child.backoff_s, longest_s)
-        child.start_at = time.monotonic() + (0.0 if steady else child.backoff_s / 2)
-        log.error("%s ended with status %d, starting it again", child.name, code)
 
     def _stop_all(self) -> None:
         """Workers drain first, then ingest commits what it has, then the broker saves."""
-        drain_s = self._settings.listen.drain_s + 5.0
-        for children, timeout_s in ((self._workers, drain_s), ([self._ingest], _INGEST_STOP_S)):
-            running = [c.process for c in children if c.process is not None]
-            for process in running:
-                process.terminate()
-            until = time.monotonic() + timeout_s
-            for process in running:
-                try:
-                    process.wait(max(0.0, until - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    log.error("process %d did not stop within %g s", process.pid, timeout_s)
-                    process.kill()
-                    process.wait()
+        stop_all(list(self._crews.workers()), self._settings.listen.drain_s + DRAIN_MARGIN_S)
+        stop_all([self._ingest], _INGEST_STOP_S)
         if self._broker is not None:
             self._broker.stop()
 

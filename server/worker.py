@@ -26,6 +26,7 @@ from rankstream.server.encoder.load import load_encoder
 from rankstream.server.endpoints import Servers
 from rankstream.server.engine import Engine, Task
 from rankstream.server.errors import NotFound, RankstreamError
+from rankstream.server.generation import Generation
 from rankstream.server.parts import make_parts
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.history import gather_histories
@@ -48,12 +49,19 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     paths = Paths(Path(settings.state.data_dir))
+    orders = Orders(control, stopping)
+    told = await orders.wait_for("generation")
+    if told is None:
+        return
+    # For life: nothing in this process ever sees another generation, or another encoder.
+    generation = Generation.from_json(told)
+    settings = dataclasses.replace(settings, encoding=generation.encoding)
     # Kernels and encoder load while ingest opens the state.
     with ThreadPoolExecutor(1, thread_name_prefix="warm-up") as pool:
         encoder = await loop.run_in_executor(pool, _warm_up, settings, paths)
-    if not await _state_is_there(control, stopping):
+    if await orders.wait_for("state") is None:
         return
-    parts = make_parts(settings, paths, encoder, inherited)
+    parts = make_parts(settings, paths, encoder, inherited, control, generation.slot)
     await loop.run_in_executor(None, _warm_engine, parts.engine)
     # What reads profiles beside the engine: GetProfile, StreamEvents.
     await loop.run_in_executor(None, gather_histories, parts.profiles.fold, [b""], [b""])
@@ -63,6 +71,9 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    control.send("warm")
+    if await orders.wait_for("serve") is None:
+        return
     servers = Servers(parts)
     await servers.start()
     control.send("ready")
@@ -119,17 +130,35 @@ def _warm_engine(engine: Engine) -> None:
                 raise answer
 
 
-async def _state_is_there(control: Control, stopping: asyncio.Event) -> bool:
-    """Waits for the supervisor's word; False when told to stop before."""
-    loop = asyncio.get_running_loop()
-    control.socket.setblocking(False)
-    heard = asyncio.ensure_future(loop.sock_recv(control.socket, 64))
-    stopped = asyncio.ensure_future(stopping.wait())
-    done, left = await asyncio.wait({heard, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    for task in left:
-        task.cancel()
-    control.socket.setblocking(True)
-    return heard in done and heard.result() != b""
+class Orders:
+    """What the supervisor says to a worker before it serves, in any order."""
+
+    def __init__(self, control: Control, stopping: asyncio.Event) -> None:
+        self._control = control
+        self._stopping = stopping
+        self._heard: dict[str, str] = {}
+
+    async def wait_for(self, word: str) -> str | None:
+        """What stands behind this word; None when told to stop before."""
+        while word not in self._heard:
+            data = await self._receive()
+            if not data:
+                return None
+            for line in self._control.lines(data):
+                said, _, rest = line.partition(" ")
+                self._heard[said] = rest
+        return self._heard[word]
+
+    async def _receive(self) -> bytes:
+        loop, heard_on = asyncio.get_running_loop(), self._control.socket
+        heard_on.setblocking(False)
+        heard = asyncio.ensure_future(loop.sock_recv(heard_on, 65_536))
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        done, left = await asyncio.wait({heard, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        heard_on.setblocking(True)
+        return heard.result() if heard in done else b""
 
 
 if __name__ == "__main__":

@@ -2,62 +2,143 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rankstream.server.announce import Announcements
+from rankstream.server.catalog.bias_file import BiasFile
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.catalog.segments import SegmentWriter, check_rows
-from rankstream.server.config import Settings
+from rankstream.server.config import Encoding, Settings
 from rankstream.server.derived import fold_settings
 from rankstream.server.errors import StateRefused
+from rankstream.server.generation import Generation
+from rankstream.server.generations import (
+    current_slot,
+    fix_space,
+    generation_in,
+    held_slots,
+    next_number,
+    put_generation,
+    remove_files,
+)
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
 from rankstream.server.store import STATE_LAYOUT, Store
 from rankstream.server.stream.indexer import read_checksums
+
+log = logging.getLogger(__name__)
 
 _LOCK_WAIT_S = 10.0
 _OTHER_LAYOUT = (
     "another version of rankstream made it; run that one, or give an empty --data-dir "
     "(the log is folded anew)"
 )
+_AGAIN = "give the old value again, or an empty --data-dir (the log is folded anew)"
 
 
 @dataclass(slots=True)
 class State:
-    """What is open before the log is: the store, the segments, and what reads them."""
+    """What is open before the log is: the store, and what all generations share."""
 
     store: Store
-    segments: SegmentWriter
     page: Announcements
     popularity: Popularity
     fold: FoldSettings
 
 
-def open_state(
-    settings: Settings, paths: Paths, page: Announcements, layout: Layout, space: str
-) -> State:
-    """Opens or makes the state, and checks that it is what these settings would have made.
+@dataclass(slots=True)
+class Rows:
+    """One generation, open: its slot of the store, its rows, and their bias."""
+
+    generation: Generation
+    layout: Layout
+    store: Store
+    segments: SegmentWriter
+    bias: BiasFile
+
+
+def open_state(settings: Settings, paths: Paths, page: Announcements) -> State:
+    """Opens or makes the state, and checks that these settings would have folded it so.
 
     Raises:
         StateRefused: it was made with other settings.
-        CorruptState: its rows differ from their checksums.
     """
     store = Store(paths.store, map_size_gib=settings.state.map_size_gib, write=True)
     fold = fold_settings(settings)
-    again = "give the old value again, or an empty --data-dir (the log is folded anew)"
     with store.write() as txn:
         txn.fix_setting("layout", str(STATE_LAYOUT).encode(), _OTHER_LAYOUT)
-        txn.fix_setting("fold_version", fold_version(fold).encode(), again)
-        txn.fix_setting("blocks", layout.describe(), again)
-        txn.fix_setting("encoder space", space.encode(), again)
+        txn.fix_setting("fold_version", fold_version(fold).encode(), _AGAIN)
+    popularity = Popularity(
+        weight=settings.scoring.bias_weight,
+        half_life_s=settings.scoring.popularity_half_life_s,
+        bucket_s=settings.state.bucket_s,
+        floor=settings.scoring.bias_floor,
+    )
+    with store.read() as view:
+        store.slot = current_slot(view)
+        popularity.load(view)
+        held = [view.of(slot).head().generation for slot in held_slots(view)]
+    remove_files(paths.segments, held)
+    return State(store, page, popularity, fold)
+
+
+def served_generation(store: Store, given: Encoding) -> Generation:
+    """The generation that is served; where the state is new, the first one.
+
+    The encoder is the state's. A setting that was given (that differs from its default) takes the
+    place of what is stored; ``open_rows`` refuses what would make other vectors.
+    """
+    if given.model:
+        # The next start may be in another folder.
+        given = dataclasses.replace(given, model=str(Path(given.model).absolute()))
+    with store.read() as view:
+        stored = generation_in(view, store.slot)
+        number = next_number(view)
+    if stored is None:
+        return Generation(store.slot, number, given)
+    usual = dataclasses.asdict(Encoding())
+    asked = {n: v for n, v in dataclasses.asdict(given).items() if v != usual[n]}
+    return dataclasses.replace(stored, encoding=dataclasses.replace(stored.encoding, **asked))
+
+
+def open_rows(
+    settings: Settings,
+    paths: Paths,
+    state: State,
+    generation: Generation,
+    layout: Layout,
+    space: str,
+) -> Rows:
+    """Opens or makes a generation, and checks that it is what its encoder would have made.
+
+    Args:
+        settings: of everything.
+        paths: of the data folder.
+        state: the open state.
+        generation: which one, and with which encoder.
+        layout: how this encoder's rows are laid out.
+        space: the fingerprint of its vectors.
+
+    Raises:
+        StateRefused: it was made with another encoder, or other blocks.
+        CorruptState: its rows differ from their checksums.
+    """
+    store = state.store.of(generation.slot)
+    with store.write() as txn:
+        stored = generation_in(txn, store.slot)
+        fix_space(txn, store.slot, space, _resolve_space(stored))
+        txn.fix_setting("blocks", layout.describe(), _AGAIN, "generation")
+        put_generation(txn, generation)
         head = txn.head()
-        txn.set_head(head)
     segments = SegmentWriter(
         paths.segments,
         head.generation,
@@ -66,17 +147,21 @@ def open_state(
         settings.limits.max_id_bytes,
         layout.offsets,
     )
-    popularity = Popularity(
-        weight=settings.scoring.bias_weight,
-        half_life_s=settings.scoring.popularity_half_life_s,
-        bucket_s=settings.state.bucket_s,
-        floor=settings.scoring.bias_floor,
-    )
     with store.read() as view:
         for first, count, checksum in read_checksums(view):
             check_rows(segments.segments, first, count, checksum)
-        popularity.load(view)
-    return State(store, segments, page, popularity, fold)
+    bias = BiasFile(store, segments.segments, state.popularity, state.page, paths.segments)
+    return Rows(generation, layout, store, segments, bias)
+
+
+def _resolve_space(stored: Generation | None) -> str:
+    if stored is None:
+        return _AGAIN
+    model = stored.encoding.model or "the default model"
+    return (
+        f"generation {stored.number} is encoded by {model}: start without settings of the "
+        "encoder to go on with that, and change it with 'rankstream reindex'"
+    )
 
 
 @contextmanager

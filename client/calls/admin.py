@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+import uuid
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
 
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from rankstream.client.calls.methods import Answer, answers
+from rankstream.client.calls.methods import Answer, Stream, answers, streams
 from rankstream.client.calls.shapes import Pause, Plan, Unary
+from rankstream.client.calls.streams import RESUME_PAUSES_S, Listing
 from rankstream.client.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -15,6 +21,7 @@ from rankstream.client.errors import (
     Unavailable,
 )
 from rankstream.client.host import Host
+from rankstream.client.reindexing import ReindexProgress, progress_from_pb
 from rankstream.client.status import (
     ConsumerLag,
     ServerInfo,
@@ -41,6 +48,77 @@ class AdminCalls(Host):
         request = admin_pb2.GetConsumerLagRequest()
         return Unary("Admin/GetConsumerLag", request, consumer_lag_from_pb, timeout_s, admin=True)
 
+    @streams
+    def reindex(
+        self,
+        model: str = "",
+        *,
+        settings: Mapping[str, str] | None = None,
+        id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Stream[ReindexProgress]:
+        """Has the server encode everything by another model, and serve that; how far it is.
+
+        The stream goes on over the server's change of workers, and ends with "done", "failed" or
+        "cancelled". Whoever leaves it cancels nothing.
+
+        Args:
+            model: folder of the model, on the server; "": the one that is served.
+            settings: further settings of the encoder, ``{"precision": "f32"}``.
+            id: of the change: the same again follows what it began. None: a new one.
+            timeout_s: deadline, in seconds; None: none.
+
+        Raises:
+            FailedPrecondition: another change is under way, or the model is not read.
+            InvalidArgument: no such setting.
+        """
+        change = id if id is not None else uuid.uuid4().hex
+        request = admin_pb2.ReindexRequest(id=change, model=model, settings=settings)
+        return _Progress("Admin/Reindex", request, timeout_s)
+
+    @streams
+    def rollback_reindex(
+        self, *, id: str | None = None, timeout_s: float | None = None
+    ) -> Stream[ReindexProgress]:
+        """Has the generation of before served again; how far that is, as ``reindex``.
+
+        Raises:
+            NotFound: none is kept.
+        """
+        change = id if id is not None else uuid.uuid4().hex
+        request = admin_pb2.RollbackReindexRequest(id=change)
+        return _Progress("Admin/RollbackReindex", request, timeout_s)
+
+    @streams
+    def watch_reindex(self, *, timeout_s: float | None = None) -> Stream[ReindexProgress]:
+        """How far the newest change is, whoever began it, until it ends.
+
+        Raises:
+            NotFound: there never was one.
+        """
+        return _Progress("Admin/WatchReindex", admin_pb2.WatchReindexRequest(), timeout_s)
+
+    @answers
+    def cancel_reindex(self, *, timeout_s: float | None = None) -> Answer[ReindexProgress]:
+        """Gives up the change that is under way; how it ended.
+
+        Raises:
+            FailedPrecondition: there is none, or it is served already.
+        """
+        request = admin_pb2.CancelReindexRequest()
+        return Unary("Admin/CancelReindex", request, _cancelled_from_pb, timeout_s, admin=True)
+
+    @answers
+    def drop_generation(self, *, timeout_s: float | None = None) -> Answer[int]:
+        """Removes the generation that is kept for a rollback; its number.
+
+        Raises:
+            NotFound: none is kept.
+        """
+        request = admin_pb2.DropGenerationRequest()
+        read = attrgetter("generation")
+        return Unary("Admin/DropGeneration", request, read, timeout_s, admin=True)
+
     @answers
     def wait_ready(self, timeout_s: float = 60.0) -> Answer[None]:
         """Returns once every connection's server says SERVING.
@@ -49,6 +127,30 @@ class AdminCalls(Host):
             Unavailable: it did not within ``timeout_s`` seconds; says the last answer.
         """
         return _wait_all(self, timeout_s)
+
+
+class _Progress(Listing[ReindexProgress]):
+    """Asked for again with the same id, while workers change and ingest starts anew."""
+
+    def __init__(self, path: str, request: Message, timeout_s: float | None) -> None:
+        super().__init__(path, timeout_s, admin=True)
+        self._request = request
+        self._pauses = iter(RESUME_PAUSES_S)
+
+    def request(self) -> Message:
+        return self._request
+
+    def read(self, answer: Any) -> ReindexProgress:
+        self.answered += 1
+        self._pauses = iter(RESUME_PAUSES_S)
+        return progress_from_pb(answer)
+
+    def pause_after(self, error: RankstreamError) -> float | None:
+        return next(self._pauses, None) if isinstance(error, Unavailable) else None
+
+
+def _cancelled_from_pb(response: admin_pb2.CancelReindexResponse) -> ReindexProgress:
+    return progress_from_pb(response.progress)
 
 
 def server_info_call(timeout_s: float | None) -> Unary[ServerInfo]:

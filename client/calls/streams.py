@@ -262,12 +262,14 @@ class Listing(ABC, Generic[R_co]):
     Attributes:
         path: service and method.
         timeout_s: deadline of one attempt; None: none.
+        admin: it goes to the Admin service.
         answered: answers read.
     """
 
-    def __init__(self, path: str, timeout_s: float | None) -> None:
+    def __init__(self, path: str, timeout_s: float | None, *, admin: bool = False) -> None:
         self.path = path
         self.timeout_s = timeout_s
+        self.admin = admin
         self.answered = 0
 
     @abstractmethod

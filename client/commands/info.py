@@ -31,7 +31,7 @@ def info(session: Session, as_json: bool) -> None:
 def _print_info(found: ServerInfo) -> None:
     from rankstream.client.commands.output import ago, cell, show, table
 
-    encoder = found.encoder
+    encoder, work = found.encoder, found.encoder.work
     rows = table("server", "", "")
     for name, value in {
         "version": f"{found.server_version}, fold {found.fold_version}, worker {found.worker}",
@@ -42,7 +42,10 @@ def _print_info(found: ServerInfo) -> None:
         "embeddings": f"{encoder.dimensions} dimensions, {encoder.max_tokens} tokens read",
         "prompts": f"items {encoder.item_prompt or '(none)'}, queries "
         f"{encoder.query_prompt or '(none)'} of {', '.join(encoder.prompts) or 'none'}",
+        "texts encoded": f"{work.texts:,} in {work.batches:,} batches; {work.cache_hits:,} known, "
+        f"{work.shared:,} on their way already, {work.dropped:,} dropped",
         "vector space": encoder.space_fingerprint,
+        "generations": ", ".join(f"{g.number} {g.state}" for g in found.generations),
         "blocks": ", ".join(f"{b.name} {b.dimensions} x{b.weight:g}" for b in found.blocks),
         "event types": ", ".join(f"{t.name} {t.pooling_weight:+g}" for t in found.event_types),
     }.items():

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frankstream/proto/v1/admin.proto\x12\rrankstream.v1\"\x16\n\x14GetServerInfoRequest\"G\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"=\n\tBlockInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"\x93\x02\n\x0b\x45ncoderInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x12\n\ndimensions\x18\x04 \x01(\r\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x19\n\x11space_fingerprint\x18\x06 \x01(\t\x12\x10\n\x08numerics\x18\x07 \x01(\t\x12\x0f\n\x07prompts\x18\x08 \x03(\t\x12\x13\n\x0bitem_prompt\x18\t \x01(\t\x12\x14\n\x0cquery_prompt\x18\n \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_prompt\x18\x0b \x01(\t\x12(\n\x04work\x18\x0c \x01(\x0b\x32\x1a.rankstream.v1.EncoderWork\"\xe9\x01\n\x0b\x45ncoderWork\x12\r\n\x05texts\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x03 \x01(\x03\x12\x12\n\ncache_hits\x18\x04 \x01(\x03\x12\x14\n\x0c\x63\x61\x63he_misses\x18\x05 \x01(\x03\x12\x15\n\rcache_entries\x18\x06 \x01(\x03\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\x07 \x01(\x03\x12\x0e\n\x06shared\x18\x08 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\t \x01(\x03\x12\x0f\n\x07waiting\x18\n \x01(\x03\x12\x0f\n\x07read_us\x18\x0b \x01(\x03\x12\x11\n\tencode_us\x18\x0c \x01(\x03\"\xb3\x01\n\rEventTypeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epooling_weight\x18\x02 \x01(\x01\x12\x12\n\nin_history\x18\x03 \x01(\x08\x12\x1d\n\x15\x63ounts_for_popularity\x18\x04 \x01(\x08\x12\x13\n\x0bhalf_life_s\x18\x05 \x01(\x01\x12\x16\n\x0epooled_at_most\x18\x06 \x01(\x03\x12\r\n\x05\x63urve\x18\x07 \x01(\t\x12\r\n\x05ttl_s\x18\x08 \x01(\x01\"\xe9\x02\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x14\n\x0c\x66old_version\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x03(\x0b\x32\x14.rankstream.v1.Limit\x12+\n\x07\x65ncoder\x18\x05 \x01(\x0b\x32\x1a.rankstream.v1.EncoderInfo\x12(\n\x06\x62locks\x18\x06 \x03(\x0b\x32\x18.rankstream.v1.BlockInfo\x12\x31\n\x0b\x65vent_types\x18\x07 \x03(\x0b\x32\x1c.rankstream.v1.EventTypeInfo\x12\r\n\x05items\x18\x08 \x01(\x03\x12\r\n\x05users\x18\t \x01(\x03\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x19\n\x11\x63\x61talogue_version\x18\x0b \x01(\x03\x12\x15\n\rstarted_at_ms\x18\x0c \x01(\x03\"\x17\n\x15GetConsumerLagRequest\"t\n\x0cPartitionLag\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x11\n\thighwater\x18\x04 \x01(\x03\x12\x0b\n\x03lag\x18\x05 \x01(\x03\x12\r\n\x05state\x18\x06 \x01(\t\"\xa6\x01\n\x16GetConsumerLagResponse\x12/\n\npartitions\x18\x01 \x03(\x0b\x32\x1b.rankstream.v1.PartitionLag\x12\x19\n\x11last_fetch_age_ms\x18\x02 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x03 \x01(\x03\x12\x19\n\x11misplaced_records\x18\x04 \x01(\x03\x12\x0f\n\x07healthy\x18\x05 \x01(\x08\x32\xc2\x01\n\x05\x41\x64min\x12Z\n\rGetServerInfo\x12#.rankstream.v1.GetServerInfoRequest\x1a$.rankstream.v1.GetServerInfoResponse\x12]\n\x0eGetConsumerLag\x12$.rankstream.v1.GetConsumerLagRequest\x1a%.rankstream.v1.GetConsumerLagResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frankstream/proto/v1/admin.proto\x12\rrankstream.v1\"\x16\n\x14GetServerInfoRequest\"G\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"=\n\tBlockInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"\x93\x02\n\x0b\x45ncoderInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x12\n\ndimensions\x18\x04 \x01(\r\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x19\n\x11space_fingerprint\x18\x06 \x01(\t\x12\x10\n\x08numerics\x18\x07 \x01(\t\x12\x0f\n\x07prompts\x18\x08 \x03(\t\x12\x13\n\x0bitem_prompt\x18\t \x01(\t\x12\x14\n\x0cquery_prompt\x18\n \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_prompt\x18\x0b \x01(\t\x12(\n\x04work\x18\x0c \x01(\x0b\x32\x1a.rankstream.v1.EncoderWork\"\xe9\x01\n\x0b\x45ncoderWork\x12\r\n\x05texts\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x03 \x01(\x03\x12\x12\n\ncache_hits\x18\x04 \x01(\x03\x12\x14\n\x0c\x63\x61\x63he_misses\x18\x05 \x01(\x03\x12\x15\n\rcache_entries\x18\x06 \x01(\x03\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\x07 \x01(\x03\x12\x0e\n\x06shared\x18\x08 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\t \x01(\x03\x12\x0f\n\x07waiting\x18\n \x01(\x03\x12\x0f\n\x07read_us\x18\x0b \x01(\x03\x12\x11\n\tencode_us\x18\x0c \x01(\x03\"\xb3\x01\n\rEventTypeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epooling_weight\x18\x02 \x01(\x01\x12\x12\n\nin_history\x18\x03 \x01(\x08\x12\x1d\n\x15\x63ounts_for_popularity\x18\x04 \x01(\x08\x12\x13\n\x0bhalf_life_s\x18\x05 \x01(\x01\x12\x16\n\x0epooled_at_most\x18\x06 \x01(\x03\x12\r\n\x05\x63urve\x18\x07 \x01(\t\x12\r\n\x05ttl_s\x18\x08 \x01(\x01\"h\n\x0eGenerationInfo\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11space_fingerprint\x18\x04 \x01(\t\x12\r\n\x05items\x18\x05 \x01(\x03\"\x9d\x03\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x14\n\x0c\x66old_version\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x03(\x0b\x32\x14.rankstream.v1.Limit\x12+\n\x07\x65ncoder\x18\x05 \x01(\x0b\x32\x1a.rankstream.v1.EncoderInfo\x12(\n\x06\x62locks\x18\x06 \x03(\x0b\x32\x18.rankstream.v1.BlockInfo\x12\x31\n\x0b\x65vent_types\x18\x07 \x03(\x0b\x32\x1c.rankstream.v1.EventTypeInfo\x12\r\n\x05items\x18\x08 \x01(\x03\x12\r\n\x05users\x18\t \x01(\x03\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x19\n\x11\x63\x61talogue_version\x18\x0b \x01(\x03\x12\x15\n\rstarted_at_ms\x18\x0c \x01(\x03\x12\x32\n\x0bgenerations\x18\r \x03(\x0b\x32\x1d.rankstream.v1.GenerationInfo\"\x17\n\x15GetConsumerLagRequest\"t\n\x0cPartitionLag\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x11\n\thighwater\x18\x04 \x01(\x03\x12\x0b\n\x03lag\x18\x05 \x01(\x03\x12\r\n\x05state\x18\x06 \x01(\t\"\xa6\x01\n\x16GetConsumerLagResponse\x12/\n\npartitions\x18\x01 \x03(\x0b\x32\x1b.rankstream.v1.PartitionLag\x12\x19\n\x11last_fetch_age_ms\x18\x02 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x03 \x01(\x03\x12\x19\n\x11misplaced_records\x18\x04 \x01(\x03\x12\x0f\n\x07healthy\x18\x05 \x01(\x08\"\x9b\x01\n\x0eReindexRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12=\n\x08settings\x18\x03 \x03(\x0b\x32+.rankstream.v1.ReindexRequest.SettingsEntry\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x16RollbackReindexRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13WatchReindexRequest\"\x81\x02\n\x0fReindexProgress\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05phase\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12\r\n\x05model\x18\x06 \x01(\t\x12\x19\n\x11space_fingerprint\x18\x07 \x01(\t\x12\r\n\x05items\x18\x08 \x01(\x03\x12\x13\n\x0bitems_total\x18\t \x01(\x03\x12\r\n\x05texts\x18\n \x01(\x03\x12\x13\n\x0btexts_total\x18\x0b \x01(\x03\x12\x11\n\telapsed_s\x18\x0c \x01(\x01\x12\x0c\n\x04rate\x18\r \x01(\x01\x12\r\n\x05\x65ta_s\x18\x0e \x01(\x01\"\x16\n\x14\x43\x61ncelReindexRequest\"I\n\x15\x43\x61ncelReindexResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.rankstream.v1.ReindexProgress\"\x17\n\x15\x44ropGenerationRequest\",\n\x16\x44ropGenerationResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x32\xfb\x04\n\x05\x41\x64min\x12Z\n\rGetServerInfo\x12#.rankstream.v1.GetServerInfoRequest\x1a$.rankstream.v1.GetServerInfoResponse\x12]\n\x0eGetConsumerLag\x12$.rankstream.v1.GetConsumerLagRequest\x1a%.rankstream.v1.GetConsumerLagResponse\x12J\n\x07Reindex\x12\x1d.rankstream.v1.ReindexRequest\x1a\x1e.rankstream.v1.ReindexProgress0\x01\x12Z\n\x0fRollbackReindex\x12%.rankstream.v1.RollbackReindexRequest\x1a\x1e.rankstream.v1.ReindexProgress0\x01\x12T\n\x0cWatchReindex\x12\".rankstream.v1.WatchReindexRequest\x1a\x1e.rankstream.v1.ReindexProgress0\x01\x12Z\n\rCancelReindex\x12#.rankstream.v1.CancelReindexRequest\x1a$.rankstream.v1.CancelReindexResponse\x12]\n\x0e\x44ropGeneration\x12$.rankstream.v1.DropGenerationRequest\x1a%.rankstream.v1.DropGenerationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REINDEXREQUEST_SETTINGSENTRY']._loaded_options = None
+  _globals['_REINDEXREQUEST_SETTINGSENTRY']._serialized_options = b'8\001'
   _globals['_GETSERVERINFOREQUEST']._serialized_start=50
   _globals['_GETSERVERINFOREQUEST']._serialized_end=72
   _globals['_LIMIT']._serialized_start=74
@@ -43,14 +45,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODERWORK']._serialized_end=722
   _globals['_EVENTTYPEINFO']._serialized_start=725
   _globals['_EVENTTYPEINFO']._serialized_end=904
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=907
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1268
-  _globals['_GETCONSUMERLAGREQUEST']._serialized_start=1270
-  _globals['_GETCONSUMERLAGREQUEST']._serialized_end=1293
-  _globals['_PARTITIONLAG']._serialized_start=1295
-  _globals['_PARTITIONLAG']._serialized_end=1411
-  _globals['_GETCONSUMERLAGRESPONSE']._serialized_start=1414
-  _globals['_GETCONSUMERLAGRESPONSE']._serialized_end=1580
-  _globals['_ADMIN']._serialized_start=1583
-  _globals['_ADMIN']._serialized_end=1777
+  _globals['_GENERATIONINFO']._serialized_start=906
+  _globals['_GENERATIONINFO']._serialized_end=1010
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1013
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1426
+  _globals['_GETCONSUMERLAGREQUEST']._serialized_start=1428
+  _globals['_GETCONSUMERLAGREQUEST']._serialized_end=1451
+  _globals['_PARTITIONLAG']._serialized_start=1453
+  _globals['_PARTITIONLAG']._serialized_end=1569
+  _globals['_GETCONSUMERLAGRESPONSE']._serialized_start=1572
+  _globals['_GETCONSUMERLAGRESPONSE']._serialized_end=1738
+  _globals['_REINDEXREQUEST']._serialized_start=1741
+  _globals['_REINDEXREQUEST']._serialized_end=1896
+  _globals['_REINDEXREQUEST_SETTINGSENTRY']._serialized_start=1849
+  _globals['_REINDEXREQUEST_SETTINGSENTRY']._serialized_end=1896
+  _globals['_ROLLBACKREINDEXREQUEST']._serialized_start=1898
+  _globals['_ROLLBACKREINDEXREQUEST']._serialized_end=1934
+  _globals['_WATCHREINDEXREQUEST']._serialized_start=1936
+  _globals['_WATCHREINDEXREQUEST']._serialized_end=1957
+  _globals['_REINDEXPROGRESS']._serialized_start=1960
+  _globals['_REINDEXPROGRESS']._serialized_end=2217
+  _globals['_CANCELREINDEXREQUEST']._serialized_start=2219
+  _globals['_CANCELREINDEXREQUEST']._serialized_end=2241
+  _globals['_CANCELREINDEXRESPONSE']._serialized_start=2243
+  _globals['_CANCELREINDEXRESPONSE']._serialized_end=2316
+  _globals['_DROPGENERATIONREQUEST']._serialized_start=2318
+  _globals['_DROPGENERATIONREQUEST']._serialized_end=2341
+  _globals['_DROPGENERATIONRESPONSE']._serialized_start=2343
+  _globals['_DROPGENERATIONRESPONSE']._serialized_end=2387
+  _globals['_ADMIN']._serialized_start=2390
+  _globals['_ADMIN']._serialized_end=3025
 # @@protoc_insertion_point(module_scope)

@@ -226,6 +226,35 @@ class EventTypeInfo(google.protobuf.message.Message):
 Global___EventTypeInfo: typing_extensions.TypeAlias = EventTypeInfo
 
 @typing.final
+class GenerationInfo(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    SPACE_FINGERPRINT_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    state: builtins.str
+    """"served", "made" (a change makes it) or "kept" (for RollbackReindex)."""
+    model: builtins.str
+    """The folder of its model; empty: the default one."""
+    space_fingerprint: builtins.str
+    items: builtins.int
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        state: builtins.str = ...,
+        model: builtins.str = ...,
+        space_fingerprint: builtins.str = ...,
+        items: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items", "model", b"model", "number", b"number", "space_fingerprint", b"space_fingerprint", "state", b"state"]) -> None: ...
+
+Global___GenerationInfo: typing_extensions.TypeAlias = GenerationInfo
+
+@typing.final
 class GetServerInfoResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -241,6 +270,7 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     CATALOGUE_VERSION_FIELD_NUMBER: builtins.int
     STARTED_AT_MS_FIELD_NUMBER: builtins.int
+    GENERATIONS_FIELD_NUMBER: builtins.int
     server_version: builtins.str
     worker: builtins.str
     fold_version: builtins.str
@@ -257,6 +287,10 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     def blocks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BlockInfo]: ...
     @property
     def event_types(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EventTypeInfo]: ...
+    @property
+    def generations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GenerationInfo]:
+        """The served one first."""
+
     def __init__(
         self,
         *,
@@ -272,9 +306,10 @@ class GetServerInfoResponse(google.protobuf.message.Message):
         generation: builtins.int = ...,
         catalogue_version: builtins.int = ...,
         started_at_ms: builtins.int = ...,
+        generations: collections.abc.Iterable[Global___GenerationInfo] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["encoder", b"encoder"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["blocks", b"blocks", "catalogue_version", b"catalogue_version", "encoder", b"encoder", "event_types", b"event_types", "fold_version", b"fold_version", "generation", b"generation", "items", b"items", "limits", b"limits", "server_version", b"server_version", "started_at_ms", b"started_at_ms", "users", b"users", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["blocks", b"blocks", "catalogue_version", b"catalogue_version", "encoder", b"encoder", "event_types", b"event_types", "fold_version", b"fold_version", "generation", b"generation", "generations", b"generations", "items", b"items", "limits", b"limits", "server_version", b"server_version", "started_at_ms", b"started_at_ms", "users", b"users", "worker", b"worker"]) -> None: ...
 
 Global___GetServerInfoResponse: typing_extensions.TypeAlias = GetServerInfoResponse
 
@@ -350,3 +385,199 @@ class GetConsumerLagResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["dead_letters", b"dead_letters", "healthy", b"healthy", "last_fetch_age_ms", b"last_fetch_age_ms", "misplaced_records", b"misplaced_records", "partitions", b"partitions"]) -> None: ...
 
 Global___GetConsumerLagResponse: typing_extensions.TypeAlias = GetConsumerLagResponse
+
+@typing.final
+class ReindexRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class SettingsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    ID_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """Names the change, up to 64 characters of letters, digits, "-" and "_". Sent again it answers the
+    progress of the change that it began, so that a stream that broke off is taken up. Empty: the
+    server makes one.
+    """
+    model: builtins.str
+    """Folder of the model, on the server. Empty: the model that is served, with its settings."""
+    @property
+    def settings(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Further settings of the encoder, as "rankstream serve" has them: {"precision": "f32"}. With a
+        model, those that are missing have their defaults.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        model: builtins.str = ...,
+        settings: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "model", b"model", "settings", b"settings"]) -> None: ...
+
+Global___ReindexRequest: typing_extensions.TypeAlias = ReindexRequest
+
+@typing.final
+class RollbackReindexRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """As in ReindexRequest."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+
+Global___RollbackReindexRequest: typing_extensions.TypeAlias = RollbackReindexRequest
+
+@typing.final
+class WatchReindexRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___WatchReindexRequest: typing_extensions.TypeAlias = WatchReindexRequest
+
+@typing.final
+class ReindexProgress(google.protobuf.message.Message):
+    """A stream of it goes on until the change has ended. Whoever leaves it cancels nothing."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    PHASE_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    SPACE_FINGERPRINT_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    ITEMS_TOTAL_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    TEXTS_TOTAL_FIELD_NUMBER: builtins.int
+    ELAPSED_S_FIELD_NUMBER: builtins.int
+    RATE_FIELD_NUMBER: builtins.int
+    ETA_S_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    kind: builtins.str
+    """"reindex" or "rollback"."""
+    phase: builtins.str
+    """"loading", "encoding", "starting" (workers of the new generation load and warm up beside those
+    that serve), "draining" (it is served, the workers of before finish), then "done", "failed" or
+    "cancelled", which is the last.
+    """
+    problem: builtins.str
+    """Why it failed."""
+    generation: builtins.int
+    """The generation that is to be served, the folder of its model, and its space once it is loaded."""
+    model: builtins.str
+    space_fingerprint: builtins.str
+    items: builtins.int
+    """Items of the new generation, and of the one that is served."""
+    items_total: builtins.int
+    texts: builtins.int
+    """Texts of events and users that it has a vector of, and all."""
+    texts_total: builtins.int
+    elapsed_s: builtins.float
+    """Since the change was asked for."""
+    rate: builtins.float
+    """Items and texts a second, as this stream has seen it; 0: not known yet."""
+    eta_s: builtins.float
+    """What is left of the encoding at that rate, in seconds; -1: not known."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        kind: builtins.str = ...,
+        phase: builtins.str = ...,
+        problem: builtins.str = ...,
+        generation: builtins.int = ...,
+        model: builtins.str = ...,
+        space_fingerprint: builtins.str = ...,
+        items: builtins.int = ...,
+        items_total: builtins.int = ...,
+        texts: builtins.int = ...,
+        texts_total: builtins.int = ...,
+        elapsed_s: builtins.float = ...,
+        rate: builtins.float = ...,
+        eta_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["elapsed_s", b"elapsed_s", "eta_s", b"eta_s", "generation", b"generation", "id", b"id", "items", b"items", "items_total", b"items_total", "kind", b"kind", "model", b"model", "phase", b"phase", "problem", b"problem", "rate", b"rate", "space_fingerprint", b"space_fingerprint", "texts", b"texts", "texts_total", b"texts_total"]) -> None: ...
+
+Global___ReindexProgress: typing_extensions.TypeAlias = ReindexProgress
+
+@typing.final
+class CancelReindexRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___CancelReindexRequest: typing_extensions.TypeAlias = CancelReindexRequest
+
+@typing.final
+class CancelReindexResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: builtins.int
+    @property
+    def progress(self) -> Global___ReindexProgress:
+        """As it ended."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___ReindexProgress | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["progress", b"progress"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["progress", b"progress"]) -> None: ...
+
+Global___CancelReindexResponse: typing_extensions.TypeAlias = CancelReindexResponse
+
+@typing.final
+class DropGenerationRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DropGenerationRequest: typing_extensions.TypeAlias = DropGenerationRequest
+
+@typing.final
+class DropGenerationResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    """The one that is gone."""
+    def __init__(
+        self,
+        *,
+        generation: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generation", b"generation"]) -> None: ...
+
+Global___DropGenerationResponse: typing_extensions.TypeAlias = DropGenerationResponse

@@ -44,6 +44,31 @@ class AdminStub(object):
                 request_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.GetConsumerLagRequest.SerializeToString,
                 response_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.GetConsumerLagResponse.FromString,
                 _registered_method=True)
+        self.Reindex = channel.unary_stream(
+                '/rankstream.v1.Admin/Reindex',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.FromString,
+                _registered_method=True)
+        self.RollbackReindex = channel.unary_stream(
+                '/rankstream.v1.Admin/RollbackReindex',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.RollbackReindexRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.FromString,
+                _registered_method=True)
+        self.WatchReindex = channel.unary_stream(
+                '/rankstream.v1.Admin/WatchReindex',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.WatchReindexRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.FromString,
+                _registered_method=True)
+        self.CancelReindex = channel.unary_unary(
+                '/rankstream.v1.Admin/CancelReindex',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.CancelReindexRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.CancelReindexResponse.FromString,
+                _registered_method=True)
+        self.DropGeneration = channel.unary_unary(
+                '/rankstream.v1.Admin/DropGeneration',
+                request_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.DropGenerationRequest.SerializeToString,
+                response_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.DropGenerationResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
@@ -61,6 +86,41 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reindex(self, request, context):
+        """Encodes the catalogue and all texts by another model, beside what is served, then serves that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackReindex(self, request, context):
+        """Serves the generation of before again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchReindex(self, request, context):
+        """The progress of the newest change, whoever began it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelReindex(self, request, context):
+        """Gives up a change that is not served yet, and removes what was made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropGeneration(self, request, context):
+        """Removes the generation that is kept for a rollback.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +133,31 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.GetConsumerLag,
                     request_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.GetConsumerLagRequest.FromString,
                     response_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.GetConsumerLagResponse.SerializeToString,
+            ),
+            'Reindex': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reindex,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.SerializeToString,
+            ),
+            'RollbackReindex': grpc.unary_stream_rpc_method_handler(
+                    servicer.RollbackReindex,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.RollbackReindexRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.SerializeToString,
+            ),
+            'WatchReindex': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchReindex,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.WatchReindexRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.SerializeToString,
+            ),
+            'CancelReindex': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelReindex,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.CancelReindexRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.CancelReindexResponse.SerializeToString,
+            ),
+            'DropGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropGeneration,
+                    request_deserializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.DropGenerationRequest.FromString,
+                    response_serializer=rankstream_dot_proto_dot_v1_dot_admin__pb2.DropGenerationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -129,6 +214,141 @@ class Admin(object):
             '/rankstream.v1.Admin/GetConsumerLag',
             rankstream_dot_proto_dot_v1_dot_admin__pb2.GetConsumerLagRequest.SerializeToString,
             rankstream_dot_proto_dot_v1_dot_admin__pb2.GetConsumerLagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankstream.v1.Admin/Reindex',
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackReindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankstream.v1.Admin/RollbackReindex',
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.RollbackReindexRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchReindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankstream.v1.Admin/WatchReindex',
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.WatchReindexRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.ReindexProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelReindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Admin/CancelReindex',
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.CancelReindexRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.CancelReindexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankstream.v1.Admin/DropGeneration',
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.DropGenerationRequest.SerializeToString,
+            rankstream_dot_proto_dot_v1_dot_admin__pb2.DropGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,7 +57,87 @@ _AdminGetConsumerLagType = typing_extensions.TypeVar(
     ],
 )
 
-class AdminStub(typing.Generic[_AdminGetServerInfoType, _AdminGetConsumerLagType]):
+_AdminReindexType = typing_extensions.TypeVar(
+    '_AdminReindexType',
+    grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.ReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.ReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.ReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+)
+
+_AdminRollbackReindexType = typing_extensions.TypeVar(
+    '_AdminRollbackReindexType',
+    grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+)
+
+_AdminWatchReindexType = typing_extensions.TypeVar(
+    '_AdminWatchReindexType',
+    grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+)
+
+_AdminCancelReindexType = typing_extensions.TypeVar(
+    '_AdminCancelReindexType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+        rankstream.proto.v1.admin_pb2.CancelReindexResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+        rankstream.proto.v1.admin_pb2.CancelReindexResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+        rankstream.proto.v1.admin_pb2.CancelReindexResponse,
+    ],
+)
+
+_AdminDropGenerationType = typing_extensions.TypeVar(
+    '_AdminDropGenerationType',
+    grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+        rankstream.proto.v1.admin_pb2.DropGenerationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+        rankstream.proto.v1.admin_pb2.DropGenerationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+        rankstream.proto.v1.admin_pb2.DropGenerationResponse,
+    ],
+)
+
+class AdminStub(typing.Generic[_AdminGetServerInfoType, _AdminGetConsumerLagType, _AdminReindexType, _AdminRollbackReindexType, _AdminWatchReindexType, _AdminCancelReindexType, _AdminDropGenerationType]):
     @typing.overload
     def __init__(self: AdminStub[
         grpc.UnaryUnaryMultiCallable[
@@ -67,6 +147,26 @@ class AdminStub(typing.Generic[_AdminGetServerInfoType, _AdminGetConsumerLagType
         grpc.UnaryUnaryMultiCallable[
             rankstream.proto.v1.admin_pb2.GetConsumerLagRequest,
             rankstream.proto.v1.admin_pb2.GetConsumerLagResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            rankstream.proto.v1.admin_pb2.ReindexRequest,
+            rankstream.proto.v1.admin_pb2.ReindexProgress,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+            rankstream.proto.v1.admin_pb2.ReindexProgress,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+            rankstream.proto.v1.admin_pb2.ReindexProgress,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+            rankstream.proto.v1.admin_pb2.CancelReindexResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+            rankstream.proto.v1.admin_pb2.DropGenerationResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -80,11 +180,46 @@ class AdminStub(typing.Generic[_AdminGetServerInfoType, _AdminGetConsumerLagType
             rankstream.proto.v1.admin_pb2.GetConsumerLagRequest,
             rankstream.proto.v1.admin_pb2.GetConsumerLagResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            rankstream.proto.v1.admin_pb2.ReindexRequest,
+            rankstream.proto.v1.admin_pb2.ReindexProgress,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+            rankstream.proto.v1.admin_pb2.ReindexProgress,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+            rankstream.proto.v1.admin_pb2.ReindexProgress,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+            rankstream.proto.v1.admin_pb2.CancelReindexResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+            rankstream.proto.v1.admin_pb2.DropGenerationResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetServerInfo: _AdminGetServerInfoType
 
     GetConsumerLag: _AdminGetConsumerLagType
+
+    Reindex: _AdminReindexType
+    """Encodes the catalogue and all texts by another model, beside what is served, then serves that."""
+
+    RollbackReindex: _AdminRollbackReindexType
+    """Serves the generation of before again."""
+
+    WatchReindex: _AdminWatchReindexType
+    """The progress of the newest change, whoever began it."""
+
+    CancelReindex: _AdminCancelReindexType
+    """Gives up a change that is not served yet, and removes what was made."""
+
+    DropGeneration: _AdminDropGenerationType
+    """Removes the generation that is kept for a rollback."""
 
 AdminAsyncStub: typing_extensions.TypeAlias = AdminStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -94,6 +229,26 @@ AdminAsyncStub: typing_extensions.TypeAlias = AdminStub[
     grpc.aio.UnaryUnaryMultiCallable[
         rankstream.proto.v1.admin_pb2.GetConsumerLagRequest,
         rankstream.proto.v1.admin_pb2.GetConsumerLagResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.ReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+        rankstream.proto.v1.admin_pb2.ReindexProgress,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+        rankstream.proto.v1.admin_pb2.CancelReindexResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+        rankstream.proto.v1.admin_pb2.DropGenerationResponse,
     ],
 ]
 
@@ -111,5 +266,45 @@ class AdminServicer(metaclass=abc.ABCMeta):
         request: rankstream.proto.v1.admin_pb2.GetConsumerLagRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankstream.proto.v1.admin_pb2.GetConsumerLagResponse, collections.abc.Awaitable[rankstream.proto.v1.admin_pb2.GetConsumerLagResponse]]: ...
+
+    @abc.abstractmethod
+    def Reindex(
+        self,
+        request: rankstream.proto.v1.admin_pb2.ReindexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.admin_pb2.ReindexProgress], collections.abc.AsyncIterator[rankstream.proto.v1.admin_pb2.ReindexProgress]]:
+        """Encodes the catalogue and all texts by another model, beside what is served, then serves that."""
+
+    @abc.abstractmethod
+    def RollbackReindex(
+        self,
+        request: rankstream.proto.v1.admin_pb2.RollbackReindexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.admin_pb2.ReindexProgress], collections.abc.AsyncIterator[rankstream.proto.v1.admin_pb2.ReindexProgress]]:
+        """Serves the generation of before again."""
+
+    @abc.abstractmethod
+    def WatchReindex(
+        self,
+        request: rankstream.proto.v1.admin_pb2.WatchReindexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankstream.proto.v1.admin_pb2.ReindexProgress], collections.abc.AsyncIterator[rankstream.proto.v1.admin_pb2.ReindexProgress]]:
+        """The progress of the newest change, whoever began it."""
+
+    @abc.abstractmethod
+    def CancelReindex(
+        self,
+        request: rankstream.proto.v1.admin_pb2.CancelReindexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.admin_pb2.CancelReindexResponse, collections.abc.Awaitable[rankstream.proto.v1.admin_pb2.CancelReindexResponse]]:
+        """Gives up a change that is not served yet, and removes what was made."""
+
+    @abc.abstractmethod
+    def DropGeneration(
+        self,
+        request: rankstream.proto.v1.admin_pb2.DropGenerationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankstream.proto.v1.admin_pb2.DropGenerationResponse, collections.abc.Awaitable[rankstream.proto.v1.admin_pb2.DropGenerationResponse]]:
+        """Removes the generation that is kept for a rollback."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -16,7 +16,15 @@ from rankstream.server.store import Store
 
 
 class BiasFile:
-    """Writes the bias of all rows, whole, when popularity, rows or which of them live changed."""
+    """Writes the bias of a generation's rows, whole, when popularity, rows or what lives changed.
+
+    Args:
+        store: whose slot holds the generation.
+        segments: its rows.
+        popularity: of all items.
+        page: where a new file is announced.
+        folder: of all generations.
+    """
 
     def __init__(
         self,
@@ -51,12 +59,12 @@ class BiasFile:
         if now == self._seen:
             return
         self._sequence += 1
-        path = bias_path(self._folder, self._sequence)
+        path = bias_path(self._folder, head.generation, self._sequence)
         bias = self._popularity.bias_of(self._slots_of(rows), self._live[:rows])
         bias.tofile(path)
-        self._page.set_bias(self._sequence)
+        self._page.set_bias(self._sequence, self._store.slot)
         self._seen = now
-        for old in self._folder.glob("bias-*.f32"):
+        for old in path.parent.glob("bias-*.f32"):
             if old != path:
                 old.unlink()
 

@@ -16,7 +16,7 @@ from rankstream.kernels.arrays import freeze
 from rankstream.kernels.codes import Codes
 from rankstream.kernels.query import Space
 from rankstream.server.catalog.blocks import Layout
-from rankstream.server.catalog.segments import Segments
+from rankstream.server.catalog.segments import Segments, generation_folder
 from rankstream.server.store import View
 from rankstream.server.types import Head
 
@@ -146,7 +146,8 @@ class Catalogue:
 
     def _load_bias(self, sequence: int) -> None:
         try:
-            fresh = np.fromfile(bias_path(self._folder, sequence), np.float32)
+            path = bias_path(self._folder, self.head.generation, sequence)
+            fresh = np.fromfile(path, np.float32)
         except FileNotFoundError:
             # Ingest has put a newer one in place between the announcement and now.
             return
@@ -159,9 +160,9 @@ class Catalogue:
             self._alive = grown
 
 
-def bias_path(folder: Path, sequence: int) -> Path:
-    """Where ingest puts a bias array: ``float32 [rows]``."""
-    return folder / f"bias-{sequence:012d}.f32"
+def bias_path(folder: Path, generation: int, sequence: int) -> Path:
+    """Where ingest puts a bias array of a generation: ``float32 [rows]``."""
+    return generation_folder(folder, generation) / f"bias-{sequence:012d}.f32"
 
 
 def set_bits(mask: NDArray[np.uint8], rows: NDArray[np.int32]) -> None:

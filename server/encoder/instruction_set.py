@@ -27,6 +27,11 @@ def has_bf16(flags: frozenset[str]) -> bool:
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
+def has_vnni(flags: frozenset[str]) -> bool:
+    """Whether products of int8 are added in hardware."""
+    return not flags.isdisjoint({"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
 def instruction_set(flags: frozenset[str]) -> str:
     """For the numerics id: the machine and its telling extensions, ``x86_64+avx512f+avx2``."""
     return "+".join([platform.machine() or "unknown", *(f for f in TELLING if f in flags)])

@@ -22,7 +22,7 @@ from rankstream.server.encoder.choice import (
 )
 from rankstream.server.encoder.find import find_folder
 from rankstream.server.encoder.fingerprint import Space
-from rankstream.server.encoder.instruction_set import cpu_flags
+from rankstream.server.encoder.instruction_set import cpu_flags, has_vnni
 from rankstream.server.encoder.model_folder import ModelFolder
 from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.sentence_modules import POOLINGS
@@ -105,6 +105,8 @@ class Loading:
         else:
             backend = self._openvino() if name == "openvino" else self._torch()
         log.info("encoder %s: backend %s (%s), %s", folder.name, backend.name, reason, precision)
+        if precision == "int8" and not has_vnni(cpu_flags()):
+            log.warning("this CPU adds no int8 products (VNNI): --precision f32 may be faster here")
         return backend
 
     def encoder(self, backend: Backend | None = None) -> TextEncoder:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import EncoderError, EncoderSettings, TokenBatch
+from rankstream.server.encoder.base import Backend, EncoderError, EncoderSettings, TokenBatch
 from rankstream.server.encoder.batching import pad_batch, plan_batches
 from rankstream.server.encoder.fingerprint import weights_sha256
 from rankstream.server.encoder.graph_cache import Graph
@@ -27,6 +27,7 @@ from rankstream.server.encoder.openvino_load import on_graph
 from rankstream.server.encoder.quality import GATES, Gate, Quality, compare
 from rankstream.server.encoder.quantised import FILES, FOLDER, write_note
 from rankstream.server.encoder.quantize import Recipe, narrowing_layers, quantize, version
+from rankstream.server.encoder.speed import tokens_per_s
 from rankstream.server.errors import InvalidArgument
 
 # The worst text's cosine was 0.969 with 600 texts and 0.979 with 3,300: rare words widen ranges.
@@ -50,6 +51,7 @@ class Optimized:
         quality: of its vectors against float32's.
         bytes_before: of the float32 weights.
         bytes_after: of the int8 ones.
+        tokens_per_s: on this machine, of ``f32`` and of ``int8``.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Optimized:
     quality: Quality
     bytes_before: int
     bytes_after: int
+    tokens_per_s: dict[str, float]
 
 
 Say = Callable[[str], None]
@@ -86,14 +89,15 @@ def optimize(
     say("converting the model")
     wanted = dataclasses.replace(settings, backend="openvino", precision="f32")
     loading = Loading.of(wanted)
-    reference = loading.encoder()
+    reference = loading.backend()
     say(f"encoding {len(judging)} texts in float32")
-    expected = reference.encode(judging)
+    expected = loading.encoder(reference).encode(judging)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
         made = Path(part) / "model"
         shutil.copytree(loading.folder.root, made, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        trial = _Trial(loading, made / FOLDER, _batches(loading, calibrating), judging, expected)
+        batches = _batches(loading, calibrating)
+        trial = _Trial(loading, made / FOLDER, batches, judging, expected, reference)
         done = trial.first_good(gate, say)
         made.rename(out)
     return dataclasses.replace(done, folder=out)
@@ -106,6 +110,7 @@ class _Trial:
     batches: list[TokenBatch]
     judging: list[str]
     expected: NDArray[np.float32]
+    reference: Backend
 
     def first_good(self, gate: Gate, say: Say) -> Optimized:
         loading, problem = self.loading, ""
@@ -114,10 +119,10 @@ class _Trial:
             say(f"quantising: {recipe.name}")
             self._quantize(graph, recipe)
             say(f"encoding {len(self.judging)} texts in int8")
-            quality = self._judge(graph)
+            quality, speeds = self._judge(graph)
             problem = gate.problem(quality)
             if not problem:
-                return self._note(graph, recipe, quality)
+                return self._note(graph, recipe, quality, speeds)
             say(f"not good enough: {problem}")
         message = (
             f"{self.loading.folder.name}: int8 does not keep the quality asked for: {problem}; "
@@ -130,14 +135,18 @@ class _Trial:
         self.folder.mkdir()
         quantize(graph.folder / "model.xml", self.batches, recipe, self.folder / "model.xml")
 
-    def _judge(self, graph: Graph) -> Quality:
+    def _judge(self, graph: Graph) -> tuple[Quality, dict[str, float]]:
         with tempfile.TemporaryDirectory() as compiled:
             made = Graph(self.folder, graph.attention, Path(compiled))
             threads = self.loading.settings.threads
             backend = OpenVinoBackend(made, precision="int8", threads=threads)
-            return compare(self.expected, self.loading.encoder(backend).encode(self.judging))
+            found = self.loading.encoder(backend).encode(self.judging)
+            speeds = tokens_per_s({"f32": self.reference.embed, "int8": backend.embed})
+            return compare(self.expected, found), speeds
 
-    def _note(self, graph: Graph, recipe: Recipe, quality: Quality) -> Optimized:
+    def _note(
+        self, graph: Graph, recipe: Recipe, quality: Quality, speeds: dict[str, float]
+    ) -> Optimized:
         files = tuple(self.folder / name for name in FILES)
         about = {
             "pooling": self.loading.space.pooling,
@@ -146,11 +155,12 @@ class _Trial:
             "nncf": version(),
             "calibration_texts": sum(len(batch.rows) for batch in self.batches),
             "quality": dataclasses.asdict(quality),
+            "tokens_per_s": speeds,
         }
         write_note(self.folder, weights_sha256(files, self.loading.settings.cache_dir), about)
         before = sum(file.stat().st_size for file in self.loading.folder.weights)
         after = files[1].stat().st_size
-        return Optimized(self.folder, recipe.name, quality, before, after)
+        return Optimized(self.folder, recipe.name, quality, before, after, speeds)
 
 
 def _recipes(narrowing: int) -> Iterator[Recipe]:

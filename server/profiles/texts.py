@@ -1,12 +1,13 @@
-"""Texts that interactions are with: kept once by their key, with their vector.
+"""Texts that interactions are with: kept once by their key, with a vector of each generation.
 
 A text is remembered by the commit of the first event that has it, and encoded afterwards; until
 its vector is there it counts as zero. Each has a number, rising. Beyond the bound the lowest
 numbers are forgotten; a text that comes again after half as many others takes a new number, so that
 what is in use stays.
 
-Databases: ``texts``, text key -> (number, bytes of the text, text, vector or nothing);
-``text_order``, number -> text key; in ``meta``, the next number and the last one encoded.
+Databases: ``texts``, text key -> (number, bytes of the text, text); ``text_order``, number -> text
+key; in ``meta``, the next number. Of each slot: ``vectors``, text key -> vector, where it has been
+encoded; in ``generation``, the number of the last one encoded.
 """
 
 from __future__ import annotations
@@ -23,26 +24,26 @@ from rankstream.kernels.arrays import freeze
 from rankstream.kernels.query import Extras
 from rankstream.kernels.texts import listed
 from rankstream.server.errors import CorruptState
+from rankstream.server.generation import SLOTS, Slot
 from rankstream.server.store import Txn, View
 
 _RECORD = struct.Struct("<qI")
-_NUMBERS = struct.Struct("<qq")
-_META = b"texts"
+_NUMBER = struct.Struct("<q")
+_NEXT, _ENCODED = b"texts", b"texts encoded"
 _LABEL_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """One remembered text; ``vector`` is float32 bytes, empty until it is encoded."""
+    """One remembered text."""
 
     number: int
     text: str
-    vector: bytes
 
     def pack(self) -> bytes:
         """The stored bytes."""
         text = self.text.encode()
-        return _RECORD.pack(self.number, len(text)) + text + self.vector
+        return _RECORD.pack(self.number, len(text)) + text
 
     @classmethod
     def unpack(cls, blob: bytes | memoryview) -> StoredText:
@@ -52,12 +53,12 @@ class StoredText:
             CorruptState: they are not.
         """
         try:
-            number, length = _RECORD.unpack_from(blob)
-            text = bytes(blob[_RECORD.size : _RECORD.size + length]).decode()
+            number = int(_RECORD.unpack_from(blob)[0])
+            text = bytes(_text_in(blob)).decode()
         except (struct.error, UnicodeDecodeError) as error:
             msg = f"a stored text of {len(blob)} bytes is damaged: {error}; rebuild the state"
             raise CorruptState(msg) from error
-        return cls(number, text, bytes(blob[_RECORD.size + length :]))
+        return cls(number, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Keeping:
 
 def remember_texts(txn: Txn, texts: Mapping[int, str], most: int) -> None:
     """Keeps texts by their keys; forgets the oldest beyond ``most``."""
-    following, encoded = _numbers(txn)
+    following = next_number(txn)
     for key, text in texts.items():
         name = _name(key)
         blob = txn.get("texts", name)
@@ -84,11 +85,10 @@ def remember_texts(txn: Txn, texts: Mapping[int, str], most: int) -> None:
             if following - known.number <= most // 2:
                 continue
             txn.delete("text_order", _ordinal(known.number))
-        vector = known.vector if known is not None else b""
-        txn.put("texts", name, StoredText(following, text, vector).pack())
+        txn.put("texts", name, StoredText(following, text).pack())
         txn.put("text_order", _ordinal(following), name)
         following += 1
-    _set_numbers(txn, following, encoded)
+    txn.put("meta", _NEXT, _NUMBER.pack(following))
     _forget(txn, txn.count("texts") - most)
 
 
@@ -103,6 +103,8 @@ def _forget(txn: Txn, count: int) -> None:
     for ordinal, forgotten in oldest:
         txn.delete("text_order", ordinal)
         txn.delete("texts", forgotten)
+        for slot in SLOTS:
+            txn.of(slot).delete("vectors", forgotten)
 
 
 @dataclass(slots=True, eq=False)
@@ -112,22 +114,21 @@ class TextCommit:
     Attributes:
         vectors: text key -> ``float32 [D]``.
         upto: the number of the last text that was looked at.
+        slot: of the generation whose encoder made them.
     """
 
     vectors: Mapping[bytes, NDArray[np.float32]]
     upto: int
+    slot: Slot
     _done: Event = field(default_factory=Event)
 
     def apply(self, txn: Txn) -> None:
         """Puts each vector to its text, where that is still remembered."""
+        own = txn.of(self.slot)
         for name, vector in self.vectors.items():
-            blob = txn.get("texts", name)
-            if blob is not None:
-                known = StoredText.unpack(blob)
-                made = StoredText(known.number, known.text, vector.astype("<f4").tobytes())
-                txn.put("texts", name, made.pack())
-        following, _ = _numbers(txn)
-        _set_numbers(txn, following, self.upto)
+            if own.get("texts", name) is not None:
+                own.put("vectors", name, vector.astype("<f4").tobytes())
+        own.put("generation", _ENCODED, _NUMBER.pack(self.upto))
 
     def committed(self) -> None:
         """The state has it."""
@@ -139,23 +140,23 @@ class TextCommit:
 
 
 def texts_to_encode(view: View, most: int) -> tuple[dict[bytes, str], int, int]:
-    """Texts without a vector by their key, at most so many.
+    """Texts without a vector of this slot's by their key, at most so many.
 
     Returns:
         The texts; the number of the last one looked at, for ``TextCommit.upto``; and the number of
         the last one encoded, which is the same where there is nothing new.
     """
-    _, before = _numbers(view)
+    before = last_encoded(view)
     upto = before
     found: dict[bytes, str] = {}
     for ordinal, name in view.items_from("text_order", _ordinal(upto + 1)):
         if len(found) == most:
             break
         upto = int.from_bytes(ordinal, "big")
-        blob = view.get("texts", bytes(name))
-        known = StoredText.unpack(blob) if blob is not None else None
-        if known is not None and not known.vector:
-            found[bytes(name)] = known.text
+        key = bytes(name)
+        blob = view.get("texts", key)
+        if blob is not None and view.get("vectors", key) is None:
+            found[key] = StoredText.unpack(blob).text
     return found, upto, before
 
 
@@ -191,13 +192,13 @@ def read_extras(
     """
     found = {g.key: (_label(g.label.encode()), g.vector) for g in given}
     for key in keys:
-        blob = view.get("texts", _name(key))
-        if blob is None or key in found:
+        stored, blob = (view.get(db, _name(key)) for db in ("vectors", "texts"))
+        if stored is None or blob is None or key in found:
             continue
-        start = _vector_start(blob)
-        if len(blob) - start == 4 * dimensions:
-            vector = np.frombuffer(bytes(blob[start:]), "<f4")
-            found[key] = _label(bytes(blob[_RECORD.size : start])), vector
+        if len(stored) != 4 * dimensions:
+            msg = f"the vector of a text has {len(stored)} bytes, expected {4 * dimensions}"
+            raise CorruptState(msg)
+        found[key] = _label(bytes(_text_in(blob))), np.frombuffer(bytes(stored), "<f4")
     vectors = np.zeros((len(found), stride), np.float32)
     ordered = sorted(found)
     for row, key in enumerate(ordered):
@@ -215,15 +216,13 @@ def text_of(view: View, key: int) -> str:
     return StoredText.unpack(blob).text if blob is not None else ""
 
 
-def _vector_start(blob: memoryview) -> int:
-    """Where a stored text's vector begins, which is all that a ranking reads of most."""
-    start = _RECORD.size
-    if len(blob) >= start:
-        start += int(_RECORD.unpack_from(blob)[1])
-    if len(blob) < start:
+def _text_in(blob: bytes | memoryview) -> bytes | memoryview:
+    """The text inside a packed ``StoredText``, without reading the rest."""
+    length = int(_RECORD.unpack_from(blob)[1]) if len(blob) >= _RECORD.size else -1
+    if len(blob) != _RECORD.size + length:
         msg = f"a stored text of {len(blob)} bytes is damaged; rebuild the state"
         raise CorruptState(msg)
-    return start
+    return blob[_RECORD.size :]
 
 
 def _label(text: bytes) -> bytes:
@@ -239,11 +238,13 @@ def _ordinal(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-def _numbers(view: View) -> tuple[int, int]:
-    """The next number, and the last one encoded."""
-    blob = view.get("meta", _META)
-    return _NUMBERS.unpack(blob) if blob is not None else (1, 0)
+def next_number(view: View) -> int:
+    """The number that the next new text will have."""
+    blob = view.get("meta", _NEXT)
+    return int(_NUMBER.unpack(blob)[0]) if blob is not None else 1
 
 
-def _set_numbers(txn: Txn, following: int, encoded: int) -> None:
-    txn.put("meta", _META, _NUMBERS.pack(following, encoded))
+def last_encoded(view: View) -> int:
+    """The number of the last text that this slot's encoder has looked at."""
+    blob = view.get("generation", _ENCODED)
+    return int(_NUMBER.unpack(blob)[0]) if blob is not None else 0

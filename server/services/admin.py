@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncGenerator
 
 from rankstream.kernels.cells import COUNTED, IN_HISTORY
 from rankstream.proto.v1 import admin_pb2, admin_pb2_grpc
@@ -15,6 +16,8 @@ from rankstream.server.embedder import Embedder
 from rankstream.server.encoder.base import Encoder
 from rankstream.server.profiles.pooling import LONGEST_TTL_MS, Pooling
 from rankstream.server.profiles.settings import FoldSettings, fold_version
+from rankstream.server.services.changes import Changes
+from rankstream.server.services.progress import generations_of
 from rankstream.server.store import Store
 from rankstream.server.wire import Names
 
@@ -38,6 +41,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         fold: FoldSettings,
         pooling: Pooling,
         names: Names,
+        changes: Changes,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -48,6 +52,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self._fold = fold
         self._pooling = pooling
         self._names = names
+        self._changes = changes
         self._started_at_ms = now_ms()
 
     async def GetServerInfo(  # noqa: N802 - the name that gRPC gives
@@ -56,6 +61,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         """Versions, limits, the encoder, the blocks, the event types, the counts."""
         with self._store.read() as view:
             head, users = view.head(), view.count("recent")
+            generations = generations_of(view)
         return admin_pb2.GetServerInfoResponse(
             server_version=self._names.server_version,
             worker=self._names.worker,
@@ -72,6 +78,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             generation=head.generation,
             catalogue_version=head.catalogue_version,
             started_at_ms=self._started_at_ms,
+            generations=generations,
         )
 
     async def GetConsumerLag(  # noqa: N802
@@ -100,6 +107,36 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                 state=page.state(slot),
             )
         return response
+
+    def Reindex(  # noqa: N802
+        self, request: admin_pb2.ReindexRequest, context: Context
+    ) -> AsyncGenerator[admin_pb2.ReindexProgress, None]:
+        """Has another generation made and served; its progress."""
+        return self._changes.reindex(request.id, request.model, request.settings)
+
+    def RollbackReindex(  # noqa: N802
+        self, request: admin_pb2.RollbackReindexRequest, context: Context
+    ) -> AsyncGenerator[admin_pb2.ReindexProgress, None]:
+        """Has the generation of before served again; the progress of that."""
+        return self._changes.rollback(request.id)
+
+    def WatchReindex(  # noqa: N802
+        self, request: admin_pb2.WatchReindexRequest, context: Context
+    ) -> AsyncGenerator[admin_pb2.ReindexProgress, None]:
+        """The progress of the newest change."""
+        return self._changes.follow()
+
+    async def CancelReindex(  # noqa: N802
+        self, request: admin_pb2.CancelReindexRequest, context: Context
+    ) -> admin_pb2.CancelReindexResponse:
+        """Gives up the change that is under way."""
+        return admin_pb2.CancelReindexResponse(progress=await self._changes.cancel())
+
+    async def DropGeneration(  # noqa: N802
+        self, request: admin_pb2.DropGenerationRequest, context: Context
+    ) -> admin_pb2.DropGenerationResponse:
+        """Removes what is kept for a rollback."""
+        return admin_pb2.DropGenerationResponse(generation=await self._changes.drop())
 
     def _limits(self) -> list[admin_pb2.Limit]:
         found = [

@@ -82,6 +82,10 @@ class LogGuard:
         self._stopping = threading.Event()
         self._progress: dict[tuple[str, int], tuple[int, float]] = {}
 
+    def watch(self, lanes: Mapping[str, Lane]) -> None:
+        """From the next look on, watches these lanes instead."""
+        self._lanes = lanes
+
     def stop(self) -> None:
         """Ends ``run`` soon."""
         self._stopping.set()
@@ -104,9 +108,10 @@ class LogGuard:
             StateRefused: a topic is another one now, or ends before our position.
             Unavailable: no broker answers.
         """
-        described = describe(self._bootstrap, self._lanes, self._incarnation)
+        lanes = self._lanes
+        described = describe(self._bootstrap, lanes, self._incarnation)
         for topic, known in self._known.items():
-            if topic in self._lanes and described.get(topic) != known:
+            if topic in lanes and described.get(topic) != known:
                 msg = (
                     f"topic {topic} was {known} and is {described.get(topic)}: it was deleted and "
                     "created again, or its partitions changed; what was applied is no longer "
@@ -114,15 +119,15 @@ class LogGuard:
                 )
                 raise StateRefused(msg)
         # Positions first: a lane only moves on, so the ends that are read next are not behind.
-        before = {topic: lane.positions() for topic, lane in self._lanes.items()}
+        before = {topic: lane.positions() for topic, lane in lanes.items()}
         bounds = log_bounds(self._bootstrap, [(t, p) for t in before for p in before[t]])
         self._page.fetched()
         for topic, positions in before.items():
             ends = {p: bounds[topic, p].end for p in positions}
             for partition, position in positions.items():
                 check_highwater(topic, partition, position, ends[partition])
-            self._lanes[topic].see_ends(ends)
-            self._watch(topic, positions, ends)
+            lanes[topic].see_ends(ends)
+            self._watch(topic, lanes[topic], positions, ends)
         self._note({(t, p): at for t, found in before.items() for p, at in found.items()})
 
     def _note(self, positions: dict[tuple[str, int], int]) -> None:
@@ -131,9 +136,11 @@ class LogGuard:
         except (StateRefused, Unavailable) as error:
             log.debug("the offsets for lag tools were not taken: %s", error)
 
-    def _watch(self, topic: str, positions: dict[int, int], ends: dict[int, int]) -> None:
+    def _watch(
+        self, topic: str, lane: Lane, positions: dict[int, int], ends: dict[int, int]
+    ) -> None:
         """Reopens a lane of which one partition stands still although it could move."""
-        now, waiting = time.monotonic(), self._lanes[topic].waiting()
+        now, waiting = time.monotonic(), lane.waiting()
         stuck = []
         for partition, position in positions.items():
             last, since = self._progress.get((topic, partition), (-1, now))
@@ -150,5 +157,5 @@ class LogGuard:
                 positions,
                 ends,
             )
-            self._lanes[topic].reopen()
+            lane.reopen()
             self._progress |= {(topic, p): (positions[p], now) for p in stuck}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rankstream.server.catalog.blocks import Layout, hash_attributes
 from rankstream.server.catalog.segments import SegmentWriter
 from rankstream.server.encoder.text import text_hash
+from rankstream.server.generation import Slot
 from rankstream.server.store import ItemRecord, Store, Txn, View
 from rankstream.server.stream.checks import BadRecord
 from rankstream.server.stream.item_codec import DecodedItem
@@ -40,6 +41,7 @@ class ItemCommit:
         dead: rows that are replaced or deleted, ``int32 [n]``.
         appended: ``(first, rows, crc32c)`` of the rows that are on disk already, or None.
         position: the items lane's position after it.
+        slot: of the generation that the rows are of.
     """
 
     put: dict[int, ItemRecord]
@@ -47,10 +49,12 @@ class ItemCommit:
     dead: NDArray[np.int32]
     appended: tuple[int, int, int] | None
     position: Position
+    slot: Slot
     _done: threading.Event = field(default_factory=threading.Event)
 
     def apply(self, txn: Txn) -> None:
         """Writes the effects and the position."""
+        txn = txn.of(self.slot)
         head = txn.head()
         before = txn.count("items")
         for key, record in self.put.items():
@@ -84,7 +88,7 @@ class ItemIndexer:
     """Makes rows. One thread.
 
     Args:
-        store: read for what is known of an item.
+        store: read for what is known of an item; commits are of its slot.
         segments: where rows go.
         layout: how a row is made.
         encode: texts to vectors ``float32 [B, D]``.
@@ -141,7 +145,8 @@ class ItemIndexer:
             facts = [item.facts for i in fresh if (item := upserts[i].item) is not None]
             added = self._segments.append(head.rows, rows[fresh], keys, ids, facts)
             appended = (head.rows, *added)
-        return ItemCommit(put, [r.key for r in gone], np.array(dead, np.int32), appended, position)
+        deleted, slot = [r.key for r in gone], self._store.slot
+        return ItemCommit(put, deleted, np.array(dead, np.int32), appended, position, slot)
 
     def _rows(
         self, upserts: list[ItemRecordIn], stored: dict[int, ItemRecord | None]

@@ -11,6 +11,8 @@ from pathlib import Path
 from rankstream.server.announce import Announcements
 from rankstream.server.config import Kafka
 from rankstream.server.errors import Unavailable
+from rankstream.server.generation import Slot
+from rankstream.server.generations import held_slots
 from rankstream.server.store import Store
 from rankstream.server.stream.incarnations import Incarnation, carry_positions, load_state
 from rankstream.server.stream.positions import verify_positions
@@ -91,7 +93,11 @@ def find_log(kafka: Kafka, topics: TopicSettings, broker_folder: Path, store: St
     }
     now = lives[-1] if lives else None
     described = describe(kafka.bootstrap_servers, counts, now)
-    stored = _stored_positions(store, described, topics, lives)
+    with store.read() as view:
+        slots = held_slots(view) or [store.slot]
+    by_slot = {s: _stored_positions(store.of(s), described, topics, lives) for s in slots}
+    # What is not served stands where it was left: behind what is.
+    stored = by_slot[slots[0]]
     verify_positions(
         kafka.bootstrap_servers,
         stored,
@@ -100,8 +106,9 @@ def find_log(kafka: Kafka, topics: TopicSettings, broker_folder: Path, store: St
         accept_partial_history=kafka.accept_partial_history,
     )
     if kafka.accept_partial_history:
-        _skip_what_is_gone(kafka.bootstrap_servers, described, stored)
-    _store_positions(store, described, topics, stored)
+        for positions in by_slot.values():
+            _skip_what_is_gone(kafka.bootstrap_servers, described, positions)
+    _store_positions(store, described, topics, by_slot)
     starts = [
         {p: stored[described[topic].topic_id, p] for p in range(described[topic].partitions)}
         for topic in (topics.events, topics.items, topics.users)
@@ -142,7 +149,7 @@ def _store_positions(
     store: Store,
     described: Mapping[str, TopicDescription],
     topics: TopicSettings,
-    stored: Mapping[tuple[bytes, int], int],
+    by_slot: Mapping[Slot, Mapping[tuple[bytes, int], int]],
 ) -> None:
     lanes: dict[bytes, Lane] = {
         described[topics.events].topic_id: "events",
@@ -150,4 +157,6 @@ def _store_positions(
         described[topics.users].topic_id: "users",
     }
     with store.write() as txn:
-        txn.replace_positions([Position(lanes[i], i, p, at) for (i, p), at in stored.items()])
+        for slot, stored in by_slot.items():
+            positions = [Position(lanes[i], i, p, at) for (i, p), at in stored.items()]
+            txn.of(slot).replace_positions(positions)

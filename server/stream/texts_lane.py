@@ -24,7 +24,7 @@ class TextsLane:
     """Encodes texts in the order they came. One thread.
 
     Args:
-        store: read for what is to be encoded.
+        store: read for what is to be encoded; its slot gets the vectors.
         encode: texts to vectors ``float32 [B, D]``; may be called beside another thread's call.
         put: hands work to the writer.
     """
@@ -67,7 +67,7 @@ class TextsLane:
             texts, upto, before = texts_to_encode(view, _TEXTS_AT_ONCE)
         if upto == before:
             return False
-        commit = TextCommit(self._vectors(texts), upto)
+        commit = TextCommit(self._vectors(texts), upto, self._store.slot)
         self._put(commit)
         commit.wait()
         return True

@@ -19,7 +19,7 @@ def file(server):
 
 
 def files(server):
-    return sorted(path.name for path in (server.folder / "segments").glob("bias-*"))
+    return sorted(path.name for path in (server.folder / "segments").glob("*/bias-*"))
 
 
 def bias(server):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import grpc
 from fake_state import Fake
 
 from rankstream.proto.v1 import admin_pb2, admin_pb2_grpc
@@ -32,7 +34,40 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
             items=1682,
             users=943,
             started_at_ms=1_700_000_000_000,
+            generations=[admin_pb2.GenerationInfo(number=3, state="served", items=1682)],
         )
+
+    def Reindex(self, request: Any, context: Any) -> Any:
+        yield from self._follow("Reindex", "reindex", request, context)
+
+    def RollbackReindex(self, request: Any, context: Any) -> Any:
+        yield from self._follow("RollbackReindex", "rollback", request, context)
+
+    def WatchReindex(self, request: Any, context: Any) -> Any:
+        yield from self._follow("WatchReindex", "reindex", request, context)
+
+    def CancelReindex(self, request: Any, context: Any) -> Any:
+        self.fake.enter("CancelReindex", request, context)
+        progress = admin_pb2.ReindexProgress(id="some", kind="reindex", phase="cancelled")
+        return admin_pb2.CancelReindexResponse(progress=progress)
+
+    def DropGeneration(self, request: Any, context: Any) -> Any:
+        self.fake.enter("DropGeneration", request, context)
+        return admin_pb2.DropGenerationResponse(generation=2)
+
+    def _follow(self, method: str, kind: str, request: Any, context: Any) -> Iterator[Any]:
+        """The phases that are left; the first of ``breaks_after`` ends the stream behind some."""
+        self.fake.enter(method, request, context)
+        limit = self.fake.breaks_after.pop(0) if self.fake.breaks_after else None
+        for count in range(len(self.fake.phases)):
+            if count == limit:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "this worker is being replaced")
+            phase = self.fake.phases.pop(0)
+            problem = "too little memory" if phase == "failed" else ""
+            yield admin_pb2.ReindexProgress(
+                id="some", kind=kind, phase=phase, problem=problem, generation=4, items=5,
+                items_total=6, texts=7, texts_total=8, elapsed_s=1.5, rate=2.0, eta_s=3.0,
+            )  # fmt: skip
 
     def GetConsumerLag(self, request: Any, context: Any) -> Any:
         self.fake.enter("GetConsumerLag", request, context)

@@ -58,6 +58,10 @@ class Fake:
     max_batch: int | None = 4
     # Streams break off after so many answers, once for each entry of the list.
     breaks_after: list[int] = field(default_factory=list)
+    # Of a change of generations, as it is told.
+    phases: list[str] = field(
+        default_factory=lambda: ["loading", "encoding", "starting", "draining", "done"]
+    )
     # A stream of these ends without an error, though not all is answered.
     ends_after: int | None = None
     taken: int = 0

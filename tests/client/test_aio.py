@@ -122,3 +122,17 @@ def test_a_closed_client_awaited(running):
                 await call
 
     run_async(running, use)
+
+
+def test_a_change_of_generations_is_followed_over_a_change_of_workers(running, fake):
+    fake.breaks_after += [2, 0]
+
+    async def use(client):
+        phases = [step.phase async for step in client.reindex("/models/e5", id="mine")]
+        return phases, await client.cancel_reindex(), await client.drop_generation()
+
+    phases, cancelled, dropped = run_async(running, use)
+
+    assert phases == ["loading", "encoding", "starting", "draining", "done"]
+    assert {request.id for request in fake.requests["Reindex"]} == {"mine"}
+    assert (cancelled.phase, dropped) == ("cancelled", 2)

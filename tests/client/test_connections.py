@@ -39,6 +39,13 @@ def test_a_read_is_retried_until_it_is_answered(client, fake, make_status):
     assert len(fake.requests["Rank"]) == 3
 
 
+def test_a_call_that_met_a_draining_worker_is_retried(client, fake, make_status):
+    fake.fail("Rank", make_status(grpc.StatusCode.CANCELLED, ""))
+
+    assert client.rank("u1").item_ids == ["toy", "b", "c"]
+    assert len(fake.requests["Rank"]) == 2
+
+
 def test_a_full_queue_is_retried(client, fake, make_status):
     fake.fail("Rank", make_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full"))
 

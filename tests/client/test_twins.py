@@ -17,20 +17,23 @@ EXPORTED = """
 AppliedOffset AsyncClient BadRecord BlockInfo Cancelled Client ConsumerLag Contribution
 Credentials DataLoss DeadlineExceeded Deleted DeliveryFailed EmbedResult Embeddings EncoderInfo
 EncoderWork Event EventAck EventProducer EventResult EventTypeInfo ExplainedItem Explanation
-FailedPrecondition FieldViolation Filter Freshness ImportFailure ImportProgress Imported
-Interaction Internal InvalidArgument Item ItemResult Limit ListedItem Merged NotFound PartitionLag
-Patched PermissionDenied Pooling Profile Purged RankQuery RankedItem Ranking RankstreamError
-Reason RecordReader Recorded Remainder Reset ResourceExhausted Sent ServedBy ServerInfo StoredItem
-Timing TokenizedText Unauthenticated Unavailable Unimplemented Upserted User item_key item_keys
-read_events read_items
+FailedPrecondition FieldViolation Filter Freshness GenerationInfo ImportFailure ImportProgress
+Imported Interaction Internal InvalidArgument Item ItemResult Limit ListedItem Merged NotFound
+PartitionLag Patched PermissionDenied Pooling Profile Purged RankQuery RankedItem Ranking
+RankstreamError Reason RecordReader Recorded ReindexProgress Remainder Reset ResourceExhausted
+Sent ServedBy ServerInfo StoredItem Timing TokenizedText Unauthenticated Unavailable Unimplemented
+Upserted User item_key item_keys read_events read_items
 """
 METHODS = """
-batch_rank close consumer_lag delete_items embed embed_stream explain export_user get_item
-get_profile import_events import_items list_items merge_profiles patch_item purge_user rank
-record_events reset_profile server_info similar_items stream_events stream_rank tokenize
-upsert_items upsert_user wait_ready
+batch_rank cancel_reindex close consumer_lag delete_items drop_generation embed embed_stream
+explain export_user get_item get_profile import_events import_items list_items merge_profiles
+patch_item purge_user rank record_events reindex reset_profile rollback_reindex server_info
+similar_items stream_events stream_rank tokenize upsert_items upsert_user wait_ready watch_reindex
 """
-STREAMS = {"embed_stream", "export_user", "list_items", "stream_events", "stream_rank"}
+STREAMS = {
+    *("embed_stream", "export_user", "list_items", "stream_events", "stream_rank"),
+    *("reindex", "rollback_reindex", "watch_reindex"),
+}
 
 
 def public_methods(kind):

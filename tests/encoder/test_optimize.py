@@ -78,6 +78,7 @@ def test_the_note_records_recipe_and_quality(made):
 
     assert note["quality"] == dataclasses.asdict(made.quality)
     assert note["recipe"]["kept"] == 0
+    assert set(note["tokens_per_s"]) == {"f32", "int8"}
     assert note["calibration_texts"] > 0
     assert not list(made.folder.parent.glob(".tiny-int8.*"))
 

@@ -193,7 +193,7 @@ class SmallServer:
     def set_bias(self, bias):
         """Puts a bias array in place, ``float32 [rows]``."""
         number = next(self._bias)
-        np.asarray(bias, np.float32).tofile(bias_path(self.folder / "segments", number))
+        np.asarray(bias, np.float32).tofile(bias_path(self.folder / "segments", 1, number))
         self.page.set_bias(number)
 
     def head(self):

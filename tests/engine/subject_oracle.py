@@ -44,7 +44,7 @@ def encode(server):
         texts, upto, _ = texts_to_encode(view, 1000)
     vectors = dict(zip(texts, server.encoder.encode(list(texts.values())), strict=True))
     with server.store.write() as txn:
-        TextCommit(vectors, upto).apply(txn)
+        TextCommit(vectors, upto, "a").apply(txn)
 
 
 def write_user(server, user, *, interests=(), identities=(), at=1):

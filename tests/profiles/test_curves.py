@@ -46,7 +46,8 @@ curves = st.builds(
 def test_the_kernel_has_the_same_curves(curve, value):
     parameters = np.array([(7.0, 7.0), (curve.a, curve.b)])
 
-    found = weigh_value(curve.kind, parameters, 1, value is not None, value or 0.0)
+    given_value = 0.0 if value is None else value
+    found = weigh_value(curve.kind, parameters, 1, value is not None, given_value)
 
     assert np.float64(found).tobytes() == np.float64(curve.weigh(value)).tobytes()
     assert math.isfinite(found)

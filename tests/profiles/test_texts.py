@@ -23,13 +23,13 @@ def remember(store, *texts, most=100):
         remember_texts(txn, {text_key(t): t for t in texts}, most)
 
 
-def encode(store, most=100):
+def encode(store, most=100, extra=1):
     """Encodes what waits: a text's vector is its length, and ones."""
     with store.read() as view:
         texts, upto, before = texts_to_encode(view, most)
-    vectors = {n: np.array([len(t), 1, 1], np.float32) for n, t in texts.items()}
+    vectors = {n: np.array([len(t), 1, extra], np.float32) for n, t in texts.items()}
     with store.write() as txn:
-        TextCommit(vectors, upto).apply(txn)
+        TextCommit(vectors, upto, store.slot).apply(txn)
     return sorted(texts.values()), upto > before
 
 
@@ -105,7 +105,7 @@ def test_a_vector_for_a_text_that_was_forgotten_meanwhile_is_dropped(store):
     remember(store, "b", most=1)
 
     with store.write() as txn:
-        TextCommit({n: np.ones(3, np.float32) for n in texts}, upto).apply(txn)
+        TextCommit({n: np.ones(3, np.float32) for n in texts}, upto, "a").apply(txn)
 
     with store.read() as view:
         assert text_of(view, text_key("a")) == ""
@@ -113,8 +113,31 @@ def test_a_vector_for_a_text_that_was_forgotten_meanwhile_is_dropped(store):
     assert encode(store) == (["b"], True)
 
 
+def test_each_slot_has_vectors_of_its_own_and_forgets_with_the_text(store):
+    other = store.of("b")
+    remember(store, "red shoes", "hat", most=2)
+    encode(store)
+
+    assert encode(other, most=1, extra=7) == (["red shoes"], True)
+    assert extras(store, "red shoes").vectors[0, :3].tolist() == [9, 1, 1]
+    assert extras(other, "red shoes", "hat").vectors[:, :3].tolist() == [[9, 1, 7]]
+
+    remember(store, "scarf", "gloves", most=2)
+    with store.read() as view:
+        assert (view.count("vectors"), view.of("b").count("vectors")) == (0, 0)
+    assert encode(other) == (["gloves", "scarf"], True)
+
+
+def test_a_vector_of_another_dimension_is_an_error_not_a_text_left_out(store):
+    remember(store, "text")
+    encode(store)
+
+    with store.read() as view, pytest.raises(CorruptState, match="12 bytes, expected 8"):
+        read_extras(view, [text_key("text")], (), 2, STRIDE)
+
+
 def test_a_damaged_text_is_named():
-    blob = StoredText(1, "text", b"").pack()
+    blob = StoredText(1, "text").pack()
 
     with pytest.raises(CorruptState, match="stored text"):
         StoredText.unpack(blob[:7])
@@ -123,6 +146,7 @@ def test_a_damaged_text_is_named():
 @pytest.mark.parametrize("left", [0, 7, 14])
 def test_a_damaged_text_is_no_extra_but_an_error(store, left):
     remember(store, "text")
+    encode(store)
     name = text_key("text").to_bytes(8, "little")
     with store.write() as txn:
         txn.put("texts", name, bytes(txn.get("texts", name))[:left])

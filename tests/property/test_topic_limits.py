@@ -61,7 +61,7 @@ def test_texts_beyond_the_bound_are_forgotten_oldest_first():
     said = [Said("ann", "", None, "search", text=f"text {n}") for n in range(6)]
     state, _ = final(said, schedule=[("events", {EVENTS[0]}, 1), ("commit",)] * 6, kept_texts=4)
 
-    assert {t.text for t in state["texts"].values()} == {f"text {n}" for n in range(2, 6)}
+    assert {text for text, _ in state["texts"].values()} == {f"text {n}" for n in range(2, 6)}
     assert state["profiles"] == final(said)[0]["profiles"]
 
 

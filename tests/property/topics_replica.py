@@ -4,7 +4,6 @@ What a lane hands over waits until a commit takes it, as in ``stream/writer.py``
 waits, and the positions of the last commit say where to go on.
 """
 
-import dataclasses
 import struct
 
 import numpy as np
@@ -66,7 +65,7 @@ class Replica:
     def _open(self):
         self.store = Store(self.folder / "state", map_size_gib=1, write=True)
         with self.store.read() as view:
-            fresh = view.get("meta", b"head") is None
+            fresh = view.get("generation", b"head") is None
         if fresh:
             with self.store.write() as txn:
                 txn.set_head(Head(1, 0, 0, 0))
@@ -161,7 +160,7 @@ class Replica:
         if upto == before:
             return False
         vectors = dict(zip(texts, self.encoder.encode(list(texts.values())), strict=True))
-        self.pending.append(("texts", TextCommit(vectors, upto)))
+        self.pending.append(("texts", TextCommit(vectors, upto, "a")))
         return True
 
     def commit(self):
@@ -226,7 +225,7 @@ class Replica:
                     for r in [ItemRecord.unpack(bytes(v))]
                 },
                 "texts": {
-                    bytes(k): dataclasses.replace(StoredText.unpack(v), number=0)
+                    bytes(k): (StoredText.unpack(v).text, bytes(view.get("vectors", k) or b""))
                     for k, v in view.items_from("texts", b"")
                 },
                 "positions": {(p.lane, p.partition): p.next_offset for p in view.positions()},

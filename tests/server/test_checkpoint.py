@@ -8,7 +8,7 @@ import pytest
 import rankstream.server.store as store_module
 from rankstream.server.checkpoint import CHECKPOINT_FILE, lead_to, recover
 from rankstream.server.errors import CorruptState
-from rankstream.server.store import DATABASES, Store
+from rankstream.server.store import OF_A_SLOT, Store
 
 PAGE = 4096
 
@@ -21,7 +21,7 @@ def contents(store):
     with store.read() as view:
         return {
             name: [(key, bytes(value)) for key, value in view.items_from(name, b"")]
-            for name in DATABASES
+            for name in ("meta", "recent", "settled", *OF_A_SLOT)
         }
 
 

@@ -31,7 +31,7 @@ sys.exit(child_main(run, sys.argv[1:]))
 def spawn(name, parent=None):
     """Exit status and lines of a child of this name."""
     ours, theirs = socket.socketpair()
-    inherited = Inherited(name, theirs.fileno(), (), -1, os.getpid() if parent is None else parent)
+    inherited = Inherited(name, theirs.fileno(), (), os.getpid() if parent is None else parent)
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, inherited.argv(), to_json(from_mapping({"port": 7}))],
         pass_fds=[theirs.fileno()],
@@ -59,7 +59,7 @@ def test_what_another_start_would_meet_again_is_refused(name, code):
     assert status == code
     assert lines[0] == f"{name} 7"
     reason = "k: bad" if name == "InvalidArgument" else "no"
-    assert lines[1:] == ([f"refused {json.dumps(reason)}"] if code == REFUSED else [])
+    assert lines[1:] == ([f"problem {json.dumps(reason)}"] if code else [])
 
 
 def test_a_child_whose_parent_has_gone_does_not_begin():
@@ -70,7 +70,7 @@ def test_a_child_whose_parent_has_gone_does_not_begin():
 
 
 def test_what_is_inherited_survives_its_way():
-    inherited = Inherited("worker-3", 5, (6, 7), 8, 99)
+    inherited = Inherited("worker-3", 5, (6, 7), 99)
 
     assert Inherited.from_argv(inherited.argv()) == inherited
 

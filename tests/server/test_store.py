@@ -72,6 +72,47 @@ def test_a_fixed_setting_takes_no_other_value(store):
         assert view.setting("fold_version") == b"old"
 
 
+def test_a_slot_has_items_and_a_lane_of_its_own_and_shares_the_rest(store):
+    at = [Position("events", TOPIC, 0, 5), Position("items", OTHER, 0, 6)]
+    with store.write() as txn:
+        txn.advance(at)
+        txn.put("items", b"k" * 8, RECORD.pack())
+        txn.put("users", b"ann", b"record")
+        other = txn.of("b")
+        other.set_head(Head(2, 1, 1, 1))
+        other.advance([Position("items", OTHER, 0, 3)])
+
+    with store.of("b").read() as view:
+        assert view.head() == Head(2, 1, 1, 1)
+        assert view.positions() == (at[0], Position("items", OTHER, 0, 3))
+        assert view.count("items") == 0
+        assert bytes(view.get("users", b"ann")) == b"record"
+        assert view.of("a").positions() == tuple(at)
+        assert view.of("a").head() == Head(1, 0, 0, 0)
+        assert bytes(view.of("a").get("items", b"k" * 8)) == RECORD.pack()
+
+
+def test_a_setting_of_a_generation_is_its_slots(store):
+    with store.write() as txn:
+        txn.fix_setting("blocks", b"one", "", "generation")
+        txn.of("b").fix_setting("blocks", b"two", "", "generation")
+
+    with store.read() as view:
+        assert view.setting("blocks") is None
+        assert view.setting("blocks", "generation") == b"one"
+        assert view.of("b").setting("blocks", "generation") == b"two"
+
+
+def test_some_of_a_database_is_cleared_from_its_beginning(store):
+    with store.write() as txn:
+        for n in range(5):
+            txn.put("items", bytes([n]) * 8, b"value")
+
+        assert txn.clear("items", 3) == 3
+        assert [key[0] for key, _ in txn.items_from("items", b"")] == [3, 4]
+        assert txn.clear("items", 3) == 2
+
+
 def test_an_abort_leaves_nothing(store):
     class Failed(Exception):
         pass

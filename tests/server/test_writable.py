@@ -6,11 +6,12 @@ import pytest
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.catalog.segments import generation_folder
-from rankstream.server.config import Scoring, Settings, State
+from rankstream.server.config import Encoding, Scoring, Settings, State
 from rankstream.server.errors import CorruptState, StateRefused
+from rankstream.server.generation import Generation
 from rankstream.server.paths import Paths
 from rankstream.server.store import Store
-from rankstream.server.writable import open_state
+from rankstream.server.writable import open_rows, open_state, served_generation
 
 LAYOUT = make_layout(12, Scoring())
 
@@ -20,15 +21,21 @@ def paths(tmp_path):
     return Paths(tmp_path)
 
 
-def opened(paths, **state):
+def opened(paths, space="space", layout=LAYOUT, encoding=None, **state):
     settings = Settings(state=State(str(paths.root), map_size_gib=1, max_rows=50, **state))
     page = Announcements(paths.page, write=True)
-    return open_state(settings, paths, page, LAYOUT, "space")
+    opened = open_state(settings, paths, page)
+    try:
+        generation = served_generation(opened.store, encoding or Encoding())
+        return open_rows(settings, paths, opened, generation, layout, space)
+    except BaseException:
+        opened.store.close()
+        raise
 
 
-def closed(state):
-    state.segments.close()
-    state.store.close()
+def closed(rows):
+    rows.segments.close()
+    rows.store.close()
 
 
 def with_rows(paths):
@@ -53,6 +60,56 @@ def test_a_state_opens_again_with_its_rows(paths):
     assert state.segments.segments.ids[:3].tobytes() == b"abc"
     assert state.segments.segments.facts_of(1).tolist() == [[1, 1]]
     closed(state)
+
+
+def test_a_state_goes_on_with_the_encoder_that_it_has(paths):
+    closed(opened(paths, encoding=Encoding(model="/one", precision="f32")))
+
+    state = opened(paths)
+
+    assert state.generation == Generation("a", 1, Encoding(model="/one", precision="f32"))
+    closed(state)
+
+
+def test_what_is_given_again_takes_the_place_of_what_is_stored(paths):
+    closed(opened(paths, encoding=Encoding(model="/one", precision="f32")))
+    closed(opened(paths, encoding=Encoding(model="/moved", cache_mib=5)))
+
+    state = opened(paths)
+
+    assert state.generation.encoding == Encoding(model="/moved", precision="f32", cache_mib=5)
+    closed(state)
+
+
+def test_another_encoder_is_refused_and_the_way_to_it_is_named(paths):
+    closed(opened(paths, encoding=Encoding(model="/one")))
+    wider = make_layout(20, Scoring())
+
+    with pytest.raises(StateRefused) as refused:
+        opened(paths, "other space", wider, Encoding(model="/two"))
+
+    assert "generation 1 is encoded by /one" in str(refused.value)
+    assert "rankstream reindex" in str(refused.value)
+    state = opened(paths)
+    assert state.generation.encoding.model == "/one"
+    closed(state)
+
+
+def test_other_blocks_are_refused(paths):
+    closed(opened(paths))
+
+    with pytest.raises(StateRefused, match=r"blocks .*image"):
+        opened(paths, layout=make_layout(12, Scoring(vectors="image:4")))
+
+
+def test_files_that_no_generation_has_are_removed(paths):
+    closed(opened(paths))
+    stray = generation_folder(paths.segments, 9)
+    stray.mkdir()
+
+    closed(opened(paths))
+
+    assert [p.name for p in paths.segments.glob("gen*")] == ["generation-00000001"]
 
 
 def test_a_state_of_another_layout_is_refused_before_a_file_is_made(paths):

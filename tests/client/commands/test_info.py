@@ -10,6 +10,7 @@ def test_info(run):
     assert "max_k" in shown
     assert "1,682" in shown
     assert "items (none), queries query of document, query" in shown
+    assert "3 served" in shown
     assert json.loads(run("info", "--json").stdout)["limits"]["max_k"]["value"] == 1000
 
 

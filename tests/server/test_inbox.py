@@ -1,0 +1,76 @@
+"""What ends the making of a generation, and what does not."""
+
+import json
+import threading
+
+import pytest
+
+from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
+
+CANCEL = 'ask {"verb": "cancel"}'
+
+
+def unfit(number):
+    return "unfit " + json.dumps({"number": number, "why": "worker-0: no such folder"})
+
+
+@pytest.fixture
+def inbox():
+    made = Inbox()
+    made.making = 7
+    return made
+
+
+def test_how_crews_are_is_remembered(inbox):
+    inbox.tell("warm 7")
+    inbox.tell("drained 8")
+
+    inbox.check()
+
+    assert (inbox.warm, inbox.drained) == (7, 8)
+
+
+def test_somebody_may_give_up_what_is_made(inbox):
+    inbox.tell(CANCEL)
+
+    with pytest.raises(Cancelled):
+        inbox.wait()
+
+
+def test_nobody_gives_up_what_is_served(inbox):
+    inbox.making = -1
+    inbox.tell(CANCEL)
+    inbox.tell(unfit(7))
+    inbox.break_off(OSError("the disk"))
+
+    inbox.check()
+
+
+def test_workers_that_do_not_start_fail_the_generation_that_they_are_of(inbox):
+    inbox.tell(unfit(6))
+    inbox.check()
+    inbox.tell(unfit(7))
+
+    with pytest.raises(Failed, match="its workers do not start: worker-0: no such folder"):
+        inbox.check()
+
+
+def test_a_lane_that_cannot_go_on_fails_it(inbox):
+    inbox.break_off(ValueError())
+
+    with pytest.raises(Failed, match="ValueError"):
+        inbox.wait()
+
+
+def test_the_end_of_ingest_is_the_end_of_everything(inbox):
+    inbox.stop()
+
+    with pytest.raises(Stopped):
+        inbox.asked()
+
+
+def test_a_moment_passes_where_nothing_is_said(inbox):
+    inbox.wait()
+
+    threading.Timer(0.05, inbox.tell, ["ask " + json.dumps({"verb": "drop"})]).start()
+    assert inbox.asked() == {"verb": "drop"}

@@ -1,0 +1,167 @@
+"""A change that an ingest of before has begun, or that cannot be made; the whole way is in e2e."""
+
+import dataclasses
+import json
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from rankstream.server import reindexing
+from rankstream.server.clock import now_ms
+from rankstream.server.config import Encoding, Settings, State
+from rankstream.server.encoder.base import EncoderError
+from rankstream.server.generation import Change, Generation
+from rankstream.server.generations import (
+    generation_in,
+    held_slots,
+    newest_change,
+    put_change,
+    put_generation,
+    switch,
+)
+from rankstream.server.reindexing import Reindexing
+
+SERVED = Generation("a", 1, Encoding())
+OTHER = Generation("b", 2, Encoding(model="/other"))
+DAY_MS = 86_400_000
+
+
+class Encoder:
+    """Loads; whether it warms up is the test's."""
+
+    def __init__(self, problem=None):
+        self.problem, self.closed = problem, False
+
+    def warm_up(self):
+        if self.problem is not None:
+            raise self.problem
+
+    def close(self):
+        self.closed = True
+
+
+class Case:
+    """A state with two generations, and what ingest runs to change them."""
+
+    def __init__(self, folder, store):
+        self.store = store
+        with store.write() as txn:
+            put_generation(txn, SERVED)
+            put_generation(txn, OTHER)
+        self.said, self.watched, self.failed = [], [], []
+        lanes = SimpleNamespace(rows=SimpleNamespace(generation=SERVED))
+        self.made = Reindexing(
+            Settings(state=State(str(folder))),
+            SimpleNamespace(store=store),
+            lanes,
+            None,
+            self.watched.append,
+            self.said.append,
+            self.failed.append,
+        )
+        self._thread = threading.Thread(target=self.made.run)
+
+    def note(self, change):
+        with self.store.write() as txn:
+            put_change(txn, change)
+
+    def start(self):
+        self._thread.start()
+
+    def ask(self, change):
+        asked = {"verb": "begin", "change": change.to_json()}
+        self.made.inbox.tell("ask " + json.dumps(asked))
+
+    def until_ended(self):
+        for _ in range(500):
+            change = self.change()
+            if change is not None and change.ended:
+                return change
+            threading.Event().wait(0.01)
+        raise AssertionError(change)
+
+    def change(self):
+        with self.store.read() as view:
+            return newest_change(view)
+
+    def held(self):
+        with self.store.read() as view:
+            return held_slots(view)
+
+    def stop(self):
+        self.made.stop()
+        if self._thread.ident is not None:
+            self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def case(tmp_path, store):
+    made = Case(tmp_path, store)
+    yield made
+    made.stop()
+
+
+def change(phase="loading", **given):
+    return Change(**{"id": "some", "kind": "reindex", "target": OTHER, "phase": phase, **given})
+
+
+def test_what_kills_ingest_again_and_again_is_given_up(case):
+    case.note(change(attempts=3))
+
+    case.start()
+
+    ended = case.until_ended()
+    assert (ended.phase, ended.problem) == (
+        "failed", "ingest ended 3 times while it loaded the encoder",
+    )  # fmt: skip
+    assert case.held() == ["a"]
+    assert case.said == ["forget"]
+
+
+def test_a_change_that_is_served_only_waits_for_the_workers_of_before(case):
+    with case.store.write() as txn:
+        assert switch(txn, "b", 5)
+        put_change(txn, change("draining"))
+
+    case.start()
+    case.made.inbox.tell("drained 1")
+    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel"}))
+    case.made.inbox.tell("drained 2")
+
+    assert case.until_ended().phase == "done"
+    assert case.said == ["current " + OTHER.to_json()]
+    assert case.held() == ["b", "a"]
+
+
+def test_a_model_that_does_not_warm_up_leaves_what_may_be_rolled_back_to(case, monkeypatch):
+    encoder = Encoder(EncoderError("a vector is not finite"))
+    monkeypatch.setattr(reindexing, "load_encoder", lambda settings: encoder)
+    case.start()
+
+    case.ask(change())
+
+    ended = case.until_ended()
+    assert (ended.phase, ended.problem) == ("failed", "a vector is not finite")
+    # Where there is room and with a number that is new, whatever the worker thought.
+    assert (ended.target.slot, ended.target.number) == ("b", 3)
+    assert encoder.closed
+    with case.store.read() as view:
+        assert generation_in(view, "b") == OTHER
+
+
+@pytest.mark.parametrize(("days", "problem"), [(7, "was left 7 days ago"), (0, "not there any")])
+def test_what_cannot_be_rolled_back_to(case, monkeypatch, days, problem):
+    monkeypatch.setattr(reindexing, "load_encoder", lambda settings: Encoder())
+    with case.store.write() as txn:
+        txn.of("b").put("generation", b"left at ms", str(now_ms() - days * DAY_MS).encode())
+    target = OTHER if days else dataclasses.replace(OTHER, number=9)
+    case.start()
+
+    case.ask(change(kind="rollback", target=target))
+
+    ended = case.until_ended()
+    assert ended.phase == "failed"
+    assert problem in ended.problem
+    assert case.held() == ["a", "b"]
