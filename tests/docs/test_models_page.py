@@ -10,6 +10,8 @@ from rankstream.server.config import options
 from rankstream.server.encoder.find import DEFAULT_PACKAGE
 from rankstream.server.encoder.sentence_modules import POOLINGS
 from rankstream.server.encoder.space import DEFAULT_MOST_TOKENS
+from rankstream.server.model_command import optimize
+from rankstream.server.verify_command import verify
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
@@ -27,6 +29,7 @@ def test_the_example_runs(capsys, tmp_path, monkeypatch):
 
 def test_every_setting_that_is_named_exists():
     flags = {"--" + option.name.replace("_", "-") for option in options()} | {"--embedded"}
+    flags |= {flag for command in (optimize, verify) for o in command.params for flag in o.opts}
     # Of embed and tokenize.
     assert set(re.findall(r"--[a-z-]+[a-z]", PAGE)) <= flags | {"--prompt"}
 
