@@ -42,8 +42,7 @@ class Crew:
 
     def is_of(self, generation: Generation) -> bool:
         """Whether it serves this one, and stays."""
-        own = self.generation
-        return self.leave_by is None and own is not None and own.number == generation.number
+        return self.leave_by is None and self.generation == generation
 
 
 class Crews:

@@ -10,6 +10,8 @@ All state belongs to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +26,14 @@ from rankstream.server.encoder.text import text_hash
 from rankstream.server.encoder.text_queue import LaneName, Pace, Taken, TextQueue
 from rankstream.server.errors import DeadlineExceeded, Overloaded, RankstreamError, Unavailable
 from rankstream.server.in_flight import Answer, Embedded, Request, Text, Work
+from rankstream.server.text_readers import TextReaders
+
+log = logging.getLogger(__name__)
 
 # Texts that one reader takes: a request's texts are read side by side, and none holds up another.
 READ_TOGETHER = 64
+# What a text is taken for that is not read yet, where the wait is estimated.
+UNREAD_TOKENS = 32
 
 
 class Embedder:
@@ -55,7 +62,8 @@ class Embedder:
         self._pace = Pace()
         self._queue: TextQueue[Text] = TextQueue(max_batch_tokens, self._pace)
         self._in_flight: dict[bytes, Text] = {}
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
+        self._readers = TextReaders(readers)
+        self._tokenizing = 0
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._busy = self._closed = False
         self.work = Work()
@@ -99,17 +107,27 @@ class Embedder:
         Raises:
             InvalidArgument: there is no such prompt.
             DeadlineExceeded: the readers did not come to it in time.
+            Overloaded: too many texts wait.
             Unavailable: it is closed.
         """
-        if self._closed:
-            raise _draining()
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._readers, self._encoder.tokenize, texts, prompt)
+        self._encoder.prompts.before(prompt)
+        self._admit(len(texts), "bulk")
+        self._tokenizing += len(texts)
+        loop, left = asyncio.get_running_loop(), max(0.0, deadline - time.monotonic())
         try:
-            return await asyncio.wait_for(running, max(0.0, deadline - time.monotonic()))
+            parts = [texts[i : i + READ_TOGETHER] for i in range(0, len(texts), READ_TOGETHER)]
+            reading = [self._tokenize(loop, part, prompt) for part in parts]
+            found = await asyncio.wait_for(asyncio.gather(*reading), left)
+            return [one for part in found for one in part]
         except TimeoutError as error:
             message = "the deadline passed before the texts were read"
             raise DeadlineExceeded(message) from error
+        except asyncio.CancelledError:
+            if self._closed:
+                raise _draining() from None
+            raise
+        finally:
+            self._tokenizing -= len(texts)
 
     @property
     def cache(self) -> CacheStats:
@@ -126,7 +144,7 @@ class Embedder:
         self._closed = True
         for text in [t for t in self._in_flight.values() if not t.running]:
             self._settle(text, _draining())
-        self._readers.shutdown(wait=True)
+        self._readers.close()
         self._engine.shutdown(wait=True)
 
     def _ask(
@@ -136,8 +154,8 @@ class Embedder:
         before = self._encoder.prompts.before(prompt)
         keys = [text_hash(before + text) for text in texts]
         known = self._cache.get(keys)
-        pairs = zip(keys, known, strict=True)
-        self._admit(sum(k is None and key not in self._in_flight for key, k in pairs))
+        more = {key for key, k in zip(keys, known, strict=True) if k is None}
+        self._admit(len(more - self._in_flight.keys()), like.lane)
         fresh = []
         for index, (key, found) in enumerate(zip(keys, known, strict=True)):
             if found is not None:
@@ -161,13 +179,16 @@ class Embedder:
             if text.ids:
                 self._queue.put(text)
 
-    def _admit(self, more: int) -> None:
+    def _admit(self, more: int, lane: LaneName) -> None:
         if self._closed:
             raise _draining()
-        waiting = len(self._in_flight)
-        if waiting + more > self._max_queued:
-            tokens = sum(text.tokens for text in self._in_flight.values())
-            message = f"{waiting} texts wait for the encoder, the limit is {self._max_queued}"
+        waiting = len(self._in_flight) + self._tokenizing
+        # Bulk leaves room: it waits for minutes, and what somebody waits for must get in.
+        limit = self._max_queued if lane == "interactive" else self._max_queued * 3 // 4
+        if waiting + more > limit:
+            texts = self._in_flight.values()
+            tokens = sum(text.tokens or UNREAD_TOKENS for text in texts)
+            message = f"{waiting} texts wait for the encoder, the limit of this lane is {limit}"
             raise Overloaded(message, retry_after_s=max(0.01, self._pace.seconds(tokens)))
 
     async def _wait(
@@ -183,8 +204,18 @@ class Embedder:
 
     def _read(self, loop: asyncio.AbstractEventLoop, texts: list[Text], prompt: str | None) -> None:
         words = [text.text for text in texts]
-        running = loop.run_in_executor(self._readers, _timed, self._encoder.read, words, prompt)
-        running.add_done_callback(lambda done: self._was_read(loop, texts, done))
+        work = functools.partial(_timed, self._encoder.read, words, prompt)
+        reading = self._readers.submit(
+            loop, texts[0].lane, work, lambda: any(text.wanted for text in texts)
+        )
+        reading.add_done_callback(lambda done: self._was_read(loop, texts, done))
+
+    def _tokenize(
+        self, loop: asyncio.AbstractEventLoop, texts: Sequence[str], prompt: str | None
+    ) -> asyncio.Future[list[TokenizedText]]:
+        work = functools.partial(self._encoder.tokenize, texts, prompt)
+        lane: LaneName = "interactive" if len(texts) < READ_TOGETHER else "bulk"
+        return self._readers.submit(loop, lane, work, lambda: True)
 
     def _was_read(
         self,
@@ -192,6 +223,10 @@ class Embedder:
         texts: list[Text],
         done: asyncio.Future[tuple[Tokens, int]],
     ) -> None:
+        if done.cancelled():
+            # Nobody waits for any of them.
+            self._drop(Taken(gone=texts))
+            return
         error = _error_of(done)
         if error is not None:
             for text in texts:
@@ -229,9 +264,9 @@ class Embedder:
         """Vectors; where a batch fails, each text alone, so that one does not fail the others."""
         try:
             return list(self._encoder.encode_tokens(ids))
-        except RankstreamError as error:
+        except Exception as error:  # noqa: BLE001 - one text must not fail the others
             if len(ids) == 1:
-                return [error]
+                return [_typed(error)]
         return [answer for one in ids for answer in self._encode([one])]
 
     def _encoded(
@@ -245,7 +280,7 @@ class Embedder:
         self._start_batch(loop)
         spent = time.monotonic() - started
         tokens, work = sum(text.tokens for text in batch), self.work
-        self._pace.learn(tokens, spent)
+        self._pace.learn(tokens, spent, batch[0].lane)
         work.texts, work.tokens = work.texts + len(batch), work.tokens + tokens
         work.batches, work.encode_us = work.batches + 1, work.encode_us + int(spent * 1e6)
         error = _error_of(done)
@@ -262,6 +297,9 @@ class Embedder:
         size: int,
     ) -> None:
         if isinstance(answer, np.ndarray):
+            # One copy for all who asked: a view would keep the whole batch alive.
+            answer = answer.copy()
+            answer.flags.writeable = False
             found = Encoded(answer[None], np.array([text.tokens]), np.array([text.truncated]))
             self._cache.put([text.key], found)
             waited = int((started - text.asked) * 1e6)
@@ -287,9 +325,16 @@ def _timed(read: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
 
 def _error_of(done: asyncio.Future[Any]) -> RankstreamError | None:
     error = done.exception()
-    if error is None or isinstance(error, RankstreamError):
+    return None if error is None else _typed(error)
+
+
+def _typed(error: BaseException) -> RankstreamError:
+    if isinstance(error, RankstreamError):
         return error
-    return RankstreamError(f"the encoder failed: {error}")
+    log.error("the encoder failed", exc_info=error)
+    return RankstreamError(
+        f"the encoder failed: {type(error).__name__}; the server's log says more"
+    )
 
 
 def _expire(done: asyncio.Future[None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 from rankstream.server.config import Encoding, encoding_from
@@ -107,6 +108,14 @@ class Change:
         found = json.loads(text)
         target = Generation.from_json(json.dumps(found.pop("target")))
         return cls(target=target, **found)
+
+
+def absolute(encoding: Encoding) -> Encoding:
+    """The same settings with whole paths: the next process may begin in another folder."""
+    model, adapter = (
+        str(Path(path).absolute()) if path else "" for path in (encoding.model, encoding.adapter)
+    )
+    return dataclasses.replace(encoding, model=model, adapter=adapter)
 
 
 def other_slot(slot: Slot) -> Slot:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_S = 0.1
 _STEADY_S = 30.0
+_TELL_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +65,14 @@ class Process:
         """Says something to it, if it still listens."""
         if self.control is None:
             return
+        # A child that does not listen must not hold up those who look after the others.
+        self.control.settimeout(_TELL_S)
         try:
             self.control.sendall(line.encode() + b"\n")
+        except TimeoutError:
+            log.error("%s does not listen, and is started again", self.name)
+            if self.running is not None:
+                self.running.kill()
         except OSError:
             log.warning("%s ended before it could be told: %s", self.name, line.split()[0])
 

@@ -23,7 +23,7 @@ from rankstream.server.derived import encoder_settings
 from rankstream.server.encoder.base import Encoder
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.errors import RankstreamError
-from rankstream.server.generation import SWITCHED, Change, Generation, Phase, other_slot
+from rankstream.server.generation import SWITCHED, Change, Generation, Phase, Slot, other_slot
 from rankstream.server.generation_lanes import Feed, GenerationLanes
 from rankstream.server.generations import (
     clear_some,
@@ -45,7 +45,7 @@ from rankstream.server.paths import Paths
 from rankstream.server.store import WRITE_ERRORS, Txn, View
 from rankstream.server.stream.guard import LogGuard
 from rankstream.server.types import Position
-from rankstream.server.writable import State, open_rows
+from rankstream.server.writable import Rows, State, open_rows
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ _NICENESS = 10
 _RETRY_S = 0.5
 # Loading a model and compiling kernels for the first time take minutes, never this.
 _START_S = 900.0
-# Past this the switch is given up: the lanes of the served generation wait for it meanwhile.
-_SWITCH_S = 120.0
+# So long the lanes of the served generation wait for the switch at a time.
+_HOLD_S = 1.0
 # Ingest that is killed while it loads the encoder (by a lack of memory, say) would be so for ever.
 _MOST_ATTEMPTS = 3
 _STEADY_S = 30.0
@@ -188,19 +188,14 @@ class Reindexing:
     def _switched(self, change: Change) -> Change:
         """Makes the generation, and serves it."""
         target = change.target
-        encoder = self._load(change)
-        with self._state.store.read() as view:
-            begun = generation_in(view, target.slot) == target
         if change.kind == "rollback":
             self._check_rollback(target)
-        elif not begun:
-            # Only now: a model that does not load leaves what may be rolled back to.
-            self._drop()
-        layout = make_layout(encoder.dimension, self._settings.scoring)
-        rows = open_rows(
-            self._settings, self._paths, self._state, target, layout, encoder.fingerprint
-        )
-        self._commit(lambda txn: self._place(txn.of(target.slot)))
+        encoder = self._load(change)
+        try:
+            rows = self._open(change, encoder)
+        except BaseException:
+            encoder.close()
+            raise
         lanes = GenerationLanes(self._settings, rows, encoder, self._feed)
         self.live = (self.live[0], lanes)
         lanes.start(functools.partial(self._start, lanes))
@@ -225,6 +220,21 @@ class Reindexing:
             return self._switch(change, lanes)
         finally:
             guard.stop()
+
+    def _open(self, change: Change, encoder: Encoder) -> Rows:
+        """The generation's rows and positions, where it was left or from the beginning."""
+        target = change.target
+        with self._state.store.read() as view:
+            begun = generation_in(view, target.slot) == target
+        if change.kind == "reindex" and not begun:
+            # Only now: a model that does not load leaves what may be rolled back to.
+            self._drop()
+        layout = make_layout(encoder.dimension, self._settings.scoring)
+        rows = open_rows(
+            self._settings, self._paths, self._state, target, layout, encoder.fingerprint
+        )
+        self._commit(lambda txn: self._place(txn.of(target.slot)))
+        return rows
 
     def _place(self, txn: Txn) -> None:
         """Its items lane begins at 0, where it has never read: workers need to know the topic."""
@@ -268,18 +278,32 @@ class Reindexing:
                 put_change(txn, after)
             return done
 
-        until = time.monotonic() + _SWITCH_S
+        while not self._held_commit(before, commit):
+            # Something came in meanwhile: it goes on, and is waited for, as before.
+            self._await_near(change.target.slot)
+        self.live = (lanes, before)
+        before.release()
+        return after
+
+    def _held_commit(self, before: GenerationLanes, commit: Callable[[Txn], bool]) -> bool:
+        """Tries the commit while the lanes of before wait, for a moment; they go on if it fails."""
+        until = time.monotonic() + _HOLD_S
         before.hold()
         try:
             while not self._commit(commit):
                 if time.monotonic() > until:
-                    problem = f"it did not catch up with the items within {_SWITCH_S:g} s"
-                    raise Failed(problem)
+                    before.release()
+                    return False
                 self.inbox.wait()
-            self.live = (lanes, before)
-        finally:
+        except BaseException:
             before.release()
-        return after
+            raise
+        return True
+
+    def _await_near(self, slot: Slot) -> None:
+        self.inbox.wait()
+        while not self._see(lambda view: is_near(view, slot)):
+            self.inbox.wait()
 
     def _finish(self, change: Change) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""

@@ -135,11 +135,11 @@ class Supervisor:
         word, _, rest = line.partition(" ")
         if child is self._ingest:
             if word == "state":
+                # From now on the state says with which settings its encoder is loaded.
+                self._settings = replace(self._settings, encoding=Encoding())
                 for worker in self._crews.workers():
                     worker.tell("state")
             elif word == "current":
-                # From now on the state says with which settings its encoder is loaded.
-                self._settings = replace(self._settings, encoding=Encoding())
                 self._crews.serve(Generation.from_json(rest))
             elif word == "prepare":
                 self._crews.prepare(Generation.from_json(rest))

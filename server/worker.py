@@ -25,9 +25,10 @@ from rankstream.server.encoder.base import Encoder
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.endpoints import Servers
 from rankstream.server.engine import Engine, Task
-from rankstream.server.errors import NotFound, RankstreamError
+from rankstream.server.errors import NotFound, RankstreamError, StateRefused
 from rankstream.server.generation import Generation
-from rankstream.server.parts import make_parts
+from rankstream.server.generations import space_of
+from rankstream.server.parts import Parts, make_parts
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.history import gather_histories
 from rankstream.server.profiles.interaction import TEXT
@@ -62,6 +63,7 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     if await orders.wait_for("state") is None:
         return
     parts = make_parts(settings, paths, encoder, inherited, control, generation.slot)
+    _require_same_space(parts, generation)
     await loop.run_in_executor(None, _warm_engine, parts.engine)
     # What reads profiles beside the engine: GetProfile, StreamEvents.
     await loop.run_in_executor(None, gather_histories, parts.profiles.fold, [b""], [b""])
@@ -84,6 +86,19 @@ async def _serve(settings: Settings, control: Control, inherited: Inherited) -> 
     parts.past_bias.close()
     parts.publisher.close()
     parts.store.close()
+
+
+def _require_same_space(parts: Parts, generation: Generation) -> None:
+    """Refuses a model whose files have changed since the generation was encoded by it."""
+    with parts.store.read() as view:
+        made = space_of(view, generation.slot)
+    if made != parts.encoder.fingerprint:
+        model = generation.encoding.model or "the default model"
+        msg = (
+            f"generation {generation.number} was encoded in space {made}, but {model} now gives "
+            f"{parts.encoder.fingerprint}: its files have changed; put them back, or reindex"
+        )
+        raise StateRefused(msg)
 
 
 def _warm_up(settings: Settings, paths: Paths) -> Encoder:

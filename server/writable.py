@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.bias_file import BiasFile
@@ -20,7 +19,7 @@ from rankstream.server.catalog.segments import SegmentWriter, check_rows
 from rankstream.server.config import Encoding, Settings
 from rankstream.server.derived import fold_settings
 from rankstream.server.errors import StateRefused
-from rankstream.server.generation import Generation
+from rankstream.server.generation import Generation, absolute
 from rankstream.server.generations import (
     current_slot,
     fix_space,
@@ -97,9 +96,7 @@ def served_generation(store: Store, given: Encoding) -> Generation:
     The encoder is the state's. A setting that was given (that differs from its default) takes the
     place of what is stored; ``open_rows`` refuses what would make other vectors.
     """
-    if given.model:
-        # The next start may be in another folder.
-        given = dataclasses.replace(given, model=str(Path(given.model).absolute()))
+    given = absolute(given)
     with store.read() as view:
         stored = generation_in(view, store.slot)
         number = next_number(view)

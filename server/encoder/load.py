@@ -86,7 +86,7 @@ class Loading:
         made = Tokenizer(
             folder.tokenizer_file, space.max_tokens, folder.vocab_size, space.lower_case
         )
-        _check_prompts(space.prompts, made)
+        _check_prompts(space.prompts, made, space.max_tokens)
         return made
 
     def backend(self) -> Backend:
@@ -160,10 +160,11 @@ def _check_choices(settings: EncoderSettings) -> None:
         raise InvalidArgument(field, problem)
 
 
-def _check_prompts(prompts: Prompts, tokenizer: Tokenizer) -> None:
+def _check_prompts(prompts: Prompts, tokenizer: Tokenizer, max_tokens: int) -> None:
     """Refuses a prompt that leaves no room: every text would have the same vector."""
     names = list(prompts.texts)
-    cut = tokenizer.tokenize([prompts.texts[name] for name in names]).truncated
-    for name in (name for name, alone in zip(names, cut, strict=True) if alone):
-        field, problem = "max_tokens", f"the prompt {name!r} alone is longer; raise it"
+    read = tokenizer.tokenize([prompts.texts[name] for name in names])
+    full = read.truncated | (read.lengths >= max_tokens)
+    for name in (name for name, alone in zip(names, full, strict=True) if alone):
+        field, problem = "max_tokens", f"the prompt {name!r} alone is as long; raise it"
         raise InvalidArgument(field, problem)

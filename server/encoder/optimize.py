@@ -16,12 +16,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rankstream.server.encoder.base import Backend, EncoderError, EncoderSettings, TokenBatch
+from rankstream.server.encoder.base import (
+    Backend,
+    EncoderError,
+    EncoderSettings,
+    ModelRefused,
+    TokenBatch,
+)
 from rankstream.server.encoder.batching import pad_batch, plan_batches
 from rankstream.server.encoder.fingerprint import weights_sha256
 from rankstream.server.encoder.graph_cache import Graph
 from rankstream.server.encoder.load import Loading
-from rankstream.server.encoder.model_folder import PICKLES
+from rankstream.server.encoder.model_folder import PICKLES, ModelFolder
 from rankstream.server.encoder.openvino_encoder import OpenVinoBackend
 from rankstream.server.encoder.openvino_load import on_graph
 from rankstream.server.encoder.quality import GATES, Gate, Quality, compare
@@ -78,21 +84,21 @@ def optimize(
         gate: what must be kept.
 
     Raises:
-        InvalidArgument: too few texts, or ``out`` is there.
+        InvalidArgument: too few texts, or ``out`` cannot be made.
+        ModelRefused: the model is not read, or has no ``model.safetensors``.
         EncoderError: no recipe passes the gate; says how near the best came.
         EncoderUnavailable: NNCF or OpenVINO is missing.
     """
     calibrating, judging = _split(texts)
-    if out.exists():
-        field, problem = "out", f"{out} is there already; name a folder that is not"
-        raise InvalidArgument(field, problem)
-    say("converting the model")
     wanted = dataclasses.replace(settings, backend="openvino", precision="f32")
     loading = Loading.of(wanted)
+    _check_out(out, loading.folder)
+    version()
+    say("converting the model")
     reference = loading.backend()
     say(f"encoding {len(judging)} texts in float32")
-    expected = loading.encoder(reference).encode(judging)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    prompt = loading.space.prompts.item
+    expected = loading.encoder(reference).encode(judging, prompt)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
         made = Path(part) / "model"
         shutil.copytree(loading.folder.root, made, ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -140,7 +146,8 @@ class _Trial:
             made = Graph(self.folder, graph.attention, Path(compiled))
             threads = self.loading.settings.threads
             backend = OpenVinoBackend(made, precision="int8", threads=threads)
-            found = self.loading.encoder(backend).encode(self.judging)
+            prompt = self.loading.space.prompts.item
+            found = self.loading.encoder(backend).encode(self.judging, prompt)
             speeds = tokens_per_s({"f32": self.reference.embed, "int8": backend.embed})
             return compare(self.expected, found), speeds
 
@@ -149,6 +156,7 @@ class _Trial:
     ) -> Optimized:
         files = tuple(self.folder / name for name in FILES)
         about = {
+            "source": self.loading.space.weights,
             "pooling": self.loading.space.pooling,
             "attention": graph.attention,
             "recipe": dataclasses.asdict(recipe),
@@ -166,6 +174,24 @@ class _Trial:
 def _recipes(narrowing: int) -> Iterator[Recipe]:
     for kept in sorted({0, -(-narrowing // 6), -(-narrowing // 3), narrowing}):
         yield Recipe(ALPHA, kept)
+
+
+def _check_out(out: Path, folder: ModelFolder) -> None:
+    if folder.onnx is not None:
+        message = f"{folder.onnx}: only models with model.safetensors are quantised"
+        raise ModelRefused(message)
+    field, problem = "out", ""
+    if out.exists():
+        problem = f"{out} is there already; name a folder that is not"
+    elif out.resolve().is_relative_to(folder.root.resolve()):
+        problem = f"{out} is inside the model's folder; name one outside"
+    else:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"{out} cannot be made: {error}"
+    if problem:
+        raise InvalidArgument(field, problem)
 
 
 def _split(texts: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 NEIGHBOURS = 10
 # Texts whose neighbours are looked up; evenly spaced, so that a sorted list is covered.
 MOST_ASKED = 1000
+# Of them at a time: bounds the memory of their scores.
+BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 def _nearest(vectors: NDArray[np.float64], asked: NDArray[np.intp]) -> NDArray[np.intp]:
     """Positions ``[len(asked), NEIGHBOURS]`` of the nearest other texts."""
+    found = [_nearest_of(vectors, asked[i : i + BLOCK]) for i in range(0, len(asked), BLOCK)]
+    return np.concatenate(found)
+
+
+def _nearest_of(vectors: NDArray[np.float64], asked: NDArray[np.intp]) -> NDArray[np.intp]:
     # Rounded, so that texts that are equal to the last bit but one are equal; then the lower wins.
     scores = np.round(vectors[asked] @ vectors.T, 12)
     scores[np.arange(len(asked)), asked] = -np.inf

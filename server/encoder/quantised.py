@@ -24,6 +24,7 @@ from rankstream.server.encoder.folder_json import read_json
 FOLDER = "int8"
 NOTE = "note.json"
 FILES = ("model.xml", "model.bin")
+WORDS = ("sha256", "source", "pooling", "attention")
 AGAIN = "make it again: rankstream model optimize"
 
 
@@ -34,12 +35,14 @@ class Quantised:
     Attributes:
         folder: holds ``model.xml`` and ``model.bin``.
         sha256: over both files' own digests, hex; part of the fingerprint.
+        source: SHA-256 of the float32 weights that it was made of, hex.
         pooling: what the graph pools with.
         attention: the attention implementation it was traced with.
     """
 
     folder: Path
     sha256: str
+    source: str
     pooling: str
     attention: str
 
@@ -54,7 +57,10 @@ def read_quantised(root: Path) -> Quantised | None:
     if not (folder / NOTE).is_file():
         return None
     note = read_json(folder / NOTE, dict)
-    sizes, words = note.get("bytes"), [note.get(n) for n in ("sha256", "pooling", "attention")]
+    sizes, words = (
+        note.get("bytes"),
+        [note.get(n) for n in ("sha256", "source", "pooling", "attention")],
+    )
     if not isinstance(sizes, dict) or not all(isinstance(word, str) for word in words):
         message = f"{folder / NOTE}: malformed; {AGAIN}"
         raise ModelRefused(message)
@@ -64,19 +70,22 @@ def read_quantised(root: Path) -> Quantised | None:
         if size != sizes.get(name):
             message = f"{file}: {size} bytes, the note says {sizes.get(name)}; {AGAIN}"
             raise ModelRefused(message)
-    sha256, pooling, attention = map(str, words)
-    return Quantised(folder, sha256, pooling, attention)
+    return Quantised(folder, *(str(word) for word in words))
 
 
-def check_digest(quantised: Quantised, cache_dir: Path) -> None:
-    """Refuses files that are not those of the note.
+def check_digests(quantised: Quantised, weights: tuple[Path, ...], cache_dir: Path) -> None:
+    """Refuses a graph whose files are not those of the note, or that was made of other weights.
 
     Raises:
-        ModelRefused: their digest is another.
+        ModelRefused: a digest is another.
     """
     files = tuple(quantised.folder / name for name in FILES)
+    where, instead = quantised.folder, "; or use precision f32"
     if weights_sha256(files, cache_dir) != quantised.sha256:
-        message = f"{quantised.folder}: its files are not those that its note names; {AGAIN}"
+        message = f"{where}: its files are not those that its note names; {AGAIN}{instead}"
+        raise ModelRefused(message)
+    if weights_sha256(weights, cache_dir) != quantised.source:
+        message = f"{where}: made of other weights than the folder has now; {AGAIN}{instead}"
         raise ModelRefused(message)
 
 

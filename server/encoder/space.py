@@ -7,7 +7,7 @@ from pathlib import Path
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.encoder.fingerprint import Space, file_sha256, weights_sha256
 from rankstream.server.encoder.model_folder import ModelFolder
-from rankstream.server.encoder.quantised import check_digest
+from rankstream.server.encoder.quantised import check_digests
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.encoder.tokenizer import CHARS_PER_TOKEN
 from rankstream.server.errors import InvalidArgument
@@ -45,7 +45,7 @@ def space_of(settings: EncoderSettings, folder: ModelFolder, precision: str) -> 
 def _weights(settings: EncoderSettings, folder: ModelFolder, precision: str) -> str:
     if precision != "int8" or folder.quantised is None:
         return weights_sha256(folder.weights, settings.cache_dir)
-    check_digest(folder.quantised, settings.cache_dir)
+    check_digests(folder.quantised, folder.weights, settings.cache_dir)
     return folder.quantised.sha256
 
 

@@ -55,22 +55,31 @@ T = TypeVar("T", bound=Waiting)
 
 @dataclass(slots=True)
 class Pace:
-    """How fast the encoder is: a running mean.
+    """How fast the encoder is.
 
     Attributes:
-        tokens_per_s: a guess until the first batch.
+        tokens_per_s: a running mean over batches of the bulk lane; a guess until the first. A batch
+            of the other lane is often one short text, whose fixed cost says nothing of long ones.
+        fastest: the most of any batch, at least the guess.
     """
 
     tokens_per_s: float = 10_000.0
+    fastest: float = 10_000.0
 
-    def learn(self, tokens: int, seconds: float) -> None:
+    def learn(self, tokens: int, seconds: float, lane: LaneName) -> None:
         """A batch of so many tokens took so long."""
         now = tokens / max(seconds, 1e-6)
-        self.tokens_per_s += FRESH * (now - self.tokens_per_s)
+        self.fastest = max(self.fastest, now)
+        if lane == "bulk":
+            self.tokens_per_s += FRESH * (now - self.tokens_per_s)
 
     def seconds(self, tokens: int) -> float:
-        """What so many tokens will take."""
+        """What so many tokens may take."""
         return tokens / self.tokens_per_s
+
+    def least_seconds(self, tokens: int) -> float:
+        """What so many tokens take at least."""
+        return tokens / self.fastest
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,7 @@ class TextQueue(Generic[T]):
                 continue
             if not text.wanted:
                 taken.gone.append(text)
-            elif text.deadline < now + self._pace.seconds(text.tokens):
+            elif text.deadline < now + self._pace.least_seconds(text.tokens):
                 taken.late.append(text)
             else:
                 front.append(text)

@@ -11,7 +11,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 from rankstream.proto.v1 import admin_pb2
@@ -19,7 +18,7 @@ from rankstream.server.clock import now_ms
 from rankstream.server.config import Encoding, encoding_from
 from rankstream.server.encoder.find import find_model
 from rankstream.server.errors import InvalidArgument, NotFound, StateRefused, Unavailable
-from rankstream.server.generation import SWITCHED, Change, Generation, other_slot
+from rankstream.server.generation import SWITCHED, Change, Generation, absolute, other_slot
 from rankstream.server.generations import (
     current_slot,
     generation_in,
@@ -227,13 +226,13 @@ def _encoding(model: str, settings: Mapping[str, str], served: Encoding) -> Enco
     if len(model) > _LONGEST_PATH:
         problem = f"{len(model)} characters, expected a folder's path of at most {_LONGEST_PATH}"
         raise InvalidArgument(field="model", problem=problem)
-    base = Encoding(model=str(Path(model).absolute())) if model else served
+    base = Encoding(model=model) if model else served
     for name, value in settings.items():
         if name == "model" or len(value) > _LONGEST_PATH:
             problem = f"expected a setting beside the model, of at most {_LONGEST_PATH} characters"
             raise InvalidArgument(field=f"settings[{name[:80]}]", problem=problem)
     try:
-        return encoding_from(settings, base)
+        return absolute(encoding_from(settings, base))
     except InvalidArgument as error:
         field = f"settings[{error.field[:80]}]"
         raise InvalidArgument(field, error.problem) from None

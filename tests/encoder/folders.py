@@ -124,5 +124,7 @@ def write_fake_int8(root: Path) -> Path:
     for name, content in (("model.xml", b"<net/>"), ("model.bin", b"weights")):
         (folder / name).write_bytes(content)
         whole.update(hashlib.sha256(content).digest())
-    write_note(folder, whole.hexdigest(), {"pooling": "mean", "attention": "sdpa"})
+    weights = hashlib.sha256((root / "model.safetensors").read_bytes()).digest()
+    about = {"source": hashlib.sha256(weights).hexdigest(), "pooling": "mean", "attention": "sdpa"}
+    write_note(folder, whole.hexdigest(), about)
     return folder

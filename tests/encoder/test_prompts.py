@@ -115,5 +115,5 @@ def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(tmp_path, encoder_ca
     folder = folders.write_random_decoder(tmp_path / "model")
     folders.write_sentence_config(folder, prompts={"query": "toy " * 20})
 
-    with pytest.raises(InvalidArgument, match="max_tokens: the prompt 'query' alone is longer"):
+    with pytest.raises(InvalidArgument, match="max_tokens: the prompt 'query' alone is as long"):
         load_encoder(EncoderSettings(encoder_cache, str(folder), "torch", "f32", max_tokens=16))

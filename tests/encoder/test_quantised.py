@@ -5,7 +5,7 @@ import pytest
 
 from rankstream.server.encoder.base import EncoderSettings, ModelRefused
 from rankstream.server.encoder.load import load_encoder
-from rankstream.server.encoder.quantised import check_digest, read_quantised
+from rankstream.server.encoder.quantised import check_digests, read_quantised
 from rankstream.server.errors import InvalidArgument
 
 
@@ -25,7 +25,16 @@ def test_the_note_names_files_and_their_digest(root, tmp_path):
 
     assert found is not None
     assert (found.folder, found.pooling, found.attention) == (folder, "mean", "sdpa")
-    check_digest(found, tmp_path)
+    check_digests(found, (root / "model.safetensors",), tmp_path)
+
+
+def test_a_graph_of_other_weights_is_refused(root, tmp_path):
+    folders.write_fake_int8(root)
+    weights = root / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+
+    with pytest.raises(ModelRefused, match="made of other weights.*or use precision f32"):
+        load_encoder(EncoderSettings(tmp_path, str(root)))
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin"])

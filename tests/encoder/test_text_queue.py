@@ -106,7 +106,7 @@ def test_what_nobody_waits_for_and_what_would_be_late_is_dropped(queue, pace):
     gone, late, alive = put(
         queue,
         Waiting(8, wanted=False),
-        Waiting(1000, deadline=100.1 + pace.seconds(1000) / 2),
+        Waiting(1000, deadline=100.1 + pace.least_seconds(1000) / 2),
         Waiting(8, deadline=100.2),
     )
 
@@ -126,7 +126,17 @@ def test_a_text_that_was_moved_up_is_computed_once(queue):
 
 def test_the_pace_follows_what_is_measured(pace):
     for _ in range(50):
-        pace.learn(500, 0.01)
+        pace.learn(500, 0.01, "bulk")
 
     assert pace.tokens_per_s == pytest.approx(50_000, rel=0.01)
     assert pace.seconds(5_000) == pytest.approx(0.1, rel=0.01)
+    assert pace.least_seconds(5_000) == pytest.approx(0.1)
+
+
+def test_short_texts_do_not_make_long_ones_look_late(queue, pace):
+    # The fixed cost of a call: three tokens take as long as thirty.
+    for _ in range(50):
+        pace.learn(3, 0.004, "interactive")
+    (long,) = put(queue, Waiting(256, deadline=100.1 + 0.1))
+
+    assert taken_of(queue) == [long]

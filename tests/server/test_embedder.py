@@ -234,7 +234,7 @@ def test_what_nobody_foresaw_is_an_error_and_the_embedder_lives(embedder, encode
     broken, unreadable, good = asyncio.run(scenario())
 
     assert type(broken) is RankstreamError
-    assert "not ours" in str(broken)
+    assert "ValueError; the server's log says more" in str(broken)
     assert isinstance(unreadable, EncoderError)
     assert letters(good) == ["s"]
 
@@ -243,7 +243,9 @@ def test_more_than_may_wait_is_refused_whole(embedder, encoder):
     async def scenario():
         first = begun(embedder, *(f"text {n}" for n in range(8)))
         await busy(encoder)
-        with pytest.raises(Overloaded, match="8 texts wait for the encoder, the limit is 8"):
+        with pytest.raises(
+            Overloaded, match="8 texts wait for the encoder, the limit of this lane is 8"
+        ):
             await embedder.embed(["one more"], soon())
         # What is on its way already costs nothing.
         known = begun(embedder, "text 3")
@@ -255,6 +257,60 @@ def test_more_than_may_wait_is_refused_whole(embedder, encoder):
 
     assert len(first) == 8
     assert letters(known) == ["t"]
+
+
+def test_bulk_leaves_room_for_what_somebody_waits_for(embedder, encoder):
+    async def scenario():
+        bulk = begun(embedder, *(f"text {n}" for n in range(6)), lane="bulk")
+        await busy(encoder)
+        with pytest.raises(Overloaded, match="6 texts wait for the encoder, the limit of this"):
+            await embedder.embed(["more bulk"], soon(), lane="bulk")
+        asked = begun(embedder, "asked")
+        await asyncio.sleep(0)
+        encoder.gate.release(9)
+        return await bulk, await asked
+
+    bulk, asked = asyncio.run(scenario())
+
+    assert (len(bulk), letters(asked)) == (6, ["a"])
+
+
+def test_an_interactive_text_is_read_before_a_bulk_that_waits_to_be_read(encoder):
+    order, reading = [], threading.Semaphore(0)
+    read = encoder.read
+
+    def slow_read(texts, prompt=None):
+        order.append(texts[0])
+        assert reading.acquire(timeout=10)
+        return read(texts, prompt)
+
+    encoder.read = slow_read
+    encoder.gate.release(100)
+    embedder = Embedder(encoder, cache_bytes=0, max_queued=900, max_batch_tokens=512, readers=1)
+
+    async def scenario():
+        bulk = begun(embedder, *(f"bulk {n}" for n in range(200)), lane="bulk")
+        gone = begun(embedder, "gone")
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        asked = begun(embedder, "asked")
+        await asyncio.sleep(0)
+        reading.release(100)
+        return await bulk, await asked
+
+    asyncio.run(scenario())
+    embedder.close()
+
+    assert order == ["bulk 0", "asked", "bulk 64", "bulk 128", "bulk 192"]
+
+
+def test_a_vector_is_nobodys_to_change(embedder, encoder):
+    encoder.gate.release(9)
+
+    (answer,) = asyncio.run(embedder.embed(["sea"], soon()))
+
+    assert not answer.vector.flags.writeable
+    assert answer.vector.base is None
 
 
 def test_no_texts_are_answered_at_once(embedder):
