@@ -20,8 +20,10 @@ from rankstream.server.encoder.batching import plan_batches
 
 LaneName = Literal["interactive", "bulk"]
 
-# Of what waits in a lane, so many texts are planned at a time: enough to find others of a length.
+# Of what waits in a lane, so many texts, and so many batches' tokens, are planned at a time: enough
+# to find others of a length, and little work for a small batch.
 PLANNED_TEXTS = 512
+PLANNED_BATCHES = 4
 # What a batch of the bulk lane may take while somebody has been waiting of late, in seconds.
 BULK_QUANTUM_S = 0.015
 # So many times as much where nobody has, for ``OF_LATE_S``.
@@ -38,11 +40,13 @@ class Waiting(Protocol):
     Attributes:
         lane: where it belongs now; one that was moved up is skipped in its old lane.
         tokens: how many it has.
+        asked: when it came, on ``time.monotonic``'s clock.
         deadline: the latest of its callers', on ``time.monotonic``'s clock.
     """
 
     lane: LaneName
     tokens: int
+    asked: float
     deadline: float
 
     @property
@@ -127,8 +131,10 @@ class TextQueue(Generic[T]):
         return taken
 
     def _order(self, now: float) -> tuple[LaneName, LaneName]:
-        bulk_waits = now - self._last_bulk > BULK_PATIENCE_S
-        return ("bulk", "interactive") if bulk_waits else ("interactive", "bulk")
+        bulk = self._lanes["bulk"]
+        since = max(self._last_bulk, bulk[0].asked) if bulk else now
+        waits = now - since > BULK_PATIENCE_S
+        return ("bulk", "interactive") if waits else ("interactive", "bulk")
 
     def _note(self, name: LaneName, now: float) -> None:
         if name == "bulk":
@@ -139,7 +145,8 @@ class TextQueue(Generic[T]):
     def _front(self, name: LaneName, now: float, taken: Taken[T]) -> list[T]:
         """The oldest texts that are still to be computed; what is not is dropped."""
         lane, front = self._lanes[name], list[T]()
-        while lane and len(front) < PLANNED_TEXTS:
+        left = PLANNED_BATCHES * self._budget(name, now)
+        while lane and len(front) < PLANNED_TEXTS and (left > 0 or not front):
             text = lane.popleft()
             if text.lane != name:
                 continue
@@ -149,6 +156,7 @@ class TextQueue(Generic[T]):
                 taken.late.append(text)
             else:
                 front.append(text)
+                left -= text.tokens
         return front
 
     def _batch(self, name: LaneName, front: list[T], now: float) -> list[T]:

@@ -20,6 +20,7 @@ BUDGET = 4096
 class Waiting:
     tokens: int
     lane: str = "interactive"
+    asked: float = 0.0
     deadline: float = 1e9
     wanted: bool = True
     name: int = 0
@@ -69,6 +70,12 @@ def test_bulk_has_its_turn_however_busy_the_other_lane_is(queue):
 
     assert taken_of(queue, 100.1)[0].lane == "interactive"
     assert taken_of(queue, 100.01 + BULK_PATIENCE_S)[0].lane == "bulk"
+
+
+def test_bulk_that_came_just_now_has_no_turn_yet(queue):
+    put(queue, Waiting(8, "bulk", asked=200.0), Waiting(8, asked=200.0))
+
+    assert taken_of(queue, 200.01)[0].lane == "interactive"
 
 
 def test_a_bulk_batch_is_small_where_somebody_waited_of_late(queue, pace):
