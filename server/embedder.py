@@ -183,8 +183,9 @@ class Embedder:
         if self._closed:
             raise _draining()
         waiting = len(self._in_flight) + self._tokenizing
-        # Bulk leaves room: it waits for minutes, and what somebody waits for must get in.
-        limit = self._max_queued if lane == "interactive" else self._max_queued * 3 // 4
+        # Bulk leaves room for what somebody waits for; alone, any request within its limits fits.
+        whole = lane == "interactive" or not waiting
+        limit = self._max_queued if whole else self._max_queued * 3 // 4
         if waiting + more > limit:
             texts = self._in_flight.values()
             tokens = sum(text.tokens or UNREAD_TOKENS for text in texts)

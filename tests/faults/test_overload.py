@@ -1,5 +1,6 @@
 """More than the server can do: refused at once with a time to come back, and no crash."""
 
+import itertools
 import os
 import signal
 from contextlib import contextmanager
@@ -48,12 +49,12 @@ def ask(server, **fields):
     return ranking_pb2.RankRequest(user_id="crowd", whole_catalogue=WHOLE, **fields)
 
 
-def crowd(server, method, request, count):
+def crowd(server, method, make_request, count):
     """Calls that met the worker together, with their codes; some of them did not fit."""
 
     def meet():
         with stopped(server):
-            calls = [method.future(request, timeout=20) for _ in range(count)]
+            calls = [method.future(make_request(), timeout=20) for _ in range(count)]
         codes = [call.code() for call in calls]
         assert set(codes) <= {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED}
         return len(set(codes)) == 2 and (calls, codes)
@@ -63,7 +64,7 @@ def crowd(server, method, request, count):
 
 
 def test_a_full_queue_refuses_with_a_time_to_retry(server):
-    calls, codes = crowd(server, server.ranking.Rank, ask(server), 400)
+    calls, codes = crowd(server, server.ranking.Rank, lambda: ask(server), 400)
 
     refused = calls[codes.index(StatusCode.RESOURCE_EXHAUSTED)]
     assert f"its limit is {QUEUED}" in refused.details()
@@ -74,10 +75,15 @@ def test_a_full_queue_refuses_with_a_time_to_retry(server):
 
 def test_batches_that_do_not_fit_are_refused_whole(server):
     batch = ranking_pb2.BatchRankRequest(requests=[ask(server)] * QUEUED)
-    texts = encoder_pb2.EmbedRequest(texts=["a text"] * QUEUED)
+    numbers = itertools.count()
 
-    ranked, codes = crowd(server, server.ranking.BatchRank, batch, 50)
-    crowd(server, server.encoder.Embed, texts, 50)
+    def fresh_texts():
+        # Texts that are known, or on their way already, take no place.
+        texts = [f"text {next(numbers)}" for _ in range(QUEUED)]
+        return encoder_pb2.EmbedRequest(texts=texts)
+
+    ranked, codes = crowd(server, server.ranking.BatchRank, lambda: batch, 50)
+    crowd(server, server.encoder.Embed, fresh_texts, 50)
 
     answered = ranked[codes.index(StatusCode.OK)].result()
     assert [entry.status.code for entry in answered.entries] == [0] * QUEUED
