@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from rankstream.server import encoder_options
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.encoder.quality import GATES, Gate
 from rankstream.server.errors import RankstreamError
@@ -19,19 +20,17 @@ from rankstream.server.text_file import read_texts
 _INT8 = GATES["int8"]
 
 
-@click.group()
-def model() -> None:
+@click.group("model")
+def model_group() -> None:
     """Make a model ready to be served."""
 
 
-@model.command(
+@model_group.command(
     epilog="\b\nExample:\n"
     "  rankstream model optimize --texts titles.txt --out minilm-int8\n"
     "  rankstream serve --embedded --model minilm-int8"
 )
-@click.option(
-    "--model", "source", default="", help="Model folder.  [default: the all-MiniLM-L6-v2 package]"
-)
+@encoder_options.model
 @click.option(
     "--texts",
     required=True,
@@ -54,17 +53,11 @@ def model() -> None:
     show_default=True,
     help="Part of a text's ten nearest others that must stay.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="rankstream-data",
-    show_default=True,
-    help="Where converted models are kept, as serve keeps them.",
-)
-@click.option("--threads", default=2, show_default=True, help="Threads of one inference.")
+@encoder_options.data_dir
+@encoder_options.threads
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
 def optimize(
-    source: str,
+    model: str,
     texts: Path,
     out: Path,
     min_cosine: float,
@@ -79,7 +72,7 @@ def optimize(
     Half of the texts (3,000 at most) calibrate, others judge: their int8 vectors are compared with
     float32's. Nothing is written where no recipe passes; the folder's note says what it kept.
     """
-    settings = EncoderSettings(Paths(data_dir).cache / "encoder", source, threads=threads)
+    settings = EncoderSettings(Paths(data_dir).cache / "encoder", model, threads=threads)
     gate = Gate(min_cosine, mean_cosine, top_10_overlap)
     say = Console(stderr=True, highlight=False).print
     try:

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from rankstream.server import encoder_options
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.encoder.verify import Verdict
 from rankstream.server.encoder.verify import verify as verdicts_of
@@ -22,20 +23,14 @@ from rankstream.server.text_file import read_texts
 @click.command(
     epilog="\b\nExample:\n  rankstream verify --model minilm-int8 --catalogue titles.txt"
 )
-@click.option("--model", default="", help="Model folder.  [default: the all-MiniLM-L6-v2 package]")
+@encoder_options.model
 @click.option(
     "--catalogue",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Real texts, one a line (.gz too): adds their cosines and top-10 overlap.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="rankstream-data",
-    show_default=True,
-    help="Where converted models are kept, as serve keeps them.",
-)
-@click.option("--threads", default=2, show_default=True, help="Threads of one inference.")
+@encoder_options.data_dir
+@encoder_options.threads
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def verify(model: str, catalogue: Path | None, data_dir: Path, threads: int, as_json: bool) -> None:
     """Compare every backend and precision that is installed with torch in float32.
