@@ -105,7 +105,8 @@ thread.join()
 
 def run(program):
     """What ``program`` prints in a process that sees four cores."""
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    # One thread for BLAS: numba loads scipy, where it is installed, and its pool would be counted.
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}
     environment.pop("OMP_WAIT_POLICY", None)
     done = subprocess.run(
         [sys.executable, "-c", program],
