@@ -20,9 +20,9 @@ _SCRIPT = Path(__file__).with_name("encoder_child.py")
 _THREADS_OF = ("OMP", "OPENBLAS", "MKL")
 _END_S = 30.0
 OFFLINE = {
-    "HF_HUBOFFLINE": "1",
-    "TRANSFORMERSOFFLINE": "1",
-    "HF_DATASETSOFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
 }

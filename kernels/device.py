@@ -6,6 +6,7 @@ always OpenMP (GNU's needs the system's ``libgomp``), and ``require_omp`` assert
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -20,6 +21,7 @@ PARALLEL_WORK = 1 << 22
 have other work, waiting for a woken thread takes as long."""
 
 _threads: int | None = None
+_told = threading.local()
 
 
 def configure_threads(count: int) -> None:
@@ -53,8 +55,11 @@ def split(work: int) -> int:
     parts = thread_count()
     if work < PARALLEL_WORK or parts == 1:
         return 1
-    # numba keeps this per calling thread: without it, more threads than asked would be woken.
-    numba.set_num_threads(min(parts, numba.config.NUMBA_NUM_THREADS))
+    # numba keeps this per calling thread: without it, more threads than asked would be woken. Once
+    # each, because after a scan, which empties the caches, it takes 30 us.
+    if getattr(_told, "parts", 0) != parts:
+        numba.set_num_threads(min(parts, numba.config.NUMBA_NUM_THREADS))
+        _told.parts = parts
     return parts
 
 

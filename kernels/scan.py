@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from rankstream.kernels.arrays import Float32, Int32, first_bad
-from rankstream.kernels.code_layers import TILE
+from rankstream.kernels.arrays import Float32, Int32
 from rankstream.kernels.code_tiles import NAMES, fastest, supported
 from rankstream.kernels.codes import MAX_DIMENSIONS, Codes
-from rankstream.kernels.codes_cpu import code_queries
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
-from rankstream.kernels.scan_cpu import CodedQueries, Source, scan_parallel, scan_serial
+from rankstream.kernels.scan_cpu import Source, scan_parallel, scan_serial
 from rankstream.kernels.shortlist import Shortlists
 from rankstream.kernels.terms import Terms
 
@@ -71,7 +70,7 @@ def room_for(k: int) -> int:
 
 def scan(
     k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes
-) -> tuple[Int32, Float32, Int32]:
+) -> tuple[Int32, Float32, Int32, int]:
     """The k best rows of each query, as ``top_k`` answers them.
 
     One query waits for memory, so it reads the coarse layer first, of many rows.
@@ -84,66 +83,62 @@ def scan(
         codes: of ``items`` or its first rows.
 
     Returns:
-        Rows, scores and counts; a count of -1 says that a query has to be answered otherwise.
+        Rows, scores and counts; a count of -1 says that a query has to be answered otherwise. And
+        of how many queries that is so.
 
     Raises:
         KernelArgumentError: the bias of a row that may be answered is not finite.
     """
     if reads_coarse(codes, len(queries)):
         best = _scan(k, queries, items, terms, codes, True)
-        if best[2][0] >= 0:
+        if not best[3]:
             return best
     return _scan(k, queries, items, terms, codes, False)
 
 
 def _scan(
     k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes, packed: bool
-) -> tuple[Int32, Float32, Int32]:
-    """By one of the layers."""
+) -> tuple[Int32, Float32, Int32, int]:
+    """By one of the layers.
+
+    Little is done here: a scan empties the caches, so each step of Python waits for memory.
+    """
     batch = queries.shape[0]
     answer = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
-    counts = np.zeros(batch, np.int32)
-    coded = _coded(queries, codes, packed)
+    counts = np.empty(batch, np.int32)
     parts = split(batch * items.size)
-    found = _shortlists(parts, batch, k, room_for(k) * (COARSE_ROOM if packed else 1))
-    bad = np.full(parts, -1, np.int64)
+    found = _shortlists(parts, batch, room_for(k) * (COARSE_ROOM if packed else 1))
     run = scan_serial if parts == 1 else scan_parallel
     way = fastest() if _way is None else _way
     layer = codes.coarse if packed else codes.fine
     source = Source(*layer, codes.steps, codes.row_count, way, int(packed))
-    run(source, coded, queries, items, terms, found, bad, *answer, counts)
-    row = first_bad(bad)
+    row, widened = run(source, queries, codes.offsets, items, terms, found, *answer, counts)
     if row >= 0:
         refuse("bias", f"is {terms.bias[row]} at row {row}", "finite numbers")
-    return *answer, counts
+    return *answer, counts, widened
 
 
-def _coded(queries: Float32, codes: Codes, packed: bool) -> CodedQueries:
-    batch, blocks = queries.shape[0], len(codes.offsets) - 1
-    words = np.empty((batch, int(codes.steps[-1])), np.int32)
-    starts = np.empty((2, batch, blocks), np.int32)
-    floats = np.empty((3, batch, blocks), np.float32)
-    code_queries(queries, codes.offsets, codes.steps, words, *starts, *floats)
-    return CodedQueries(words, starts[int(packed)], *floats)
+def _shortlists(parts: int, batch: int, room: int) -> Shortlists:
+    """Whatever they hold, in memory that this thread keeps."""
+    shape = parts, batch, room
+    kept: Shortlists | None = getattr(_memory, "shortlists", None)
+    if kept is None or kept.rows.shape != shape:
+        kept = Shortlists(
+            _kept("rows", np.int32, shape),
+            _kept("lower", np.float32, shape),
+            _kept("upper", np.float32, shape),
+            np.empty((parts, batch), np.int64),
+            np.empty((parts, batch), np.int64),
+            np.empty((parts, batch), np.float32),
+        )
+        _memory.shortlists = kept
+    return kept
 
 
-def _shortlists(parts: int, batch: int, k: int, room: int) -> Shortlists:
-    """Empty ones, in memory that this thread keeps."""
-    shape, count = (parts, batch, room), parts * batch * room
-    due = np.full((parts, batch), min(2 * k, room - TILE))
-    return Shortlists(
-        _kept("rows", np.int32, count).reshape(shape),
-        _kept("lower", np.float32, count).reshape(shape),
-        _kept("upper", np.float32, count).reshape(shape),
-        np.zeros((parts, batch), np.int64),
-        due,
-        np.full((parts, batch), -np.inf, np.float32),
-    )
-
-
-def _kept(name: str, kind: Any, count: int) -> npt.NDArray[Any]:
+def _kept(name: str, kind: Any, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    count = math.prod(shape)
     have: npt.NDArray[Any] | None = getattr(_memory, name, None)
     if have is None or len(have) < count:
         have = np.empty(count, kind)
         setattr(_memory, name, have)
-    return have[:count]
+    return have[:count].reshape(shape)

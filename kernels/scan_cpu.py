@@ -22,11 +22,11 @@ from rankstream.kernels.code_tiles import (
     WIDTHS,
     bound_tile,
 )
-from rankstream.kernels.codes_cpu import rounding_of
+from rankstream.kernels.codes_cpu import code_queries, rounding_of
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.instructions import lowest_bit, prefetch_span, take
 from rankstream.kernels.rescore_cpu import rescore, rescore_together, sharpen
-from rankstream.kernels.shortlist import TINY, Shortlists, below, narrow, reached_by
+from rankstream.kernels.shortlist import TINY, Shortlists, below, empty, narrow, reached_by
 from rankstream.kernels.terms import (
     INFINITE,
     Terms,
@@ -261,33 +261,70 @@ def _scan_part(
 
 
 @compiled
+def coded_queries(queries: Float32, offsets: Int64, steps: Int64, packed: int) -> CodedQueries:
+    """The codes of queries ``[B, D]`` with the starts of one layer."""
+    batch, blocks = queries.shape[0], offsets.shape[0] - 1
+    words = np.empty((batch, steps[blocks]), np.int32)
+    starts = np.empty((2, batch, blocks), np.int32)
+    floats = np.empty((3, batch, blocks), np.float32)
+    code_queries(
+        queries, offsets, steps, words, starts[0], starts[1], floats[0], floats[1], floats[2]
+    )
+    return CodedQueries(words, starts[packed], floats[0], floats[1], floats[2])
+
+
+@compiled
 def scan_serial(
     source: Source,
-    coded: CodedQueries,
     queries: Float32,
+    offsets: Int64,
     items: Float32,
     terms: Terms,
     found: Shortlists,
-    bad: Int64,
     rows: Int32,
     scores: Float32,
     counts: Int32,
-) -> None:
+) -> tuple[int, int]:
     """Fills ``rows``, ``scores [B, K]`` and ``counts [B]``, -1 where a query is widened.
 
-    ``found`` has one part; ``bad [1]`` becomes a row whose bias is not finite, or -1.
+    Returns:
+        A row whose bias is not finite, or -1: nothing is filled otherwise; and how many queries are
+        widened.
     """
+    coded, k = coded_queries(queries, offsets, source.steps, source.packed), rows.shape[1]
     bounds, taken = plan_turns(source.row_count, 1), np.zeros(1, np.int64)
-    bad[0] = _scan_part(
-        0, bounds, taken, source, rows.shape[1], coded, queries, items, terms, found
-    )
-    if bad[0] < 0:
-        for b in range(rows.shape[0]):
-            rescore(b, queries, items, source.row_count, terms, found, rows, scores, counts)
+    empty(found, k)
+    bad = _scan_part(0, bounds, taken, source, k, coded, queries, items, terms, found)
+    if bad >= 0:
+        return bad, 0
+    for b in range(rows.shape[0]):
+        rescore(b, queries, items, source.row_count, terms, found, rows, scores, counts)
+    return -1, _negative(counts)
+
+
+@compiled
+def scan_parallel(
+    source: Source,
+    queries: Float32,
+    offsets: Int64,
+    items: Float32,
+    terms: Terms,
+    found: Shortlists,
+    rows: Int32,
+    scores: Float32,
+    counts: Int32,
+) -> tuple[int, int]:
+    """As ``scan_serial``, in as many parts as ``found`` has."""
+    coded = coded_queries(queries, offsets, source.steps, source.packed)
+    bad = np.empty(found.sizes.shape[0], np.int64)
+    empty(found, rows.shape[1])
+    _scan_together(source, coded, queries, items, terms, found, bad, rows, scores, counts)
+    row = _lowest(bad)
+    return row, 0 if row >= 0 else _negative(counts)
 
 
 @parallel
-def scan_parallel(
+def _scan_together(
     source: Source,
     coded: CodedQueries,
     queries: Float32,
@@ -299,7 +336,6 @@ def scan_parallel(
     scores: Float32,
     counts: Int32,
 ) -> None:
-    """As ``scan_serial``, in as many parts as ``found`` and ``bad`` have."""
     parts, k = bad.shape[0], rows.shape[1]
     bounds, taken = plan_turns(source.row_count, parts), np.zeros(1, np.int64)
     for i in numba.prange(parts):
@@ -316,3 +352,21 @@ def scan_parallel(
         for i in numba.prange(rows.shape[0]):
             b = int(np.int64(i))
             rescore(b, queries, items, source.row_count, terms, found, rows, scores, counts)
+
+
+@compiled
+def _lowest(bad: Int64) -> int:
+    """The lowest row that is none of -1, or -1."""
+    lowest = -1
+    for row in bad:
+        if row >= 0 and (lowest < 0 or row < lowest):
+            lowest = row
+    return lowest
+
+
+@compiled
+def _negative(counts: Int32) -> int:
+    negative = 0
+    for count in counts:
+        negative += count < 0
+    return negative

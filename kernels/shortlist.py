@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rankstream.kernels.arrays import Float32, Int32, Int64
+from rankstream.kernels.code_layers import TILE
 from rankstream.kernels.compilation import compiled
 from rankstream.kernels.heap import key_of, score_of
 
@@ -35,6 +36,13 @@ class Shortlists(NamedTuple):
     sizes: Int64
     due: Int64
     thresholds: Float32
+
+
+@compiled
+def empty(found: Shortlists, k: int) -> None:
+    """Makes them empty, for the k best."""
+    due = min(2 * k, found.rows.shape[2] - TILE)
+    found.sizes[:], found.due[:], found.thresholds[:] = 0, due, -np.inf
 
 
 @compiled

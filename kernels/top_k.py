@@ -114,10 +114,11 @@ def top_k(
 
 def _scan(k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes) -> TopK:
     """By codes; what they cannot tell apart by the rows themselves."""
-    best = TopK(*scan(k, queries, items, terms, codes))
-    widened = np.flatnonzero(best.counts < 0)
-    if not len(widened):
+    *answer, coarse = scan(k, queries, items, terms, codes)
+    best = TopK(*answer)
+    if not coarse:
         return best
+    widened = np.flatnonzero(best.counts < 0)
     bias, _, allowed, indptr, rows = terms
     if len(indptr):
         groups = [rows[indptr[b] : indptr[b + 1]] for b in widened.tolist()]
@@ -131,6 +132,8 @@ def _scan(k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes) 
 
 def _check_tail(bias: Float32, allowed: UInt8, first: int) -> None:
     """Refuses what the scan of the rows from ``first`` on would not look at."""
+    if first >= len(bias):
+        return
     bad = first + np.flatnonzero(~np.isfinite(bias[first:]))
     if len(allowed):
         bad = bad[(allowed[bad >> 3] >> (bad & 7)) & 1 > 0]
@@ -139,8 +142,9 @@ def _check_tail(bias: Float32, allowed: UInt8, first: int) -> None:
 
 
 def _check_codes(codes: Codes, queries: Float32, items: Float32) -> None:
-    width = int(codes.offsets[-1])
-    if codes.row_count > items.shape[0] or width > items.shape[1] or queries[:, width:].any():
+    width, (count, dimensions) = int(codes.offsets[-1]), items.shape
+    beyond = width > dimensions or (width < dimensions and queries[:, width:].any())
+    if codes.row_count > count or beyond:
         problem = f"are of {codes.row_count} rows of {width} dimensions"
         refuse("codes", problem, f"those of these items or of its first rows, {items.shape}")
 

@@ -144,7 +144,7 @@ def test_the_mixes_have_the_lengths_that_they_say(tokenizer):
     loads = workloads(tokenizer, ())
 
     assert tuple(loads) == MIXES[:1] + ("reviews", "mixed")
-    assert all(512 <= len(load.texts) <= 2_048 for load in loads.values())
+    assert all(192 <= len(load.texts) <= 2_048 for load in loads.values())
     mixed, reviews = loads[MIXED], loads[REVIEWS]
     assert (min(mixed.lengths), max(mixed.lengths)) == (3, 121)
     assert 34 <= mixed.tokens / len(mixed.texts) <= 38

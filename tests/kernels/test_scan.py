@@ -16,8 +16,8 @@ from rankstream.kernels.arrays import frozen
 from rankstream.kernels.code_layers import TILE
 from rankstream.kernels.code_tiles import NAMES, supported
 from rankstream.kernels.codes import code_items, empty_codes, write_codes
-from rankstream.kernels.scan_cpu import Source, _scan_part, plan_turns
-from rankstream.kernels.shortlist import reached_by
+from rankstream.kernels.scan_cpu import Source, _scan_part, coded_queries, plan_turns
+from rankstream.kernels.shortlist import empty, reached_by
 from rankstream.kernels.terms import Terms
 
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=80)
@@ -221,8 +221,7 @@ def test_many_small_blocks_beside_a_large_bias_are_not_rounded_away():
 def check_ends(queries, items, bias, offsets):
     """Makes a candidate of every row, and compares its ends with its score in fp64."""
     codes = code_items(items, offsets)
-    found = scan._shortlists(1, len(queries), 300, 1024)
-    found.due[:] = 1 << 40
+    found = scan._shortlists(1, len(queries), 1024)
     nothing = frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64))
     terms = Terms(
         frozen(bias), frozen(bias.view(np.uint32)), *nothing, frozen(np.empty(0, np.int32))
@@ -230,8 +229,9 @@ def check_ends(queries, items, bias, offsets):
     items, queries = frozen(items.copy()), frozen(queries.copy())
     for number, layer in itertools.product(WAYS_HERE, (codes.fine, codes.coarse)):
         packed = layer is codes.coarse
-        coded = scan._coded(queries, codes, packed)
-        found.sizes[:], turns = 0, (plan_turns(len(items), 1), np.zeros(1, np.int64))
+        coded = coded_queries(queries, codes.offsets, codes.steps, int(packed))
+        empty(found, 300)
+        found.due[:], turns = 1 << 40, (plan_turns(len(items), 1), np.zeros(1, np.int64))
         source = Source(*layer, codes.steps, len(items), number, int(packed))
         # More than there are: nothing is narrowed, or scored.
         assert _scan_part(0, *turns, source, 1000, coded, queries, items, terms, found) == -1
@@ -249,8 +249,8 @@ def test_many_rows_are_read_coarsely_by_one_query_with_the_same_result(assert_sa
     items /= np.linalg.norm(items, axis=1, keepdims=True)
     codes, bias = code_items(items), 0.1 * vectors(rng, "random", 40_000, 1)[:, 0]
     layers = []
-    coded = scan._coded
-    monkeypatch.setattr(scan, "_coded", lambda *a: layers.append(a[2]) or coded(*a))
+    one_layer = scan._scan
+    monkeypatch.setattr(scan, "_scan", lambda *a: layers.append(a[5]) or one_layer(*a))
     for size, expected in ((0, [True]), (1 << 40, [False])):
         monkeypatch.setattr(scan, "COARSE_BYTES", size)
         layers.clear()
@@ -264,8 +264,8 @@ def test_what_is_too_coarse_in_six_bits_is_read_in_eight(assert_same, monkeypatc
     monkeypatch.setattr(scan, "COARSE_BYTES", 0)
     monkeypatch.setattr(scan, "COARSE_ROOM", 1)
     layers = []
-    coded = scan._coded
-    monkeypatch.setattr(scan, "_coded", lambda *a: layers.append(a[2]) or coded(*a))
+    one_layer = scan._scan
+    monkeypatch.setattr(scan, "_scan", lambda *a: layers.append(a[5]) or one_layer(*a))
     rng = np.random.default_rng(4)
     # Near enough to be alike in six bits, and far enough apart for eight.
     items = 1.0 + np.float32(0.015) * vectors(rng, "random", 60_000, 16)
