@@ -213,10 +213,10 @@ class Limits:
     )
     max_wait_ms: int = option(10_000, "longest wait for min_token, ms")
     default_wait_ms: int = option(1_000, "wait for min_token where the request gives none, ms")
+    # Of texts, bulk may take three quarters.
     max_queued: int = option(
         2_048,
-        "in one worker, both: rankings that wait in a lane of the engine (single, or of batches), "
-        "and texts given to the encoder that have no answer yet (bulk: three quarters)",
+        "in a worker, each: rankings waiting in one lane; texts waiting for the encoder or in it",
     )
     max_batch_requests: int = option(64, "entries the engine computes together")
     default_timeout_s: float = option(10.0, "deadline of a call that gives none, s")
