@@ -4,165 +4,32 @@ Codes lie as ``code_layers.py`` says. So a vector register holds one step of 16 
 query's step is one 32-bit word that is broadcast, and a row's sum stays in its lane: nothing is
 ever added across lanes. Of the coarse layer, three registers become four.
 
-Items are unsigned, queries signed, as ``vpdpbusd`` wants them; what is added to an item's codes for
-that, times the sum of the query's, is what the accumulators start below zero by. All sums fit int32
-up to 2^31 / (255 * 127) = 66,000 dimensions, so every path gives the same integers: VNNI in 512 or
-256 bits, AVX2 (``pmaddwd`` on sixteen-bit halves) and one for any processor.
+Items are unsigned, queries signed; what is added to an item's codes for that, times the sum of the
+query's, is what the accumulators start below zero by. How they are multiplied depends on the
+processor, the sums do not (``code_ways.py``).
 
 The integers become bounds in the registers: ``out[j, i]`` grows by ``sum * scale[i] *
 query_scale[j] + error[i] * norm[j]``, in fp32, with fused multiply-adds: ``codes.py`` says why.
 """
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any, Final
+from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils, config, types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from rankstream.kernels.code_layers import GROUP, STEP, TILE
+from rankstream.kernels.code_ways import VNNI_512, WIDTHS, arithmetic, constant, splat, vector
 from rankstream.kernels.instructions import prefetch
 
-PLAIN, AVX2, VNNI_256, VNNI_512 = range(4)
-"""The ways, each of which gives the same result."""
-
-_NEEDS = {
-    AVX2: ("avx2", "fma"),
-    VNNI_256: ("avx2", "fma", "avxvnni"),
-    VNNI_512: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
-}
-WIDTHS: Final = {PLAIN: (1,), AVX2: (4, 1), VNNI_256: (4, 1), VNNI_512: (6, 4, 2, 1)}
-"""How many queries a way takes together; of the coarse layer, one."""
-NAMES: Final = {PLAIN: "plain", AVX2: "avx2", VNNI_256: "vnni-256", VNNI_512: "vnni-512"}
-
 _AHEAD = 8192
-_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_I32, _I64 = (ir.IntType(bits) for bits in (32, 64))
 _FLOAT = ir.FloatType()
-
-
-def _features() -> set[str]:
-    """What numba compiles for: this processor, unless its settings name another."""
-    if config.CPU_NAME in (None, "host") and config.CPU_FEATURES is None:
-        host = llvmlite.binding.get_host_cpu_features()
-        return {name for name, there in host.items() if there}
-    named = (config.CPU_FEATURES or "").split(",")
-    return {name.strip()[1:] for name in named if name.strip().startswith("+")}
-
-
-@cache
-def supported(way: int) -> bool:
-    """Whether the processor that kernels are compiled for has what a way needs."""
-    return _features().issuperset(_NEEDS.get(way, ()))
-
-
-def fastest() -> int:
-    """The best way that this processor has."""
-    return max(way for way in NAMES if supported(way))
-
-
-def _vector(kind: Any, bits: int) -> Any:
-    return ir.VectorType(kind, bits // kind.width)
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    kind = ir.VectorType(value.type, lanes)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
-    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
-    return builder.shuffle_vector(one, one, zeros)
-
-
-def _constant(kind: Any, value: int) -> Any:
-    return ir.Constant(kind, [value] * kind.count)
 
 
 def _load(builder: Any, kind: Any, start: Any, offset: Any) -> Any:
     pointer = builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
     return builder.load(pointer, align=4)
-
-
-class _Vnni:
-    """One instruction for four dimensions of 16 or 8 rows."""
-
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
-        self._bytes, self._words = _vector(_I8, bits), _vector(_I32, bits)
-
-    def rows(self, builder: Any, word: Any) -> Any:
-        return builder.bitcast(word, self._bytes)
-
-    def query(self, builder: Any, word: Any) -> Any:
-        return builder.bitcast(_splat(builder, word, self.bits // 32), self._bytes)
-
-    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
-        name = f"llvm.x86.avx512.vpdpbusd.{self.bits}"
-        kind = ir.FunctionType(self._words, [self._words, self._bytes, self._bytes])
-        call = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(call, [total, rows, query])
-
-
-class _Halves:
-    """Even and odd bytes as sixteen-bit numbers, and ``pmaddwd`` on both."""
-
-    bits = 256
-
-    def __init__(self) -> None:
-        self._words, self._halves = _vector(_I32, 256), _vector(_I16, 256)
-
-    def rows(self, builder: Any, word: Any) -> Any:
-        low = _constant(self._words, 0x00FF00FF)
-        odd = builder.lshr(word, _constant(self._words, 8))
-        return [builder.bitcast(builder.and_(one, low), self._halves) for one in (word, odd)]
-
-    def query(self, builder: Any, word: Any) -> Any:
-        halves = builder.bitcast(_splat(builder, word, 8), self._halves)
-        eight = _constant(self._halves, 8)
-        return [builder.ashr(builder.shl(halves, eight), eight), builder.ashr(halves, eight)]
-
-    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
-        kind = ir.FunctionType(self._words, [self._halves, self._halves])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
-        for row, part in zip(rows, query, strict=True):
-            total = builder.add(total, builder.call(call, [row, part]))
-        return total
-
-
-class _Bytes:
-    """Byte by byte, in vectors that every target has in some width."""
-
-    bits = 256
-
-    def __init__(self) -> None:
-        self._words = _vector(_I32, 256)
-
-    def rows(self, builder: Any, word: Any) -> Any:
-        low = _constant(self._words, 0xFF)
-        shifts = [_constant(self._words, 8 * place) for place in range(4)]
-        return [builder.and_(builder.lshr(word, shift), low) for shift in shifts]
-
-    def query(self, builder: Any, word: Any) -> Any:
-        last = ir.Constant(_I32, 24)
-        lifted = [builder.shl(word, ir.Constant(_I32, 24 - 8 * place)) for place in range(4)]
-        return [_splat(builder, builder.ashr(one, last), 8) for one in lifted]
-
-    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
-        for row, part in zip(rows, query, strict=True):
-            total = builder.add(total, builder.mul(row, part))
-        return total
-
-
-def _arithmetic(way: int) -> Any:
-    """What a way emits; on a processor that has not what it needs, what every one has."""
-    if not supported(way):
-        way = PLAIN
-    makers: dict[int, Callable[[], Any]] = {
-        PLAIN: _Bytes,
-        AVX2: _Halves,
-        VNNI_256: lambda: _Vnni(256),
-        VNNI_512: lambda: _Vnni(512),
-    }
-    return makers[way]()
 
 
 def _groups_at_once(way: int, queries: int) -> int:
@@ -180,8 +47,8 @@ def _read_step(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -> 
 
 def _read_packed(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -> Any:
     """The four steps of a group of the coarse layer: their numbers, and the registers."""
-    words = _vector(_I32, made.bits)
-    six, pairs = _constant(words, 0x3F3F3F3F), [0x03030303, 0x0C0C0C0C, 0x30303030]
+    words = vector(_I32, made.bits)
+    six, pairs = constant(words, 0x3F3F3F3F), [0x03030303, 0x0C0C0C0C, 0x30303030]
     columns = []
     for group in groups:
         packed = []
@@ -189,10 +56,10 @@ def _read_packed(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -
             first = builder.mul(index, ir.Constant(_I64, (GROUP - 1) * STEP))
             base = builder.add(first, ir.Constant(_I64, place * STEP))
             packed.append(_load_rows(builder, made, codes, base, group))
-        fourth = _constant(words, 0)
+        fourth = constant(words, 0)
         for place, mask in enumerate(pairs):
-            bits = builder.lshr(packed[place], _constant(words, 6 - 2 * place))
-            fourth = builder.or_(fourth, builder.and_(bits, _constant(words, mask)))
+            bits = builder.lshr(packed[place], constant(words, 6 - 2 * place))
+            fourth = builder.or_(fourth, builder.and_(bits, constant(words, mask)))
         columns.append([*(builder.and_(one, six) for one in packed), fourth])
     first = builder.mul(index, ir.Constant(_I64, GROUP))
     return [
@@ -204,7 +71,7 @@ def _read_packed(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -
 def _load_rows(builder: Any, made: Any, codes: Any, base: Any, group: int) -> Any:
     """One register of a step that begins at byte ``base``."""
     place = builder.add(base, ir.Constant(_I64, group * made.bits // 8))
-    return _load(builder, _vector(_I32, made.bits), codes, place)
+    return _load(builder, vector(_I32, made.bits), codes, place)
 
 
 def _prefetch_ahead(builder: Any, codes: Any, index: Any, packed: bool) -> None:
@@ -220,7 +87,7 @@ def _emit(builder: Any, way: int, packed: bool, count: int, steps: Any, pointers
 
     ``pointers`` are those that ``bound_tile`` puts together.
     """
-    made = _arithmetic(way)
+    made = arithmetic(way)
     lanes = made.bits // 32
     floats = ir.VectorType(_FLOAT, lanes)
     groups, together = TILE // lanes, _groups_at_once(way, count)
@@ -229,7 +96,7 @@ def _emit(builder: Any, way: int, packed: bool, count: int, steps: Any, pointers
         chosen = range(first, first + together)
         totals = [
             [
-                cgutils.alloca_once_value(builder, _splat(builder, builder.load(start), lanes))
+                cgutils.alloca_once_value(builder, splat(builder, builder.load(start), lanes))
                 for start in pointers["starts"]
             ]
             for _ in chosen
@@ -254,7 +121,7 @@ def _emit(builder: Any, way: int, packed: bool, count: int, steps: Any, pointers
             error = _load(builder, floats, pointers["errors"], place)
             for j in range(count):
                 bounds = _add_bound(builder, floats, pointers, j, place, total[j], scale, error)
-                cut = _splat(builder, builder.load(pointers["cuts"][j]), lanes)
+                cut = splat(builder, builder.load(pointers["cuts"][j]), lanes)
                 # Unordered: what is no number is not known to be below.
                 reaches = builder.fcmp_unordered(">=", bounds, cut)
                 bits = builder.zext(builder.bitcast(reaches, ir.IntType(lanes)), _I64)
@@ -284,8 +151,8 @@ def _add_bound(
         builder.bitcast(builder.gep(pointers[name][j], [place]), floats.as_pointer())
         for name in ("before", "out")
     )
-    norm = _splat(builder, builder.load(pointers["norms"][j]), lanes)
-    factor = _splat(builder, builder.load(pointers["query_scales"][j]), lanes)
+    norm = splat(builder, builder.load(pointers["norms"][j]), lanes)
+    factor = splat(builder, builder.load(pointers["query_scales"][j]), lanes)
     lost = builder.call(fma, [error, norm, builder.load(before, align=4)])
     sums = builder.sitofp(builder.load(total), floats)
     bounds = builder.call(fma, [sums, builder.fmul(scale, factor), lost])

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankstream.kernels.arrays import Float32, Int32
-from rankstream.kernels.code_tiles import NAMES, fastest, supported
+from rankstream.kernels.code_ways import NAMES, fastest, supported
 from rankstream.kernels.codes import MAX_DIMENSIONS, Codes
 from rankstream.kernels.device import split
 from rankstream.kernels.errors import refuse
@@ -32,7 +32,7 @@ _memory = threading.local()
 
 
 def use_way(name: str) -> None:
-    """Sets how codes are multiplied: "auto", or a name of ``code_tiles.NAMES``.
+    """Sets how codes are multiplied: "auto", or a name of ``code_ways.NAMES``.
 
     Raises:
         KernelArgumentError: there is no such way, or the processor has not what it needs.

@@ -16,12 +16,8 @@ import numpy as np
 
 from rankstream.kernels.arrays import Float32, Int32, Int64, UInt8
 from rankstream.kernels.code_layers import COARSE_STEP, STEP, TILE
-from rankstream.kernels.code_tiles import (
-    PLAIN,
-    VNNI_512,
-    WIDTHS,
-    bound_tile,
-)
+from rankstream.kernels.code_tiles import bound_tile
+from rankstream.kernels.code_ways import PLAIN, VNNI_512, WIDTHS
 from rankstream.kernels.codes_cpu import code_queries, rounding_of
 from rankstream.kernels.compilation import compiled, parallel
 from rankstream.kernels.instructions import lowest_bit, prefetch_span, take
@@ -55,7 +51,7 @@ class Source(NamedTuple):
         tops: see ``Layer``.
         steps: int64[n_blocks + 1], where the blocks' steps begin.
         row_count: rows that have codes.
-        way: of multiplying, see ``code_tiles.py``.
+        way: of multiplying, see ``code_ways.py``.
         packed: 1: it is the coarse layer.
     """
 

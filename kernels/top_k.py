@@ -114,9 +114,9 @@ def top_k(
 
 def _scan(k: int, queries: Float32, items: Float32, terms: Terms, codes: Codes) -> TopK:
     """By codes; what they cannot tell apart by the rows themselves."""
-    *answer, coarse = scan(k, queries, items, terms, codes)
-    best = TopK(*answer)
-    if not coarse:
+    answer = scan(k, queries, items, terms, codes)
+    best = TopK(*answer[:3])
+    if not answer[3]:
         return best
     widened = np.flatnonzero(best.counts < 0)
     bias, _, allowed, indptr, rows = terms

@@ -213,7 +213,11 @@ class Limits:
     )
     max_wait_ms: int = option(10_000, "longest wait for min_token, ms")
     default_wait_ms: int = option(1_000, "wait for min_token where the request gives none, ms")
-    max_queued: int = option(2_048, "entries waiting for the engine in one worker")
+    # Of texts, bulk may take three quarters.
+    max_queued: int = option(
+        2_048,
+        "in a worker, each: rankings waiting in one lane; texts waiting for the encoder or in it",
+    )
     max_batch_requests: int = option(64, "entries the engine computes together")
     default_timeout_s: float = option(10.0, "deadline of a call that gives none, s")
     # Below a broker's own limit (1,048,588 by default), which counts the key and the batch too.

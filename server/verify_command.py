@@ -15,38 +15,30 @@ from rankstream.server import encoder_options
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.encoder.verify import Verdict
 from rankstream.server.encoder.verify import verify as verdicts_of
-from rankstream.server.errors import RankstreamError
-from rankstream.server.paths import Paths
 from rankstream.server.text_file import read_texts
 
 
 @click.command(
     epilog="\b\nExample:\n  rankstream verify --model minilm-int8 --catalogue titles.txt"
 )
-@encoder_options.model
 @click.option(
     "--catalogue",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Real texts, one a line (.gz too): adds their cosines and top-10 overlap.",
 )
-@encoder_options.data_dir
-@encoder_options.threads
+@encoder_options.settings
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-def verify(model: str, catalogue: Path | None, data_dir: Path, threads: int, as_json: bool) -> None:
+def verify(settings: EncoderSettings, catalogue: Path | None, as_json: bool) -> None:
     """Compare every backend and precision that is installed with torch in float32.
 
     Golden texts (short, long, empty, emoji, right-to-left, Chinese, control characters) and those
     of a catalogue go through each. Exits with 1 where one is not near enough.
     """
     console = Console(stderr=True)
-    try:
+    with encoder_options.one_line_errors():
         texts = read_texts("catalogue", catalogue) if catalogue else []
-        settings = EncoderSettings(Paths(data_dir).cache / "encoder", model, threads=threads)
         with console.status("loading") as status:
             verdicts = list(verdicts_of(settings, texts, status.update))
-    except RankstreamError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts]))
     else:

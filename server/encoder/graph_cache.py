@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rankstream.server.encoder.atomic_file import exclusive, sync_folder
 from rankstream.server.encoder.base import EncoderError, ModelRefused
@@ -92,10 +93,24 @@ def _read(folder: Path) -> Graph | None:
         sizes = {name: (folder / name).stat().st_size for name in note["bytes"]}
         if sizes != note["bytes"]:
             return None
-        attention, speeds = str(note["attention"]), note["tokens_per_s"]
-        return Graph(folder, attention, folder / "compiled", speeds)
+        speeds = _speeds(note.get("tokens_per_s"))
+        return Graph(folder, str(note["attention"]), folder / "compiled", speeds)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _speeds(found: Any) -> dict[str, dict[str, float]]:
+    """What the note says of speed; what is not two backends' is as good as not measured."""
+    if not isinstance(found, dict):
+        return {}
+    return {name: speeds for name, speeds in found.items() if _were_measured(speeds)}
+
+
+def _were_measured(speeds: Any) -> bool:
+    if not isinstance(speeds, dict):
+        return False
+    pair: list[Any] = [speeds.get("openvino"), speeds.get("torch")]
+    return all(type(speed) in (int, float) and 0 < speed < math.inf for speed in pair)
 
 
 def _convert(conversion: Conversion) -> Graph:

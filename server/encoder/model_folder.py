@@ -6,6 +6,7 @@ the weights, before a model of the claimed size is allocated.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,10 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
     if not root.is_dir():
         message = f"{root}: no such folder; expected one with config.json and model.safetensors"
         raise ModelRefused(message)
-    modules = read_modules(root)
+    modules, quantised = read_modules(root), read_quantised(root)
+    if quantised is not None:
+        # Who made its int8 graph chose the pooling, and its other precisions are to agree.
+        modules = dataclasses.replace(modules, pooling=quantised.pooling)
     transformer = root / modules.transformer
     config = read_json(transformer / "config.json", dict)
     tokenizer = _tokenizer_file(transformer)
@@ -104,7 +108,7 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
         max_positions=positions,
         modules=modules,
         onnx=onnx,
-        quantised=read_quantised(root),
+        quantised=quantised,
     )
 
 

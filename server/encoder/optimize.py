@@ -1,40 +1,35 @@
 """Makes a model folder with an int8 graph, where that keeps enough of the model's quality.
 
-The texts are split: some calibrate, the others judge. Recipes are tried from the quickest graph to
-the most careful one; the first that passes the gate is kept, and no folder is written otherwise.
+The texts are split: some calibrate, the others judge, and the golden texts with them. Recipes are
+tried from the quickest graph to the most careful one; the first that passes the gate is kept, and
+no folder is written otherwise.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankstream.server.encoder.base import (
-    Backend,
     EncoderError,
     EncoderSettings,
-    ModelRefused,
     TokenBatch,
 )
 from rankstream.server.encoder.batching import pad_batch, plan_batches
+from rankstream.server.encoder.copied_folder import copy_folder
 from rankstream.server.encoder.fingerprint import weights_sha256
-from rankstream.server.encoder.graph_cache import Graph
 from rankstream.server.encoder.load import Loading
-from rankstream.server.encoder.model_folder import PICKLES, ModelFolder
-from rankstream.server.encoder.openvino_encoder import OpenVinoBackend
-from rankstream.server.encoder.openvino_load import on_graph
-from rankstream.server.encoder.quality import GATES, Gate, Quality, compare
+from rankstream.server.encoder.model_folder import ModelFolder
+from rankstream.server.encoder.quality import GATES, Gate, Quality
 from rankstream.server.encoder.quantised import FILES, FOLDER, write_note
-from rankstream.server.encoder.quantize import Recipe, narrowing_layers, quantize, version
-from rankstream.server.encoder.speed import tokens_per_s
-from rankstream.server.errors import InvalidArgument
+from rankstream.server.encoder.quantize import version
+from rankstream.server.encoder.trial import Good, Say, Trial, Vectors
+from rankstream.server.errors import InvalidArgument, RankstreamError
 
 # The worst text's cosine was 0.969 with 600 texts and 0.979 with 3,300: rare words widen ranges.
 CALIBRATION_TEXTS = 3000
@@ -42,9 +37,6 @@ CALIBRATION_TEXTS = 3000
 CALIBRATION_TOKENS = 512
 JUDGING_TEXTS = 4000
 FEWEST_TEXTS = 300
-ALPHA = 0.7
-# Not copied: never read, or not ours.
-LEFT_OUT = (*PICKLES, "*.onnx", "*.onnx_data", "openvino_*", ".git", ".cache", FOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +47,7 @@ class Optimized:
         folder: the new model folder.
         recipe: how it was quantised, for people.
         quality: of its vectors against float32's.
+        golden: the same of the golden texts.
         bytes_before: of the float32 weights.
         bytes_after: of the int8 ones.
         tokens_per_s: on this machine, of ``f32`` and of ``int8``.
@@ -63,12 +56,10 @@ class Optimized:
     folder: Path
     recipe: str
     quality: Quality
+    golden: Quality
     bytes_before: int
     bytes_after: int
     tokens_per_s: dict[str, float]
-
-
-Say = Callable[[str], None]
 
 
 def optimize(
@@ -77,7 +68,8 @@ def optimize(
     """Quantises the model of ``settings`` into the folder ``out``.
 
     Args:
-        settings: names the model; its precision and backend do not matter.
+        settings: name the model and how it is served; precision and backend do not matter. An
+            adapter is merged into the new folder's weights.
         texts: real ones, at least ``FEWEST_TEXTS`` different: item titles, descriptions.
         out: a folder that is not there yet.
         say: told of each step.
@@ -85,101 +77,93 @@ def optimize(
 
     Raises:
         InvalidArgument: too few texts, or ``out`` cannot be made.
-        ModelRefused: the model is not read, or has no ``model.safetensors``.
-        EncoderError: no recipe passes the gate; says how near the best came.
+        ModelRefused: the model, or its adapter, is not read.
+        EncoderError: no recipe passes the gate (says how near the last came), or something fails:
+            the disk is full, NNCF gives up. Nothing of ``out`` is there then.
         EncoderUnavailable: NNCF or OpenVINO is missing.
     """
-    calibrating, judging = _split(texts)
+    parts = _split(texts)
+    try:
+        return _optimize(settings, parts, out, say, gate)
+    except RankstreamError:
+        raise
+    except OSError as error:
+        message = f"{out} was not made: {error}; make room on the disk, or name another folder"
+        raise EncoderError(message) from error
+    except Exception as error:  # the libraries raise whatever their parts raise
+        problem = f"{type(error).__name__}: {error}"
+        message = f"{out} was not made: {problem}; serve the model in bf16 or f32, or report this"
+        raise EncoderError(message) from error
+
+
+def _optimize(
+    settings: EncoderSettings, parts: _Parts, out: Path, say: Say, gate: Gate
+) -> Optimized:
     wanted = dataclasses.replace(settings, backend="openvino", precision="f32")
-    loading = Loading.of(wanted)
-    _check_out(out, loading.folder)
+    source = Loading.of(wanted)
+    _check_out(out, source.folder)
     version()
-    say("converting the model")
-    reference = loading.backend()
-    say(f"encoding {len(judging)} texts in float32")
-    prompt = loading.space.prompts.item
-    expected = loading.encoder(reference).encode(judging, prompt)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
-        made = Path(part) / "model"
-        shutil.copytree(loading.folder.root, made, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        batches = _batches(loading, calibrating)
-        trial = _Trial(loading, made / FOLDER, batches, judging, expected, reference)
-        done = trial.first_good(gate, say)
+        made = Path(part) / out.name
+        say("copying the model")
+        copy_folder(source.folder, made)
+        loading = source
+        if settings.adapter:
+            loading = Loading.of(dataclasses.replace(wanted, model=str(made), adapter=""))
+        trial = _trial(loading, parts, made / FOLDER, say)
+        done = _written(trial, trial.first_good(gate, say), _merged(source))
         made.rename(out)
     return dataclasses.replace(done, folder=out)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Trial:
-    loading: Loading
-    folder: Path
-    batches: list[TokenBatch]
+def _merged(source: Loading) -> str:
+    """Digest of the adapter that the new folder's weights hold; "": none."""
+    before = source.folder.quantised
+    return source.space.adapter or ("" if before is None else before.adapter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    calibrating: list[str]
     judging: list[str]
-    expected: NDArray[np.float32]
-    reference: Backend
-
-    def first_good(self, gate: Gate, say: Say) -> Optimized:
-        loading, problem = self.loading, ""
-        graph = on_graph(loading.settings, loading.folder, loading.space, lambda graph: graph)
-        for recipe in _recipes(narrowing_layers(graph.folder / "model.xml")):
-            say(f"quantising: {recipe.name}")
-            self._quantize(graph, recipe)
-            say(f"encoding {len(self.judging)} texts in int8")
-            quality, speeds = self._judge(graph)
-            problem = gate.problem(quality)
-            if not problem:
-                return self._note(graph, recipe, quality, speeds)
-            say(f"not good enough: {problem}")
-        message = (
-            f"{self.loading.folder.name}: int8 does not keep the quality asked for: {problem}; "
-            "give other texts, lower the gate, or serve it in bf16 or f32"
-        )
-        raise EncoderError(message)
-
-    def _quantize(self, graph: Graph, recipe: Recipe) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-        quantize(graph.folder / "model.xml", self.batches, recipe, self.folder / "model.xml")
-
-    def _judge(self, graph: Graph) -> tuple[Quality, dict[str, float]]:
-        with tempfile.TemporaryDirectory() as compiled:
-            made = Graph(self.folder, graph.attention, Path(compiled))
-            threads = self.loading.settings.threads
-            backend = OpenVinoBackend(made, precision="int8", threads=threads)
-            prompt = self.loading.space.prompts.item
-            found = self.loading.encoder(backend).encode(self.judging, prompt)
-            speeds = tokens_per_s({"f32": self.reference.embed, "int8": backend.embed})
-            return compare(self.expected, found), speeds
-
-    def _note(
-        self, graph: Graph, recipe: Recipe, quality: Quality, speeds: dict[str, float]
-    ) -> Optimized:
-        files = tuple(self.folder / name for name in FILES)
-        about = {
-            "source": self.loading.space.weights,
-            "pooling": self.loading.space.pooling,
-            "attention": graph.attention,
-            "recipe": dataclasses.asdict(recipe),
-            "nncf": version(),
-            "calibration_texts": sum(len(batch.rows) for batch in self.batches),
-            "quality": dataclasses.asdict(quality),
-            "tokens_per_s": speeds,
-        }
-        write_note(self.folder, weights_sha256(files, self.loading.settings.cache_dir), about)
-        before = sum(file.stat().st_size for file in self.loading.folder.weights)
-        after = files[1].stat().st_size
-        return Optimized(self.folder, recipe.name, quality, before, after, speeds)
 
 
-def _recipes(narrowing: int) -> Iterator[Recipe]:
-    for kept in sorted({0, -(-narrowing // 6), -(-narrowing // 3), narrowing}):
-        yield Recipe(ALPHA, kept)
+def _trial(loading: Loading, parts: _Parts, folder: Path, say: Say) -> Trial:
+    say("converting the model")
+    reference = loading.backend()
+    say(f"encoding {len(parts.judging)} texts in float32")
+    expected = Vectors.of(loading.encoder(reference), parts.judging)
+    batches = _batches(loading, parts.calibrating)
+    return Trial(loading, folder, batches, parts.judging, expected, reference)
+
+
+def _written(trial: Trial, good: Good, adapter: str) -> Optimized:
+    """Writes the note beside the graph."""
+    loading, folder, judged = trial.loading, trial.folder, good.judged
+    files = tuple(folder / name for name in FILES)
+    about = {
+        "source": loading.space.weights,
+        "pooling": loading.space.pooling,
+        "attention": good.attention,
+        "adapter": adapter,
+        "recipe": dataclasses.asdict(good.recipe),
+        "nncf": version(),
+        "calibration_texts": sum(len(batch.rows) for batch in trial.batches),
+        **dataclasses.asdict(judged),
+    }
+    write_note(folder, weights_sha256(files, loading.settings.cache_dir), about)
+    return Optimized(
+        folder=folder.parent,
+        recipe=good.recipe.name,
+        quality=judged.quality,
+        golden=judged.golden,
+        bytes_before=sum(file.stat().st_size for file in loading.folder.weights),
+        bytes_after=files[1].stat().st_size,
+        tokens_per_s=judged.tokens_per_s,
+    )
 
 
 def _check_out(out: Path, folder: ModelFolder) -> None:
-    if folder.onnx is not None:
-        message = f"{folder.onnx}: only models with model.safetensors are quantised"
-        raise ModelRefused(message)
     field, problem = "out", ""
     if out.exists():
         problem = f"{out} is there already; name a folder that is not"
@@ -194,7 +178,7 @@ def _check_out(out: Path, folder: ModelFolder) -> None:
         raise InvalidArgument(field, problem)
 
 
-def _split(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split(texts: Sequence[str]) -> _Parts:
     """Texts to calibrate with and texts to judge by; none is in both."""
     distinct = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(distinct) < FEWEST_TEXTS:
@@ -205,7 +189,7 @@ def _split(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     order = np.random.default_rng(0).permutation(len(distinct))
     calibrating = order[: min(CALIBRATION_TEXTS, len(distinct) // 2)]
     judging = order[len(calibrating) : len(calibrating) + JUDGING_TEXTS]
-    return [distinct[i] for i in calibrating], [distinct[i] for i in judging]
+    return _Parts([distinct[i] for i in calibrating], [distinct[i] for i in judging])
 
 
 def _batches(loading: Loading, texts: list[str]) -> list[TokenBatch]:

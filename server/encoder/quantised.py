@@ -20,11 +20,12 @@ from typing import Any
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.fingerprint import weights_sha256
 from rankstream.server.encoder.folder_json import read_json
+from rankstream.server.encoder.sentence_modules import POOLINGS
 
 FOLDER = "int8"
 NOTE = "note.json"
 FILES = ("model.xml", "model.bin")
-WORDS = ("sha256", "source", "pooling", "attention")
+WORDS = ("sha256", "source", "pooling", "attention", "adapter")
 AGAIN = "make it again: rankstream model optimize"
 
 
@@ -38,6 +39,7 @@ class Quantised:
         source: SHA-256 of the float32 weights that it was made of, hex.
         pooling: what the graph pools with.
         attention: the attention implementation it was traced with.
+        adapter: digest of the adapter that was merged into the folder's weights; "": none.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Quantised:
     source: str
     pooling: str
     attention: str
+    adapter: str = ""
 
 
 def read_quantised(root: Path) -> Quantised | None:
@@ -57,11 +60,10 @@ def read_quantised(root: Path) -> Quantised | None:
     if not (folder / NOTE).is_file():
         return None
     note = read_json(folder / NOTE, dict)
-    sizes, words = (
-        note.get("bytes"),
-        [note.get(n) for n in ("sha256", "source", "pooling", "attention")],
-    )
-    if not isinstance(sizes, dict) or not all(isinstance(word, str) for word in words):
+    # Notes were once written without an adapter.
+    sizes, words = note.get("bytes"), [({"adapter": ""} | note).get(name) for name in WORDS]
+    known = all(isinstance(word, str) for word in words) and note["pooling"] in POOLINGS
+    if not isinstance(sizes, dict) or not known:
         message = f"{folder / NOTE}: malformed; {AGAIN}"
         raise ModelRefused(message)
     for name in FILES:

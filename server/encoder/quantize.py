@@ -97,8 +97,16 @@ def _inputs(batch: TokenBatch) -> dict[str, Any]:
 
 def _narrowing(model: Any) -> list[str]:
     """Names of the layers whose outputs are fewer than their inputs, in the graph's order."""
-    layers = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
+    products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
+    layers = [op for op in products if _is_constant(op.input_value(1).get_node())]
     return [op.get_friendly_name() for op in layers if _width(op.input(0)) > _width(op.output(0))]
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether it is weights; attention's products are of two things that were computed."""
+    while node.get_type_name() in ("Convert", "Transpose"):
+        node = node.input_value(0).get_node()
+    return str(node.get_type_name()) == "Constant"
 
 
 def _width(port: Any) -> int:

@@ -27,7 +27,7 @@ def space_of(settings: EncoderSettings, folder: ModelFolder, precision: str) -> 
     modules = folder.modules
     return Space(
         weights=_weights(settings, folder, precision),
-        adapter=_adapter_sha256(folder, settings.cache_dir),
+        adapter=_adapter(folder, settings.cache_dir),
         config=file_sha256(folder.config_file),
         tokenizer=file_sha256(folder.tokenizer_file),
         template=ItemTemplate.parse(settings.template).version,
@@ -49,10 +49,14 @@ def _weights(settings: EncoderSettings, folder: ModelFolder, precision: str) -> 
     return folder.quantised.sha256
 
 
-def _adapter_sha256(folder: ModelFolder, cache_dir: Path) -> str:
-    adapter = folder.adapter
-    files = () if adapter is None else (adapter.weights, adapter.config_file)
-    return weights_sha256(files, cache_dir) if files else ""
+def _adapter(folder: ModelFolder, cache_dir: Path) -> str:
+    if folder.adapter is None:
+        return ""
+    found = weights_sha256((folder.adapter.weights, folder.adapter.config_file), cache_dir)
+    if folder.quantised is not None and folder.quantised.adapter == found:
+        field, problem = "adapter", f"it is part of {folder.name}'s weights already; leave it out"
+        raise InvalidArgument(field, problem)
+    return found
 
 
 def _pooling(settings: EncoderSettings, folder: ModelFolder, precision: str) -> str:

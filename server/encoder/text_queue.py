@@ -20,6 +20,8 @@ from rankstream.server.encoder.batching import plan_batches
 
 LaneName = Literal["interactive", "bulk"]
 
+# Texts of one request that somebody sits before; more are bulk, unless the request says.
+INTERACTIVE_TEXTS = 16
 # Of what waits in a lane, so many texts, and so many batches' tokens, are planned at a time: enough
 # to find others of a length, and little work for a small batch.
 PLANNED_TEXTS = 512
@@ -32,6 +34,11 @@ OF_LATE_S = 1.0
 BULK_PATIENCE_S = 0.5
 # A batch's weight in the running mean of the pace.
 FRESH = 0.2
+
+
+def lane_of(texts: int) -> LaneName:
+    """Where a request of so many texts waits, if it does not say."""
+    return "interactive" if texts <= INTERACTIVE_TEXTS else "bulk"
 
 
 class Waiting(Protocol):

@@ -6,8 +6,10 @@ Imports torch and transformers: import this module only where they are meant to 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,6 +93,22 @@ def load_graph(
             problem = error
     message = f"{folder.transformer}: transformers does not load it: {problem}"
     raise ModelRefused(message) from problem
+
+
+def save_weights(folder: ModelFolder, target: Path) -> None:
+    """Writes the weights, adapter included, as safetensors in float32 into a folder.
+
+    Raises:
+        ModelRefused: transformers does not read it, or the adapter is not for it.
+    """
+    model = load_graph(folder, folder.modules.pooling)[0].model
+    # The pooler is not used; where the folder has none, it was filled with random numbers.
+    named = model.state_dict().items()
+    weights = {name: tensor for name, tensor in named if not name.startswith("pooler.")}
+    with tempfile.TemporaryDirectory(dir=target) as part, _quiet():
+        model.save_pretrained(part, state_dict=weights)  # type: ignore[operator]
+        for file in Path(part).glob("*.safetensors*"):
+            file.rename(target / file.name)
 
 
 def _load(folder: ModelFolder, attention: str) -> torch.nn.Module:

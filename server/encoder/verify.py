@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rankstream.server.encoder.base import Encoder, EncoderSettings
 from rankstream.server.encoder.choice import openvino_installed
-from rankstream.server.encoder.find import find_model
-from rankstream.server.encoder.golden import GOLDEN_TEXTS
+from rankstream.server.encoder.find import find_folder
+from rankstream.server.encoder.golden import golden_texts, golden_vectors
 from rankstream.server.encoder.instruction_set import cpu_flags, has_bf16
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.encoder.quality import GATES, Quality, compare
@@ -56,9 +56,11 @@ def verify(
 ) -> Iterator[Verdict]:
     """A verdict for each backend and precision, the reference first.
 
+    Of that the verdict says whether a text alone has the vector that it has in a batch.
+
     Args:
         settings: names the model; its backend and precision do not matter.
-        catalogue: real texts; may be empty.
+        catalogue: real texts, read as items are; may be empty.
         say: told of each step.
 
     Raises:
@@ -71,10 +73,12 @@ def verify(
     reference = _load(settings, *available[0])
     say(f"{reference.backend} f32, the reference")
     expected = _Vectors.of(reference, distinct)
-    for backend, precision in available:
+    yield _verdict(reference, distinct, expected, expected)
+    for backend, precision in available[1:]:
         say(f"{backend} {precision}")
         try:
-            yield _verdict(_load(settings, backend, precision), distinct, expected)
+            encoder = _load(settings, backend, precision)
+            yield _verdict(encoder, distinct, _Vectors.of(encoder, distinct), expected)
         except RankstreamError as error:
             yield Verdict(backend, precision, problem=str(error))
 
@@ -86,16 +90,18 @@ class _Vectors:
 
     @classmethod
     def of(cls, encoder: Encoder, catalogue: list[str]) -> _Vectors:
-        return cls(encoder.encode(GOLDEN_TEXTS), encoder.encode(catalogue))
+        return cls(golden_vectors(encoder), encoder.encode(catalogue, encoder.prompts.item))
 
 
 def _available(settings: EncoderSettings) -> list[tuple[str, str]]:
     """Backends and precisions that this machine and this model have, the reference first."""
-    folder = find_model(settings.model)
+    folder = find_folder(settings)
     bf16 = ["bf16"] if has_bf16(cpu_flags()) else []
     found = [("torch", precision) for precision in ["f32", *bf16] if folder.onnx is None]
     if folder.onnx is not None or openvino_installed():
-        int8 = ["int8"] if folder.quantised is not None else []
+        # An int8 graph takes no adapter: served with one, the model is computed without it.
+        has_int8 = folder.quantised is not None and folder.adapter is None
+        int8 = ["int8"] if has_int8 else []
         found += [("openvino", precision) for precision in ["f32", *bf16, *int8]]
     return found
 
@@ -104,8 +110,9 @@ def _load(settings: EncoderSettings, backend: str, precision: str) -> Encoder:
     return load_encoder(dataclasses.replace(settings, backend=backend, precision=precision))
 
 
-def _verdict(encoder: Encoder, catalogue: list[str], expected: _Vectors) -> Verdict:
-    found = _Vectors.of(encoder, catalogue)
+def _verdict(
+    encoder: Encoder, catalogue: list[str], found: _Vectors, expected: _Vectors
+) -> Verdict:
     golden = compare(expected.golden, found.golden)
     whole = compare(expected.catalogue, found.catalogue) if catalogue else None
     alone = _alone_cosine(encoder, catalogue, found)
@@ -115,9 +122,11 @@ def _verdict(encoder: Encoder, catalogue: list[str], expected: _Vectors) -> Verd
 
 
 def _alone_cosine(encoder: Encoder, catalogue: list[str], found: _Vectors) -> float:
-    texts = [*GOLDEN_TEXTS, *catalogue[:ALONE]]
+    item = encoder.prompts.item
+    asked = [*golden_texts(encoder), *((text, item) for text in catalogue[:ALONE])]
+    alone = np.concatenate([encoder.encode([text], prompt) for text, prompt in asked])
     together = np.concatenate([found.golden, found.catalogue[:ALONE]])
-    return compare(together, np.concatenate([encoder.encode([t]) for t in texts])).min_cosine
+    return compare(together, alone).min_cosine
 
 
 def _problem(verdict: Verdict, golden: Quality, alone: float) -> str:

@@ -14,7 +14,7 @@ from rankstream.server.config import Limits
 from rankstream.server.embedder import Embedder
 from rankstream.server.encoder.base import TokenizedText
 from rankstream.server.encoder.prompts import Prompts
-from rankstream.server.encoder.text_queue import LaneName
+from rankstream.server.encoder.text_queue import LaneName, lane_of
 from rankstream.server.errors import InvalidArgument, RankstreamError
 from rankstream.server.in_flight import Answer, Embedded
 from rankstream.server.services.streams import message_deadline, ordered
@@ -22,8 +22,6 @@ from rankstream.server.wire import Names, vector_to_pb
 
 Found = TypeVar("Found")
 
-# Fewer texts than these are somebody's question, more are somebody's bulk, unless they say.
-BULK_TEXTS = 17
 _LANES: dict[int, LaneName] = {
     common_pb2.PRIORITY_INTERACTIVE: "interactive",
     common_pb2.PRIORITY_BULK: "bulk",
@@ -168,7 +166,7 @@ def _lane_of(request: encoder_pb2.EmbedRequest) -> LaneName:
         InvalidArgument: a priority that this server does not know.
     """
     if request.priority == common_pb2.PRIORITY_UNSPECIFIED:
-        return "bulk" if len(request.texts) >= BULK_TEXTS else "interactive"
+        return lane_of(len(request.texts))
     lane = _LANES.get(request.priority)
     if lane is None:
         problem = f"{request.priority}; expected PRIORITY_INTERACTIVE or PRIORITY_BULK"

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from rankstream.server.embedder import Embedder
-from rankstream.server.encoder.text_queue import LaneName
+from rankstream.server.encoder.text_queue import lane_of
 from rankstream.server.errors import RankstreamError
 from rankstream.server.in_flight import Embedded
 from rankstream.server.past_bias import Bias, PastBias
@@ -18,8 +18,6 @@ from rankstream.server.types import Asked, RankTask
 Prepared = RankTask | BaseException
 
 _TEXTS_AT_ONCE = 256
-# Of one request; with more it is a batch that nobody sits before.
-_INTERACTIVE_TEXTS = 16
 
 
 class Preparation:
@@ -55,8 +53,7 @@ class Preparation:
     ) -> Mapping[str, Embedded | BaseException]:
         texts = dict.fromkeys(text for one in asked for text in one.texts())
         found: dict[str, Embedded | BaseException] = {}
-        lane: LaneName = "interactive" if len(texts) <= _INTERACTIVE_TEXTS else "bulk"
-        every = list(texts)
+        every, lane = list(texts), lane_of(len(texts))
         for start in range(0, len(every), _TEXTS_AT_ONCE):
             some = every[start : start + _TEXTS_AT_ONCE]
             try:

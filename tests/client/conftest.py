@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_server import Running, run_fake_server
 from fake_state import Fake, status
+from stream_drivers import Async, Blocking
 
 from rankstream.client import Client
 from rankstream.client.cli import main
@@ -30,6 +31,13 @@ def fake(running: Running) -> Fake:
 def client(running: Running) -> Iterator[Client]:
     with running.client() as made:
         yield made
+
+
+@pytest.fixture(params=[Blocking, Async])
+def driver(running: Running, request: pytest.FixtureRequest) -> Blocking:
+    """One form of client after the other."""
+    made: Blocking = request.param(running)
+    return made
 
 
 @pytest.fixture

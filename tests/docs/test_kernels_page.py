@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from rankstream.kernels import scan
-from rankstream.kernels.code_tiles import NAMES
+from rankstream.kernels.code_ways import NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text()
 

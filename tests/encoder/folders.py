@@ -25,6 +25,12 @@ MODULES = [
 ]
 
 
+def drawn_texts(count: int, seed: int) -> list[str]:
+    """Texts of a few known words."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(2, 12))) for _ in range(count)]
+
+
 def write_tokenizer(file: Path, special: bool = True, template: str = "[CLS] $A [SEP]") -> None:
     ids = {token: i for i, token in enumerate(VOCABULARY)}
     made = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))

@@ -67,6 +67,41 @@ def test_files_that_are_not_whole_are_made_again(children, conversion, damage):
     assert len(children) == 2
 
 
+@pytest.mark.parametrize(
+    ("speeds", "read"),
+    [
+        ({"f32": {"openvino": 9.0, "torch": 3}}, {"f32": {"openvino": 9.0, "torch": 3}}),
+        ({"f32": {"openvino": 9.0, "torch": 3}, "bf16": {"openvino": 9.0}}, ["f32"]),
+        ({"f32": {"openvino": "fast", "torch": 3}}, []),
+        ({"f32": {"openvino": True, "torch": 3}}, []),
+        ({"f32": {"openvino": float("nan"), "torch": 0}}, []),
+        ({"f32": 9.0}, []),
+        ([9.0], []),
+        (None, []),
+    ],
+)
+def test_speeds_that_do_not_read_back_were_not_measured(children, conversion, speeds, read):
+    with_graph(conversion, read_graph)
+    file = conversion.folder / NOTE
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokens_per_s": speeds}))
+
+    found = with_graph(conversion, lambda graph: graph.tokens_per_s)
+
+    assert found == read if isinstance(read, dict) else list(found) == read
+    assert len(children) == 1
+
+
+def test_a_note_without_speeds_is_of_a_graph_that_was_not_measured(children, conversion):
+    with_graph(conversion, read_graph)
+    file = conversion.folder / NOTE
+    note = json.loads(file.read_text())
+    del note["tokens_per_s"]
+    file.write_text(json.dumps(note))
+
+    assert with_graph(conversion, lambda graph: graph.tokens_per_s) == {}
+    assert len(children) == 1
+
+
 def test_what_a_dead_process_left_is_cleared(children, conversion):
     part = conversion.folder.with_suffix(".part-dead")
     part.mkdir(parents=True)

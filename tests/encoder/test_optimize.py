@@ -3,11 +3,15 @@
 import dataclasses
 import importlib.util
 import json
+import re
 
+import adapters
 import folders
 import numpy as np
+import onnx_files
 import pytest
 from click.testing import CliRunner
+from folders import drawn_texts
 
 from rankstream.server.encoder.base import EncoderError, EncoderSettings
 from rankstream.server.encoder.load import load_encoder
@@ -20,15 +24,11 @@ from rankstream.server.verify_command import verify as verify_command
 if importlib.util.find_spec("nncf") is None or importlib.util.find_spec("openvino") is None:
     pytest.skip("quantisation: pip install 'rankstream[optimize]'", allow_module_level=True)
 
+from rankstream.server.encoder import quantize, trial
 from rankstream.server.encoder.optimize import optimize
 
 # A random model keeps less than a trained one; what matters here is that the gate is applied.
 LOW = Gate(0.5, 0.5, 0.0)
-
-
-def drawn_texts(count, seed):
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(folders.WORDS, rng.integers(2, 12))) for _ in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,16 @@ def test_what_keeps_too_little_is_not_written(settings, tmp_path):
     assert len(tried) > 1, "no other recipe was tried"
 
 
+def test_golden_texts_must_pass_too(settings, tmp_path, monkeypatch):
+    vectors = iter([np.eye(2, 4), *[np.eye(2, 4)[::-1]] * 9])
+    monkeypatch.setattr(trial, "golden_vectors", lambda encoder: next(vectors))
+
+    with pytest.raises(EncoderError, match="quality asked for: golden texts: minimum cosine 0.0"):
+        optimize(settings, drawn_texts(400, 1), tmp_path / "out", lambda step: None, LOW)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_there_is_left_alone(settings, tmp_path):
     with pytest.raises(InvalidArgument, match="is there already"):
         optimize(settings, drawn_texts(400, 1), tmp_path, lambda step: None)
@@ -147,3 +157,124 @@ def test_the_command_says_what_it_needs(tmp_path):
 
     assert found.exit_code == 1
     assert "2 different texts, expected at least 300" in found.stderr
+
+
+@pytest.fixture
+def command(settings, tmp_path):
+    """Runs the command with good texts; ``tmp_path`` holds nothing else but its cache."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(drawn_texts(400, 1)))
+    data = tmp_path / "data"
+    (data / "cache").mkdir(parents=True)
+    (data / "cache" / "encoder").symlink_to(settings.cache_dir)
+
+    def run(**changed):
+        given = {"--model": settings.model, "--texts": texts, "--out": tmp_path / "out"}
+        given |= {"--data-dir": data} | changed
+        words = [str(word) for pair in given.items() for word in pair]
+        return CliRunner().invoke(model_group, ["optimize", *words])
+
+    return run
+
+
+def full_disk(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+def broken(*_, **__):
+    message = "Check 'false' failed at src/core:7:\nnobody knows why"
+    raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    ("what", "failure", "reason"),
+    [
+        ("shutil.copytree", full_disk, "No space left on device; make room"),
+        ("nncf.quantize", broken, "RuntimeError: .* failed at src/core:7: nobody knows why"),
+        ("openvino.save_model", broken, "RuntimeError: .* failed at src/core:7: nobody knows why"),
+    ],
+)
+def test_what_fails_is_one_line_and_leaves_nothing(
+    command, tmp_path, monkeypatch, what, failure, reason
+):
+    before = set(tmp_path.iterdir())
+    # Imported as the product does it: without telemetry.
+    quantize.version()
+    monkeypatch.setattr(what, failure)
+
+    found = command()
+
+    assert found.exit_code == 1
+    assert isinstance(found.exception, SystemExit)
+    *_, last = found.stderr.splitlines()
+    assert re.match(f"error: .*{reason}", last)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "data"])
+def test_texts_that_cannot_be_read_are_one_line(command, tmp_path, name):
+    found = command(**{"--texts": tmp_path / name})
+
+    assert found.exit_code == 1
+    assert re.fullmatch(f"error: texts: .*{name} cannot be read: .*\n", found.stderr)
+
+
+def test_a_folder_of_onnx_alone_is_quantised(tmp_path, encoder_cache):
+    words = onnx_files.weights()["words"]
+    place = {"location": "words.bin", "offset": 0, "length": words.nbytes}
+    beside = onnx_files.tensor("words", words, external=place)
+    source = onnx_files.write_onnx_model(tmp_path / "model", "onnx/model.onnx", words=beside)
+    (source / "onnx" / "words.bin").write_bytes(words.tobytes())
+    (source / "pytorch_model.bin").write_bytes(b"a pickle")
+    wanted = EncoderSettings(encoder_cache, str(source), threads=2)
+    texts = drawn_texts(300, 9)
+
+    made = optimize(wanted, drawn_texts(400, 1), tmp_path / "out", lambda step: None, LOW)
+
+    served = load_encoder(dataclasses.replace(wanted, model=str(made.folder)))
+    reference = load_encoder(dataclasses.replace(wanted, precision="f32"))
+    kept = compare(reference.encode(texts), served.encode(texts))
+    assert (served.precision, reference.precision) == ("int8", "f32")
+    assert 0.5 < kept.min_cosine < 0.99999
+    assert not (made.folder / "pytorch_model.bin").exists()
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    if importlib.util.find_spec("peft") is None:
+        pytest.skip("LoRA adapters: pip install 'rankstream[lora]'")
+    targets = tuple(f"encoder.layer.{n}.attention.self.value" for n in (0, 1))
+    return adapters.write_adapter(tmp_path / "adapter", targets)
+
+
+def test_an_adapter_becomes_part_of_the_folder(settings, adapter, tmp_path):
+    adapted = dataclasses.replace(settings, adapter=str(adapter))
+    texts = drawn_texts(300, 9)
+
+    made = optimize(adapted, drawn_texts(400, 1), tmp_path / "out", lambda step: None, LOW)
+
+    alone = dataclasses.replace(settings, model=str(made.folder))
+    expected = load_encoder(dataclasses.replace(adapted, precision="f32")).encode(texts)
+    plain = load_encoder(dataclasses.replace(settings, precision="f32")).encode(texts)
+    whole = load_encoder(dataclasses.replace(alone, precision="f32", backend="torch"))
+    np.testing.assert_allclose(whole.encode(texts), expected, atol=2e-5)
+    served = load_encoder(alone)
+    assert served.precision == "int8"
+    near, far = (compare(vectors, served.encode(texts)) for vectors in (expected, plain))
+    assert near.mean_cosine > 0.999 > far.mean_cosine
+    with pytest.raises(InvalidArgument, match="adapter: it is part of out's weights already"):
+        load_encoder(dataclasses.replace(alone, adapter=str(adapter)))
+
+
+def test_the_pooling_that_was_asked_for_is_the_folders(settings, tmp_path):
+    wanted = dataclasses.replace(settings, pooling="cls", dimensions=16)
+    texts = drawn_texts(20, 9)
+
+    made = optimize(wanted, drawn_texts(400, 1), tmp_path / "out", lambda step: None, LOW)
+
+    served = dataclasses.replace(wanted, model=str(made.folder), pooling="", precision="f32")
+    np.testing.assert_array_equal(
+        load_encoder(served).encode(texts),
+        load_encoder(dataclasses.replace(wanted, precision="f32")).encode(texts),
+    )
+    assert load_encoder(dataclasses.replace(served, precision="int8")).dimension == 16

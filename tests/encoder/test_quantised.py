@@ -56,7 +56,12 @@ def test_other_bytes_of_the_same_length_are_refused(root, tmp_path):
         load_encoder(EncoderSettings(tmp_path, str(root)))
 
 
-@pytest.mark.parametrize("note", ["[]", "{}", "not JSON", '{"bytes": {}, "sha256": 7}'])
+UNKNOWN_POOLING = '{"bytes": {}, "sha256": "", "source": "", "pooling": "x", "attention": ""}'
+
+
+@pytest.mark.parametrize(
+    "note", ["[]", "{}", "not JSON", '{"bytes": {}, "sha256": 7}', UNKNOWN_POOLING]
+)
 def test_a_malformed_note_is_refused(root, note):
     (folders.write_fake_int8(root) / "note.json").write_text(note)
 

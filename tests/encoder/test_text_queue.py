@@ -11,6 +11,7 @@ from rankstream.server.encoder.text_queue import (
     OF_LATE_S,
     Pace,
     TextQueue,
+    lane_of,
 )
 
 BUDGET = 4096
@@ -147,3 +148,7 @@ def test_short_texts_do_not_make_long_ones_look_late(queue, pace):
     (long,) = put(queue, Waiting(256, deadline=100.1 + 0.1))
 
     assert taken_of(queue) == [long]
+
+
+def test_a_request_of_many_texts_is_bulk():
+    assert [lane_of(texts) for texts in (0, 1, 16, 17)] == ["interactive"] * 3 + ["bulk"]

@@ -7,7 +7,8 @@ from test_top_k import KINDS, vectors
 
 from rankstream.kernels import KernelArgumentError
 from rankstream.kernels.code_layers import COARSE_MIDDLE, GROUP, MIDDLE, STEP, TILE
-from rankstream.kernels.code_tiles import NAMES, WIDTHS, bound_tile, supported
+from rankstream.kernels.code_tiles import bound_tile
+from rankstream.kernels.code_ways import NAMES, WIDTHS, supported
 from rankstream.kernels.codes import code_items, empty_codes, write_codes
 
 WAYS = [

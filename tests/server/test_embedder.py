@@ -71,11 +71,27 @@ def begun(embedder, *texts, **options):
     return asyncio.create_task(embedder.embed(list(texts), soon(), **options))
 
 
+async def until(holds, seconds=10.0):
+    """Lets the loop run until something holds."""
+    last = soon(seconds)
+    while not holds():
+        assert time.monotonic() < last, "it never came to hold"
+        await asyncio.sleep(0.001)
+
+
 async def busy(encoder):
     """Until the encoder is computing."""
-    while not encoder.started.is_set():
-        await asyncio.sleep(0.001)
+    await until(encoder.started.is_set)
     encoder.started.clear()
+
+
+async def read(embedder, *texts):
+    """Until these have been read, and wait for the encoder."""
+
+    def have_tokens():
+        return {text.text for text in embedder._in_flight.values() if text.ids}
+
+    await until(lambda: have_tokens() >= set(texts))
 
 
 def letters(answers):
@@ -132,7 +148,7 @@ def test_what_waits_while_the_encoder_is_busy_makes_one_batch(embedder, encoder)
         first = begun(embedder, "sea")
         await busy(encoder)
         others = [begun(embedder, name) for name in ("sky", "sun", "air")]
-        await asyncio.sleep(0.05)
+        await read(embedder, "sky", "sun", "air")
         encoder.gate.release(9)
         return await asyncio.gather(first, *others)
 
@@ -147,9 +163,9 @@ def test_an_interactive_text_passes_a_bulk(embedder, encoder):
         first = begun(embedder, "first", lane="bulk")
         await busy(encoder)
         bulk = begun(embedder, "bulk", lane="bulk")
-        await asyncio.sleep(0.02)
+        await read(embedder, "bulk")
         asked = begun(embedder, "asked")
-        await asyncio.sleep(0.05)
+        await read(embedder, "asked")
         encoder.gate.release(9)
         await asyncio.gather(first, bulk, asked)
 
@@ -164,7 +180,7 @@ def test_a_bulk_text_that_somebody_asks_for_moves_up(embedder, encoder):
         await busy(encoder)
         bulk = begun(embedder, "bulk a", lane="bulk")
         later = begun(embedder, "a longer one", lane="bulk")
-        await asyncio.sleep(0.05)
+        await read(embedder, "bulk a", "a longer one")
         asked = begun(embedder, "a longer one")
         await asyncio.sleep(0)
         encoder.gate.release(9)
@@ -180,10 +196,10 @@ def test_a_text_whose_caller_has_gone_is_not_encoded(embedder, encoder):
         first = begun(embedder, "sea")
         await busy(encoder)
         gone = begun(embedder, "gone")
-        await asyncio.sleep(0.05)
+        await read(embedder, "gone")
         gone.cancel()
         last = begun(embedder, "sky")
-        await asyncio.sleep(0.05)
+        await read(embedder, "sky")
         encoder.gate.release(9)
         await asyncio.gather(first, last)
 
@@ -213,7 +229,7 @@ def test_one_bad_text_does_not_fail_the_others(embedder, encoder):
         first = begun(embedder, "sea")
         await busy(encoder)
         others = [begun(embedder, name) for name in ("sky", "bad", "air")]
-        await asyncio.sleep(0.05)
+        await read(embedder, "sky", "bad", "air")
         encoder.gate.release(9)
         await first
         return [(await task)[0] for task in others]
@@ -291,7 +307,8 @@ def test_an_interactive_text_is_read_before_a_bulk_that_waits_to_be_read(encoder
     async def scenario():
         bulk = begun(embedder, *(f"bulk {n}" for n in range(200)), lane="bulk")
         gone = begun(embedder, "gone")
-        await asyncio.sleep(0.01)
+        # The only reader is busy with the first of the bulk; all else waits for it.
+        await until(lambda: order)
         gone.cancel()
         asked = begun(embedder, "asked")
         await asyncio.sleep(0)
@@ -322,7 +339,7 @@ def test_closing_refuses_what_waits_and_what_comes(embedder, encoder):
         first = begun(embedder, "sea")
         await busy(encoder)
         waiting = begun(embedder, "sky")
-        await asyncio.sleep(0.05)
+        await read(embedder, "sky")
         encoder.gate.release(9)
         embedder.close()
         with pytest.raises(Unavailable, match="draining"):

@@ -1,73 +1,14 @@
-"""Ordered streams without a server: order, bounds, failures, and nothing left behind."""
+"""Ordered streams without a server: order, bounds, and what is ready together."""
 
 import asyncio
 import random
-from contextlib import aclosing
 
 import pytest
 from service_calls import Call, Requests
+from stream_handlers import Handler, alone, failing, idle, negated, taken
 
-from rankstream.server.errors import InvalidArgument, NotFound
+from rankstream.server.errors import NotFound
 from rankstream.server.services.streams import Joint, message_deadline, ordered
-
-
-async def idle():
-    """Until nothing more happens without somebody else."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-class Handler:
-    """Handles each request when told to; remembers which ran, and which were cancelled."""
-
-    def __init__(self):
-        self.gates = {}
-        self.begun = []
-        self.cancelled = []
-        self.running = 0
-        self.most = 0
-
-    async def __call__(self, request):
-        self.begun.append(request)
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await self.gates.setdefault(request, asyncio.get_running_loop().create_future())
-        except asyncio.CancelledError:
-            self.cancelled.append(request)
-            raise
-        finally:
-            self.running -= 1
-        return -request
-
-    def let(self, *requests):
-        for request in requests:
-            self.gates[request].set_result(None)
-
-
-async def negated(request):
-    return -request
-
-
-async def taken(stream):
-    async with aclosing(stream) as outcomes:
-        return [outcome async for outcome in outcomes]
-
-
-async def failing(stream):
-    """The outcomes, and what ended them."""
-    found = []
-    try:
-        async for outcome in stream:
-            found.append(outcome)
-    except Exception as error:  # noqa: BLE001 - whatever it is
-        return found, type(error), alone()
-    return found, None, alone()
-
-
-def alone():
-    """No task but this one is left."""
-    return asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 1000])
@@ -209,129 +150,6 @@ def test_a_timeout_in_a_handler_is_of_its_own_task():
     found = asyncio.run(taken(ordered(Requests(*range(20)), timed, most=6)))
 
     assert found == ["in time", "late"] * 10
-
-
-def test_closing_cancels_what_runs_and_waits_for_it():
-    async def scenario():
-        handler, loop = Handler(), asyncio.get_running_loop()
-        done = []
-
-        async def slow_to_end(request):
-            try:
-                return await handler(request)
-            finally:
-                await asyncio.sleep(0.001)
-                done.append(request)
-
-        never = loop.create_future()
-        stream = ordered(Requests(1, 2, 3, never), slow_to_end, most=9)
-        first = asyncio.create_task(anext(stream))
-        await idle()
-        handler.let(1)
-        await first
-        await stream.aclose()
-        return sorted(handler.cancelled), sorted(done), never.cancelled(), alone()
-
-    assert asyncio.run(scenario()) == ([2, 3], [1, 2, 3], True, True)
-
-
-@pytest.mark.parametrize("when", range(0, 40, 3))
-def test_a_caller_that_goes_at_any_moment_leaves_nothing(when):
-    draw = random.Random(when)
-
-    async def at_random(request):
-        for _ in range(draw.randrange(3)):
-            await asyncio.sleep(0)
-        return request
-
-    async def scenario():
-        call = asyncio.create_task(taken(ordered(Requests(*range(10_000)), at_random, most=4)))
-        for _ in range(when):
-            await asyncio.sleep(0)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        return alone()
-
-    assert asyncio.run(scenario())
-
-
-def test_nothing_is_read_after_closing():
-    async def scenario():
-        handler, requests = Handler(), Requests(*range(100))
-        stream = ordered(requests, handler, most=3)
-        first = asyncio.create_task(anext(stream))
-        await idle()
-        first.cancel()
-        await idle()
-        read = requests.read
-        await stream.aclose()
-        await idle()
-        return read, requests.read, alone()
-
-    assert asyncio.run(scenario()) == (3, 3, True)
-
-
-@pytest.mark.parametrize("waits", [True, False])
-def test_a_failure_ends_the_stream_behind_what_was_before_it(waits):
-    async def fails_at_three(request):
-        if waits:
-            await asyncio.sleep(0)
-        if request == 3:
-            msg = "three"
-            raise NotFound(msg)
-        return -request
-
-    found = asyncio.run(failing(ordered(Requests(*range(10)), fails_at_three, most=8)))
-
-    assert found == ([0, -1, -2], NotFound, True)
-
-
-def test_a_failure_of_the_requests_comes_in_its_place():
-    requests = Requests(1, 2, ConnectionError("gone"), 4)
-
-    found = asyncio.run(failing(ordered(requests, negated, most=8, refuse=str)))
-
-    assert found == ([-1, -2], ConnectionError, True)
-
-
-def test_a_request_that_fails_or_cannot_be_read_has_an_outcome_of_its_own():
-    async def fails_at_three(request):
-        if request == 3:
-            raise ZeroDivisionError
-        return request
-
-    requests = Requests(1, InvalidArgument("request", "odd"), 2, 3, 4)
-    stream = ordered(requests, fails_at_three, most=2, refuse=lambda e: type(e).__name__)
-
-    found = asyncio.run(taken(stream))
-
-    assert found == [1, "InvalidArgument", 2, "ZeroDivisionError", 4]
-
-
-def test_a_request_that_cannot_be_read_ends_a_stream_that_refuses_none():
-    requests = Requests(1, InvalidArgument("request", "odd"), 2)
-
-    found = asyncio.run(failing(ordered(requests, negated, most=2)))
-
-    assert found == ([-1], InvalidArgument, True)
-
-
-def test_a_handler_that_is_cancelled_from_elsewhere_does_not_hang_the_stream():
-    async def scenario():
-        elsewhere = asyncio.get_running_loop().create_future()
-
-        async def waits(request):
-            await elsewhere
-
-        call = asyncio.create_task(taken(ordered(Requests(1, 2), waits, most=2, refuse=str)))
-        await idle()
-        elsewhere.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        return alone()
-
-    assert asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(("left", "expected"), [(None, 10), (3, 3), (3600, 10), (-1, -1)])
