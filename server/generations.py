@@ -41,6 +41,11 @@ def held_slots(view: View) -> list[Slot]:
     return [slot for slot in ordered if generation_in(view, slot) is not None]
 
 
+def held_numbers(view: View) -> list[int]:
+    """The numbers of the generations that there are, the served one first."""
+    return [view.of(slot).head().generation for slot in held_slots(view)]
+
+
 def space_of(view: View, slot: Slot) -> str:
     """The space fingerprint of a slot's vectors; "" where it is empty."""
     return (view.of(slot).setting(_SPACE, "generation") or b"").decode()

@@ -24,7 +24,7 @@ from rankstream.server.generations import (
     current_slot,
     fix_space,
     generation_in,
-    held_slots,
+    held_numbers,
     next_number,
     put_generation,
     remove_files,
@@ -85,7 +85,7 @@ def open_state(settings: Settings, paths: Paths, page: Announcements) -> State:
     with store.read() as view:
         store.slot = current_slot(view)
         popularity.load(view)
-        held = [view.of(slot).head().generation for slot in held_slots(view)]
+        held = held_numbers(view)
     remove_files(paths.segments, held)
     return State(store, page, popularity, fold)
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 import threading
 from types import SimpleNamespace
 
 import pytest
 
-from rankstream.server import reindexing
+import rankstream.server.store as store_module
+from rankstream.server import beginnings, reindexing
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Encoding, Settings, State
 from rankstream.server.encoder.base import EncoderError
@@ -21,6 +23,7 @@ from rankstream.server.generations import (
     switch,
 )
 from rankstream.server.reindexing import Reindexing
+from rankstream.server.store import Store
 
 SERVED = Generation("a", 1, Encoding())
 OTHER = Generation("b", 2, Encoding(model="/other"))
@@ -55,7 +58,7 @@ class Case:
             Settings(state=State(str(folder))),
             SimpleNamespace(store=store),
             lanes,
-            None,
+            SimpleNamespace(found=None),
             self.watched.append,
             self.said.append,
             self.failed.append,
@@ -73,13 +76,16 @@ class Case:
         asked = {"verb": "begin", "change": change.to_json()}
         self.made.inbox.tell("ask " + json.dumps(asked))
 
-    def until_ended(self):
+    def until(self, there_is):
         for _ in range(500):
-            change = self.change()
-            if change is not None and change.ended:
-                return change
+            found = there_is()
+            if found:
+                return found
             threading.Event().wait(0.01)
-        raise AssertionError(change)
+        raise AssertionError(self.change())
+
+    def until_ended(self):
+        return self.until(lambda: self.change() if self.change() and self.change().ended else None)
 
     def change(self):
         with self.store.read() as view:
@@ -137,7 +143,7 @@ def test_a_change_that_is_served_only_waits_for_the_workers_of_before(case):
 
 def test_a_model_that_does_not_warm_up_leaves_what_may_be_rolled_back_to(case, monkeypatch):
     encoder = Encoder(EncoderError("a vector is not finite"))
-    monkeypatch.setattr(reindexing, "load_encoder", lambda settings: encoder)
+    monkeypatch.setattr(beginnings, "load_encoder", lambda settings: encoder)
     case.start()
 
     case.ask(change())
@@ -153,7 +159,7 @@ def test_a_model_that_does_not_warm_up_leaves_what_may_be_rolled_back_to(case, m
 
 @pytest.mark.parametrize(("days", "problem"), [(7, "was left 7 days ago"), (0, "not there any")])
 def test_what_cannot_be_rolled_back_to(case, monkeypatch, days, problem):
-    monkeypatch.setattr(reindexing, "load_encoder", lambda settings: Encoder())
+    monkeypatch.setattr(beginnings, "load_encoder", lambda settings: Encoder())
     with case.store.write() as txn:
         txn.of("b").put("generation", b"left at ms", str(now_ms() - days * DAY_MS).encode())
     target = OTHER if days else dataclasses.replace(OTHER, number=9)
@@ -165,3 +171,25 @@ def test_what_cannot_be_rolled_back_to(case, monkeypatch, days, problem):
     assert ended.phase == "failed"
     assert problem in ended.problem
     assert case.held() == ["a", "b"]
+
+
+def test_files_go_only_once_a_power_loss_cannot_bring_their_generation_back(
+    case, tmp_path, monkeypatch
+):
+    lost = tmp_path / "lost"
+
+    def lose_power(folder, kept):
+        shutil.copytree(tmp_path / "state", lost)
+
+    monkeypatch.setattr(reindexing, "remove_files", lose_power)
+    case.start()
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop"}))
+    case.until(lost.exists)
+    case.stop()
+
+    monkeypatch.setattr(store_module, "boot_id", lambda: b"another boot")
+    after = Store(lost, map_size_gib=1, write=True)
+
+    with after.read() as view:
+        assert held_slots(view) == ["a"]
+    after.close()
