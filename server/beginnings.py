@@ -10,10 +10,10 @@ from rankstream.server.clock import now_ms
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings
 from rankstream.server.encoder.base import Encoder
-from rankstream.server.encoder.load import load_encoder
+from rankstream.server.encoder_loading import EncoderLoading
 from rankstream.server.generation import Change, Generation
 from rankstream.server.generations import current_slot, generation_in, item_positions, left_at_ms
-from rankstream.server.inbox import Failed, Inbox
+from rankstream.server.inbox import Cancelled, Failed, Inbox
 from rankstream.server.notes import Notes
 from rankstream.server.paths import Paths
 from rankstream.server.store import Txn, View
@@ -64,23 +64,32 @@ class Beginnings:
         """
         if change.kind == "rollback":
             self._notes.see(lambda view: _check_rollback(view, change.target))
-        encoder = self._load(change.target)
+        encoder = self._loaded(change)
         try:
             return self._open(change, encoder, found), encoder
         except BaseException:
             encoder.close()
             raise
 
-    def _load(self, target: Generation) -> Encoder:
-        wanted = replace(self._settings, encoding=target.encoding)
-        encoder = load_encoder(encoder_settings(wanted, self._paths))
+    def _loaded(self, change: Change) -> Encoder:
+        """The encoder, warm. It is loaded beside: this thread hears what is said meanwhile."""
+        wanted = replace(self._settings, encoding=change.target.encoding)
+        loading = EncoderLoading(encoder_settings(wanted, self._paths))
         try:
-            encoder.warm_up()
+            while not loading.done():
+                self._inbox.wait()
             self._inbox.check()
-        except BaseException:
-            encoder.close()
+        except Cancelled:
+            self._notes.note(replace(change, phase="cancelling"))
+            self._inbox.making = -1
+            while not loading.done():
+                self._inbox.wait()
+            loading.discard()
             raise
-        return encoder
+        except BaseException:
+            loading.discard()
+            raise
+        return loading.encoder()
 
     def _open(self, change: Change, encoder: Encoder, found: Log) -> Rows:
         target = change.target

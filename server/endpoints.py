@@ -202,7 +202,12 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
             fold,
             pooling_of(parts.settings, fold),
             parts.names,
-            Changes(parts.store, parts.control.send, parts.settings.limits.default_timeout_s),
+            Changes(
+                parts.store,
+                parts.page,
+                parts.control.send,
+                parts.settings.limits.default_timeout_s,
+            ),
         ),
         server,
     )

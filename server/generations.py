@@ -85,6 +85,12 @@ def behind(view: View, slot: Slot) -> tuple[int, int]:
     return records, max(0, last_encoded(served) - last_encoded(own))
 
 
+def reached(view: View, slot: Slot) -> int:
+    """How many records and texts a slot has taken up; grows by all that is encoded for it."""
+    own = view.of(slot)
+    return last_encoded(own) + sum(p.next_offset for p in item_positions(own))
+
+
 def is_near(view: View, slot: Slot) -> bool:
     """Whether a slot has nearly what the one has that is served."""
     records, texts = behind(view, slot)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from rankstream.server.announce import Announcements
 from rankstream.server.generation import Change
 from rankstream.server.generations import put_change
 from rankstream.server.inbox import Stopped
@@ -24,10 +25,12 @@ class Notes:
 
     Args:
         store: the open state.
+        page: where it is shown that the disk refuses.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, page: Announcements) -> None:
         self._store = store
+        self._page = page
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -71,5 +74,6 @@ class Notes:
                 return attempt()
             except WRITE_ERRORS as error:
                 log.error("the change of generations cannot be noted, trying again: %s", error)
+                self._page.refused()
                 if self._stopping.wait(_RETRY_S):
                     raise Stopped from None

@@ -32,6 +32,7 @@ from rankstream.server.generations import (
     newest_change,
     next_number,
     put_change,
+    reached,
     remove_files,
 )
 from rankstream.server.handover import hand_over
@@ -47,9 +48,9 @@ log = logging.getLogger(__name__)
 _NICENESS = 10
 # Loading a model and compiling kernels for the first time take minutes, never this.
 _START_S = 900.0
-# Ingest that is killed while it loads the encoder (by a lack of memory, say) would be so for ever.
+# Ingest that is killed before it has encoded anything (by a lack of memory, say) would be so for
+# ever. What it has encoded counts for the next time, so that an end is in sight.
 _MOST_ATTEMPTS = 3
-_STEADY_S = 30.0
 
 
 class Reindexing:
@@ -88,7 +89,7 @@ class Reindexing:
         self._watch_served = watch
         self._say = say
         self._fail = fail
-        self._notes = Notes(state.store)
+        self._notes = Notes(state.store, state.page)
         self._beginnings = Beginnings(
             settings, self._paths, state, self._notes, self.inbox, self._drop
         )
@@ -125,7 +126,9 @@ class Reindexing:
     def _asked(self, asked: dict[str, str]) -> None:
         """Does what an RPC asks for; who asked looks into the state for what became of it."""
         if asked["verb"] == "drop":
-            self._drop()
+            # What was meant may have made room for another meanwhile.
+            if int(asked["number"]) in self._notes.see(held_numbers)[1:]:
+                self._drop()
         elif asked["verb"] == "begin":
             self._make(self._aimed(Change.from_json(asked["change"])))
 
@@ -150,14 +153,20 @@ class Reindexing:
         if change.phase in SWITCHED:
             self._finish(change)
         elif change.attempts >= _MOST_ATTEMPTS:
-            problem = f"ingest ended {change.attempts} times while it loaded the encoder"
+            problem = (
+                f"ingest ended {change.attempts} times before it got any further; "
+                "is there memory for both models?"
+            )
             self._give_up(change, "failed", problem)
+        elif change.phase == "cancelling":
+            self._give_up(change, "cancelled", "")
         else:
             self._make(change)
 
     def _make(self, change: Change) -> None:
         """The whole change, from wherever it is."""
         log.info("%s of generation %d begins", change.kind, change.target.number)
+        before = change
         change = self._notes.note(replace(change, phase="loading", attempts=change.attempts + 1))
         self.inbox.making = change.target.number
         try:
@@ -165,6 +174,7 @@ class Reindexing:
         except Cancelled:
             self._give_up(change, "cancelled", "")
         except Stopped:
+            self._notes.commit(lambda txn: _uncount(txn, before.attempts))
             raise
         except Exception as error:
             # Whatever it is: the old generation serves on, and who asked is told.
@@ -199,10 +209,10 @@ class Reindexing:
     def _encoded(self, change: Change) -> Change:
         """Waits until the generation is near to the served one."""
         slot = change.target.slot
-        steady_at = time.monotonic() + _STEADY_S
+        began_at = self._notes.see(lambda view: reached(view, slot))
         while not self._notes.see(lambda view: is_near(view, slot)):
             self.inbox.wait()
-            if change.attempts and time.monotonic() > steady_at:
+            if change.attempts and self._notes.see(lambda view: reached(view, slot)) > began_at:
                 change = self._notes.note(replace(change, attempts=0))
         return change
 
@@ -220,17 +230,20 @@ class Reindexing:
     def _finish(self, change: Change) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""
         self.inbox.making = self.inbox.drained = -1
+        self.inbox.delay = ""
         self._state.store.slot = change.target.slot
         self._watch_served(self.live[0])
         log.info("generation %d is served", change.target.number)
         self._say("current " + change.target.to_json())
         while self.inbox.drained != change.target.number:
+            if self.inbox.delay != change.waiting:
+                change = self._notes.note(replace(change, waiting=self.inbox.delay))
             self.inbox.wait()
         served, *before = self.live
         self.live = (served,)
         for lanes in before:
             lanes.close()
-        self._notes.note(replace(change, phase="done", ended_at_ms=now_ms()))
+        self._notes.note(replace(change, phase="done", waiting="", ended_at_ms=now_ms()))
 
     def _give_up(self, change: Change, phase: Phase, problem: str) -> None:
         """Removes what was made; what was served before is kept."""
@@ -281,3 +294,10 @@ class Reindexing:
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
+
+
+def _uncount(txn: Txn, attempts: int) -> None:
+    """An attempt that ended because ingest was told to has not failed."""
+    change = newest_change(txn)
+    assert change is not None
+    put_change(txn, replace(change, attempts=min(change.attempts, attempts)))

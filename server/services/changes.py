@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
 from rankstream.proto.v1 import admin_pb2
+from rankstream.server.announce import Announcements
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Encoding, encoding_from
 from rankstream.server.encoder.find import find_model
@@ -41,12 +42,16 @@ class Changes:
 
     Args:
         store: this worker's.
+        page: what ingest tells without a commit.
         ask: tells ingest, by way of the supervisor.
         answer_s: how long ingest has to take up what it is asked.
     """
 
-    def __init__(self, store: Store, ask: Callable[[str], None], answer_s: float) -> None:
+    def __init__(
+        self, store: Store, page: Announcements, ask: Callable[[str], None], answer_s: float
+    ) -> None:
         self._store = store
+        self._page = page
         self._ask = ask
         self._answer_s = answer_s
 
@@ -98,7 +103,7 @@ class Changes:
                     msg = "there is no such change of generations, or another has begun since"
                     raise NotFound(msg)
                 change_id = change.id
-                progress = progress_of(view, change)
+                progress = progress_of(view, change, self._page)
                 served = current_slot(view) == self._store.slot
             meter.measure(progress)
             yield progress
@@ -110,7 +115,7 @@ class Changes:
             await asyncio.sleep(_LOOK_S)
 
     async def cancel(self) -> admin_pb2.ReindexProgress:
-        """Gives up the change that is under way; how it ended.
+        """Gives up the change that is under way; how it ended, or that its model still loads.
 
         Raises:
             StateRefused: there is none, or it is served already.
@@ -126,21 +131,28 @@ class Changes:
             if now is None or now.id != change.id or now.phase in SWITCHED:
                 msg = f"generation {change.target.number} is served already: roll back instead"
                 raise StateRefused(msg)
-            return progress_of(view, now) if now.ended else None
+            noted = now.ended or now.phase == "cancelling"
+            return progress_of(view, now, self._page) if noted else None
 
         return await self._until(ended, "give it up")
 
-    async def drop(self) -> int:
+    async def drop(self, number: int = 0) -> int:
         """Removes the generation that is kept; its number.
 
+        Args:
+            number: which one is meant; 0: whichever is kept.
+
         Raises:
-            NotFound: none is kept.
+            NotFound: none is kept, or another one.
             StateRefused: a change is under way.
         """
         running, served = self._look_up("")
         assert running is None
         kept = self._kept(served)
-        self._say({"verb": "drop"})
+        if number not in (0, kept.number):
+            msg = f"generation {number} is not kept; generation {kept.number} is"
+            raise NotFound(msg)
+        self._say({"verb": "drop", "number": str(kept.number)})
 
         def gone(view: View) -> bool:
             return generation_in(view, kept.slot) is None

@@ -151,6 +151,7 @@ class CompactedLane(LogLane, Generic[R]):
                 return self._folder.commit(good, position)
             except OSError as error:
                 log.error("%s cannot be written, trying again: %s", self._lane, error)
+                self._page.refused()
                 self._stopping.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
         return None

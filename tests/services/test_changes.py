@@ -7,6 +7,7 @@ import json
 import pytest
 from folders import write_fake_model
 
+from rankstream.server.announce import Announcements
 from rankstream.server.config import Encoding
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.errors import InvalidArgument, NotFound, StateRefused, Unavailable
@@ -33,6 +34,7 @@ class Ingest:
         self.store = store
         self.asked = []
         self.answers = True
+        self.gives_up_as = "cancelled"
 
     def hear(self, line):
         word, _, rest = line.partition(" ")
@@ -47,7 +49,7 @@ class Ingest:
             elif asked["verb"] == "drop":
                 forget_generation(txn, "b")
             else:
-                self._end(txn, "cancelled")
+                self._end(txn, self.gives_up_as)
 
     def note(self, phase, problem=""):
         with self.store.write() as txn:
@@ -68,8 +70,13 @@ def ingest(store):
 
 
 @pytest.fixture
-def changes(store, ingest):
-    return Changes(store, ingest.hear, 0.2)
+def page(tmp_path):
+    return Announcements(tmp_path / "page", write=True)
+
+
+@pytest.fixture
+def changes(store, ingest, page):
+    return Changes(store, page, ingest.hear, 0.2)
 
 
 @pytest.fixture
@@ -190,6 +197,23 @@ def test_a_change_is_given_up(changes, model):
     assert run(changes.cancel()).phase == "cancelled"
 
 
+def test_to_give_up_a_change_whose_model_still_loads_is_noted_at_once(changes, ingest, model):
+    run(first(changes.reindex("mine", model, {})))
+    ingest.gives_up_as = "cancelling"
+
+    assert run(changes.cancel()).phase == "cancelling"
+
+
+def test_a_disk_that_refuses_is_told_of(changes, ingest, model, page, store):
+    assert run(first(changes.reindex("mine", model, {}))).waiting == ""
+
+    page.refused()
+
+    assert "the disk refuses" in run(first(changes.follow())).waiting
+    ingest.note("failed", "why")
+    assert run(first(changes.follow())).waiting == ""
+
+
 def test_what_is_served_already_is_not_given_up(changes, ingest, model):
     run(first(changes.reindex("mine", model, {})))
     ingest.answers = False
@@ -201,8 +225,13 @@ def test_what_is_served_already_is_not_given_up(changes, ingest, model):
 
 def test_what_is_kept_is_dropped(changes, store):
     keep(store)
+    for other in (1, 7):
+        with pytest.raises(NotFound, match=f"generation {other} is not kept; generation 2 is"):
+            run(changes.drop(other))
 
     assert run(changes.drop()) == 2
+    keep(store)
+    assert run(changes.drop(2)) == 2
 
 
 def test_a_worker_of_before_sends_on_to_the_others(changes, ingest, model, store):
