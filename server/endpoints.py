@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +31,9 @@ from rankstream.proto.v1 import (
 from rankstream.server.access import Access
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.boundary import guarded
-from rankstream.server.config import Listen
+from rankstream.server.config import Encoding, Listen, Settings
 from rankstream.server.derived import encoder_settings, pooling_of
+from rankstream.server.encoder.load import check_encoder
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import RankstreamError
 from rankstream.server.parts import Parts
@@ -206,11 +209,18 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
                 parts.store,
                 parts.page,
                 parts.control.send,
+                functools.partial(_check_encoding, parts.settings),
                 parts.settings.limits.default_timeout_s,
             ),
         ),
         server,
     )
+
+
+def _check_encoding(settings: Settings, encoding: Encoding) -> None:
+    """Refuses an encoder that cannot be loaded, as a start with its settings would."""
+    paths = Paths(Path(settings.state.data_dir))
+    check_encoder(encoder_settings(dataclasses.replace(settings, encoding=encoding), paths))
 
 
 def _channel_options(listen: Listen) -> list[tuple[str, Any]]:

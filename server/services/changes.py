@@ -17,7 +17,6 @@ from rankstream.proto.v1 import admin_pb2
 from rankstream.server.announce import Announcements
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Encoding, encoding_from
-from rankstream.server.encoder.find import find_model
 from rankstream.server.errors import InvalidArgument, NotFound, StateRefused, Unavailable
 from rankstream.server.generation import SWITCHED, Change, Generation, absolute, other_slot
 from rankstream.server.generations import (
@@ -44,15 +43,22 @@ class Changes:
         store: this worker's.
         page: what ingest tells without a commit.
         ask: tells ingest, by way of the supervisor.
+        check: refuses settings of an encoder that cannot be loaded.
         answer_s: how long ingest has to take up what it is asked.
     """
 
     def __init__(
-        self, store: Store, page: Announcements, ask: Callable[[str], None], answer_s: float
+        self,
+        store: Store,
+        page: Announcements,
+        ask: Callable[[str], None],
+        check: Callable[[Encoding], None],
+        answer_s: float,
     ) -> None:
         self._store = store
         self._page = page
         self._ask = ask
+        self._check = check
         self._answer_s = answer_s
 
     async def reindex(
@@ -61,14 +67,14 @@ class Changes:
         """Has a generation made, or goes on with what this id began; yields its progress.
 
         Raises:
-            InvalidArgument: a setting that there is not.
+            InvalidArgument: a setting that there is not, or out of the model's range.
             ModelRefused: no model is there.
             StateRefused: another change is under way.
         """
         known, served = self._look_up(change_id)
         if known is None:
             encoding = _encoding(model, settings, served.encoding)
-            await asyncio.get_running_loop().run_in_executor(None, find_model, encoding.model)
+            await asyncio.get_running_loop().run_in_executor(None, self._checked, encoding)
             with self._store.read() as view:
                 target = Generation(other_slot(served.slot), next_number(view), encoding)
             known = await self._begin(change_id, "reindex", target)
@@ -160,6 +166,15 @@ class Changes:
         await self._until(gone, "remove it")
         return kept.number
 
+    def _checked(self, encoding: Encoding) -> None:
+        if encoding.cache_mib < 0:
+            problem = f"{encoding.cache_mib}, expected MiB, at least 0"
+            raise InvalidArgument(field="settings[cache_mib]", problem=problem)
+        try:
+            self._check(encoding)
+        except InvalidArgument as error:
+            raise _of_settings(error) from None
+
     def _look_up(self, change_id: str) -> tuple[Change | None, Generation]:
         """The change that this id began, and the generation that is served.
 
@@ -246,5 +261,9 @@ def _encoding(model: str, settings: Mapping[str, str], served: Encoding) -> Enco
     try:
         return absolute(encoding_from(settings, base))
     except InvalidArgument as error:
-        field = f"settings[{error.field[:80]}]"
-        raise InvalidArgument(field, error.problem) from None
+        raise _of_settings(error) from None
+
+
+def _of_settings(error: InvalidArgument) -> InvalidArgument:
+    """The same of a request's settings."""
+    return InvalidArgument(f"settings[{error.field[:80]}]", error.problem)

@@ -8,8 +8,10 @@ import pytest
 from folders import write_fake_model
 
 from rankstream.server.announce import Announcements
-from rankstream.server.config import Encoding
+from rankstream.server.config import Encoding, Settings
+from rankstream.server.derived import encoder_settings
 from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.load import check_encoder
 from rankstream.server.errors import InvalidArgument, NotFound, StateRefused, Unavailable
 from rankstream.server.generation import Change, Generation
 from rankstream.server.generations import (
@@ -19,6 +21,7 @@ from rankstream.server.generations import (
     put_generation,
     switch,
 )
+from rankstream.server.paths import Paths
 from rankstream.server.services.changes import Changes
 from rankstream.server.services.progress import Meter, generations_of
 from rankstream.server.types import Head
@@ -75,8 +78,11 @@ def page(tmp_path):
 
 
 @pytest.fixture
-def changes(store, ingest, page):
-    return Changes(store, page, ingest.hear, 0.2)
+def changes(store, ingest, page, tmp_path):
+    def check(encoding):
+        check_encoder(encoder_settings(Settings(encoding=encoding), Paths(tmp_path)))
+
+    return Changes(store, page, ingest.hear, check, 0.2)
 
 
 @pytest.fixture
@@ -153,6 +159,16 @@ def test_what_is_asked_wrongly_is_refused_before_ingest_hears_of_it(changes, ing
         (("", model, {"model": "/x"}), r"settings\[model\]: expected a setting beside"),
         (("", "x" * 5000, {}), "model: 5000 characters"),
         (("a b", model, {}), "id: 'a b', expected up to 64"),
+        (
+            ("", model, {"backend": "abacus"}),
+            r"settings\[backend\]: 'abacus'; expected one of",
+        ),
+        (("", model, {"precision": "int3"}), r"settings\[precision\]: 'int3'; expected one of"),
+        (("", model, {"dimensions": "99"}), r"settings\[dimensions\]: 99; model gives 1 to 4"),
+        (("", model, {"max_tokens": "-1"}), r"settings\[max_tokens\]: -1; model reads 8 to 64"),
+        (("", model, {"max_batch_tokens": "3"}), r"settings\[max_batch_tokens\]: 3; a text of"),
+        (("", model, {"cache_mib": "-1"}), r"settings\[cache_mib\]: -1, expected MiB"),
+        (("", model, {"item_prompt": "x"}), r"settings\[item_prompt\]: no prompt 'x'"),
     ):
         with pytest.raises(InvalidArgument, match=problem):
             run(first(changes.reindex(*arguments)))
