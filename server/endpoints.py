@@ -141,7 +141,7 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
             Preparation(parts.embedder, parts.past_bias, parts.encoder.prompts.query),
             parts.freshness,
             parts.page,
-            RequestForm(limits, parts.layout, fold),
+            RequestForm(limits, parts.layout, fold, parts.names.space),
             parts.names,
             settings.listen.log_requests,
         ),
