@@ -81,6 +81,19 @@ def test_what_is_given_again_takes_the_place_of_what_is_stored(paths):
     closed(state)
 
 
+def test_the_start_says_which_encoder_it_takes_and_why(paths, caplog):
+    caplog.set_level("INFO", "rankstream.server.writable")
+    for encoding in (Encoding("/one"), Encoding(), Encoding("/moved", precision="f32")):
+        closed(opened(paths, encoding=encoding))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the state is new: generation 1 will be encoded by /one",
+        "the state has generation 1 served, encoded by /one; given at this start: nothing else",
+        "the state has generation 1 served, encoded by /one; given at this start: model '/moved' "
+        "for '/one', precision 'f32' for 'auto', taken if the vectors stay the same",
+    ]
+
+
 def test_another_encoder_is_refused_and_the_way_to_it_is_named(paths):
     closed(opened(paths, encoding=Encoding(model="/one")))
     wider = make_layout(20, Scoring())
