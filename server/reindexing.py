@@ -19,6 +19,8 @@ from pathlib import Path
 from rankstream.server.beginnings import Beginnings
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Settings
+from rankstream.server.derived import encoder_settings
+from rankstream.server.encoder.graph_cache import forget_graphs
 from rankstream.server.errors import RankstreamError
 from rankstream.server.generation import SWITCHED, Change, Generation, Phase, other_slot
 from rankstream.server.generation_lanes import Feed, GenerationLanes
@@ -148,6 +150,7 @@ class Reindexing:
         # A power loss must not bring back a generation whose files are gone.
         self._notes.sync()
         remove_files(self._paths.segments, self._notes.see(held_numbers))
+        forget_graphs(encoder_settings(self._settings, self._paths).cache_dir)
 
     def _go_on(self, change: Change) -> None:
         if change.phase in SWITCHED:

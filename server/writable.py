@@ -164,8 +164,8 @@ def _resolve_space(stored: Generation | None) -> str:
     if stored is None:
         return _AGAIN
     return (
-        f"generation {stored.number} is encoded by {_model_of(stored.encoding)}: start without settings of the "
-        "encoder to go on with that, and change it with 'rankstream reindex'"
+        f"generation {stored.number} is encoded by {_model_of(stored.encoding)}: start without "
+        "settings of the encoder to go on with that, and change it with 'rankstream reindex'"
     )
 
 
