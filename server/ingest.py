@@ -72,6 +72,7 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         gc.set_threshold(*_GC_THRESHOLDS)
         lanes = Lanes(settings, state, found, rows, encoder, paths, control.send)
         threading.Thread(target=_listen, args=(control, lanes), name="control", daemon=True).start()
+        page.listens()
         lanes.run(stopping)
     state.store.close()
 

@@ -33,6 +33,8 @@ T = TypeVar("T")
 _LOOK_S = 0.25
 _ANSWER_LOOK_S = 0.02
 _LONGEST_PATH = 4096
+# Ingest shows several times a second that it is there, except while it starts.
+_BEAT_MS = 5_000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -235,6 +237,14 @@ class Changes:
         return change if change is not None and not change.ended else None
 
     def _say(self, asked: dict[str, str]) -> None:
+        """Asks ingest, where it is there to hear: it must not do later what nobody waits for."""
+        beat_ms = self._page.beat_age_ms
+        if not 0 <= beat_ms < _BEAT_MS:
+            msg = "ingest is not there: it starts, or was stopped; ask again in a few seconds"
+            raise Unavailable(msg)
+        if not self._page.found_log:
+            msg = "ingest waits for the log: the broker does not answer; ask again when it does"
+            raise Unavailable(msg)
         self._ask("ask " + json.dumps(asked))
 
     async def _until(self, look: Callable[[View], T | None], what: str) -> T:

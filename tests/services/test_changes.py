@@ -74,7 +74,10 @@ def ingest(store):
 
 @pytest.fixture
 def page(tmp_path):
-    return Announcements(tmp_path / "page", write=True)
+    made = Announcements(tmp_path / "page", write=True)
+    made.beat()
+    made.listens()
+    return made
 
 
 @pytest.fixture
@@ -182,6 +185,22 @@ def test_an_ingest_that_is_away_is_said_so(changes, ingest, model):
 
     with pytest.raises(Unavailable, match="ingest did not begin within 0.2 s"):
         run(first(changes.reindex("", model, {})))
+
+
+def test_an_ingest_that_waits_for_the_log_is_not_asked(store, ingest, model, tmp_path):
+    page = Announcements(tmp_path / "new page", write=True)
+    changes = Changes(store, page, ingest.hear, lambda encoding: None, 0.2)
+    with pytest.raises(Unavailable, match="ingest is not there"):
+        run(first(changes.reindex("", model, {})))
+
+    page.beat()
+
+    with pytest.raises(Unavailable, match="waits for the log: the broker does not answer"):
+        run(first(changes.reindex("", model, {})))
+    keep(store)
+    with pytest.raises(Unavailable, match="waits for the log"):
+        run(changes.drop())
+    assert ingest.asked == []
 
 
 def test_nothing_to_follow_to_roll_back_to_or_to_give_up(changes, model):
