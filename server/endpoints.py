@@ -51,6 +51,8 @@ from rankstream.server.tls import Identity, watched_identity
 from rankstream.server.watched import Watched
 
 _ADMIN_DRAIN_S = 1.0
+# Below the deadline that clients give, so that they are told why.
+_CHANGES_ANSWER_S = 4.0
 _SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
 
 
@@ -210,7 +212,7 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
                 parts.page,
                 parts.control.send,
                 functools.partial(_check_encoding, parts.settings),
-                parts.settings.limits.default_timeout_s,
+                min(parts.settings.limits.default_timeout_s, _CHANGES_ANSWER_S),
             ),
         ),
         server,

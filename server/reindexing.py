@@ -251,6 +251,9 @@ class Reindexing:
     def _give_up(self, change: Change, phase: Phase, problem: str) -> None:
         """Removes what was made; what was served before is kept."""
         self.inbox.making = -1
+        if phase == "cancelled":
+            # A batch that is being encoded may take its time.
+            self._notes.note(replace(change, phase="cancelling"))
         self._say("forget")
         served, *made = self.live
         self.live = (served,)

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _LOOK_S = 0.25
 _ANSWER_LOOK_S = 0.02
+# So long an answer to CancelReindex waits for the end, once it is noted: a model may be loading.
+_GRACE_S = 1.0
 _LONGEST_PATH = 4096
 # Ingest shows several times a second that it is there, except while it starts.
 _BEAT_MS = 5_000
@@ -123,7 +125,7 @@ class Changes:
             await asyncio.sleep(_LOOK_S)
 
     async def cancel(self) -> admin_pb2.ReindexProgress:
-        """Gives up the change that is under way; how it ended, or that its model still loads.
+        """Gives up the change that is under way; how it ended, or "cancelling".
 
         Raises:
             StateRefused: there is none, or it is served already.
@@ -134,15 +136,17 @@ class Changes:
             raise StateRefused(msg)
         self._say({"verb": "cancel"})
 
-        def ended(view: View) -> admin_pb2.ReindexProgress | None:
+        grace_until = time.monotonic() + _GRACE_S
+
+        def given_up(view: View) -> admin_pb2.ReindexProgress | None:
             now = newest_change(view)
             if now is None or now.id != change.id or now.phase in SWITCHED:
                 msg = f"generation {change.target.number} is served already: roll back instead"
                 raise StateRefused(msg)
-            noted = now.ended or now.phase == "cancelling"
-            return progress_of(view, now, self._page) if noted else None
+            noted = now.phase == "cancelling" and time.monotonic() > grace_until
+            return progress_of(view, now, self._page) if now.ended or noted else None
 
-        return await self._until(ended, "give it up")
+        return await self._until(given_up, "give it up")
 
     async def drop(self, number: int = 0) -> int:
         """Removes the generation that is kept; its number.

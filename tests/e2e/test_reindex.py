@@ -174,7 +174,7 @@ def test_a_change_can_be_given_up_and_only_one_is_under_way(server, models):
         with pytest.raises(FailedPrecondition, match=r"reindex first .* is under way"):
             list(other.reindex(str(models["wide"])))
 
-        assert other.cancel_reindex().phase == "cancelled"
+        assert other.cancel_reindex().phase in ("cancelling", "cancelled")
 
         assert [p.phase for p in progress][-1] == "cancelled"
         assert [p.phase for p in client.reindex("", id="first")] == ["cancelled"]
