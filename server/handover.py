@@ -1,4 +1,4 @@
-"""The switch from one generation to another, which is one commit."""
+"""From one generation to another: until the new one may serve, and the switch, one commit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,48 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from rankstream.server.clock import now_ms
-from rankstream.server.generation import Change, Slot
+from rankstream.server.generation import Change, Generation, Slot
 from rankstream.server.generation_lanes import GenerationLanes
-from rankstream.server.generations import is_near, put_change, switch
-from rankstream.server.inbox import Inbox
+from rankstream.server.generations import is_near, put_change, reached, switch
+from rankstream.server.inbox import Failed, Inbox
 from rankstream.server.notes import Notes
 from rankstream.server.store import Txn
 
+# Loading a model and compiling kernels for the first time take minutes, never this.
+_START_S = 900.0
 # So long the lanes of the served generation wait for the switch at a time.
 _HOLD_S = 1.0
+
+
+def await_encoded(change: Change, notes: Notes, inbox: Inbox) -> Change:
+    """Waits until a generation is near to the served one; the change as it is noted then.
+
+    Raises:
+        Failed, Cancelled, Stopped: it does not get there.
+    """
+    slot = change.target.slot
+    began_at = notes.see(lambda view: reached(view, slot))
+    while not notes.see(lambda view: is_near(view, slot)):
+        inbox.wait()
+        if change.attempts and notes.see(lambda view: reached(view, slot)) > began_at:
+            change = notes.note(replace(change, attempts=0))
+    return change
+
+
+def await_crew(target: Generation, inbox: Inbox, say: Callable[[str], None]) -> None:
+    """Has workers of a generation prepared, and waits until they are ready to serve.
+
+    Raises:
+        Failed, Cancelled, Stopped: they do not get there.
+    """
+    inbox.warm = -1
+    say("prepare " + target.to_json())
+    until = time.monotonic() + _START_S
+    while inbox.warm != target.number:
+        inbox.wait()
+        if time.monotonic() > until:
+            problem = f"its workers were not ready within {_START_S:g} s"
+            raise Failed(problem)
 
 
 def hand_over(change: Change, before: GenerationLanes, notes: Notes, inbox: Inbox) -> Change:

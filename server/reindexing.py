@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings
 from rankstream.server.encoder.graph_cache import forget_graphs
 from rankstream.server.errors import RankstreamError
-from rankstream.server.generation import SWITCHED, Change, Generation, Phase, other_slot
+from rankstream.server.generation import SWITCHED, Change, Phase, other_slot
 from rankstream.server.generation_lanes import Feed, GenerationLanes
 from rankstream.server.generations import (
     clear_some,
@@ -30,14 +29,12 @@ from rankstream.server.generations import (
     forget_generation,
     generation_in,
     held_numbers,
-    is_near,
     newest_change,
     next_number,
     put_change,
-    reached,
     remove_files,
 )
-from rankstream.server.handover import hand_over
+from rankstream.server.handover import await_crew, await_encoded, hand_over
 from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
 from rankstream.server.notes import Notes
 from rankstream.server.paths import Paths
@@ -48,8 +45,6 @@ from rankstream.server.writable import State
 log = logging.getLogger(__name__)
 
 _NICENESS = 10
-# Loading a model and compiling kernels for the first time take minutes, never this.
-_START_S = 900.0
 # Ingest that is killed before it has encoded anything (by a lack of memory, say) would be so for
 # ever. What it has encoded counts for the next time, so that an end is in sight.
 _MOST_ATTEMPTS = 3
@@ -190,17 +185,17 @@ class Reindexing:
 
     def _switched(self, change: Change) -> Change:
         """Makes the generation, and serves it."""
-        target = change.target
         rows, encoder = self._beginnings.begin(change, self._feed.found)
         lanes = GenerationLanes(self._settings, rows, encoder, self._feed)
         self.live = (self.live[0], lanes)
         lanes.start(functools.partial(self._start, lanes))
         guard = self._watch(lanes)
         try:
-            change = self._encoded(self._notes.note(replace(change, phase="encoding")))
+            change = self._notes.note(replace(change, phase="encoding"))
+            change = await_encoded(change, self._notes, self.inbox)
             lanes.refresh_bias()
             change = self._notes.note(replace(change, phase="starting"))
-            self._await_crew(target)
+            await_crew(change.target, self.inbox, self._say)
             before = self.live[0]
             change = hand_over(change, before, self._notes, self.inbox)
             self.live = (lanes, before)
@@ -208,27 +203,6 @@ class Reindexing:
             return change
         finally:
             guard.stop()
-
-    def _encoded(self, change: Change) -> Change:
-        """Waits until the generation is near to the served one."""
-        slot = change.target.slot
-        began_at = self._notes.see(lambda view: reached(view, slot))
-        while not self._notes.see(lambda view: is_near(view, slot)):
-            self.inbox.wait()
-            if change.attempts and self._notes.see(lambda view: reached(view, slot)) > began_at:
-                change = self._notes.note(replace(change, attempts=0))
-        return change
-
-    def _await_crew(self, target: Generation) -> None:
-        """Has workers prepared, and waits until they are ready to serve."""
-        self.inbox.warm = -1
-        self._say("prepare " + target.to_json())
-        until = time.monotonic() + _START_S
-        while self.inbox.warm != target.number:
-            self.inbox.wait()
-            if time.monotonic() > until:
-                problem = f"its workers were not ready within {_START_S:g} s"
-                raise Failed(problem)
 
     def _finish(self, change: Change) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""

@@ -23,6 +23,8 @@ from rankstream.server.generations import (
     put_generation,
     switch,
 )
+from rankstream.server.handover import await_encoded
+from rankstream.server.notes import Notes
 from rankstream.server.reindexing import Reindexing
 from rankstream.server.store import Store
 from rankstream.server.types import Position
@@ -55,11 +57,12 @@ class Case:
         with store.write() as txn:
             put_generation(txn, SERVED)
             put_generation(txn, OTHER)
+        self.page = Announcements(folder / "page", write=True)
         self.said, self.watched, self.failed = [], [], []
         lanes = SimpleNamespace(rows=SimpleNamespace(generation=SERVED))
         self.made = Reindexing(
             Settings(state=State(str(folder))),
-            SimpleNamespace(store=store, page=Announcements(folder / "page", write=True)),
+            SimpleNamespace(store=store, page=self.page),
             lanes,
             SimpleNamespace(found=None),
             self.watched.append,
@@ -164,8 +167,10 @@ def test_a_model_that_does_not_warm_up_leaves_what_may_be_rolled_back_to(case, m
 def test_only_what_is_encoded_makes_an_attempt_good(case):
     with case.store.write() as txn:
         txn.advance([Position("items", TOPIC, 0, 10_000)])
-    encoding = threading.Thread(target=case.made._encoded, args=(change("encoding", attempts=2),))
-    case.note(change("encoding", attempts=2))
+    begun = change("encoding", attempts=2)
+    case.note(begun)
+    notes = Notes(case.store, case.page)
+    encoding = threading.Thread(target=await_encoded, args=(begun, notes, case.made.inbox))
     encoding.start()
     encoding.join(0.3)
     assert case.change().attempts == 2
