@@ -181,12 +181,14 @@ class Reindexing:
             self._give_up(change, "failed", str(error) or type(error).__name__)
         else:
             # Nothing that happens from now on takes the new generation away.
+            served = self.live[0]
+            served.start_as_served(functools.partial(self._start, served))
             self._finish(change)
 
     def _switched(self, change: Change) -> Change:
         """Makes the generation, and serves it."""
         rows, encoder = self._beginnings.begin(change, self._feed.found)
-        lanes = GenerationLanes(self._settings, rows, encoder, self._feed)
+        lanes = GenerationLanes(self._settings, rows, encoder, self._feed, served=False)
         self.live = (self.live[0], lanes)
         lanes.start(functools.partial(self._start, lanes))
         guard = self._watch(lanes)

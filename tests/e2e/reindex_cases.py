@@ -1,6 +1,7 @@
 """What the tests of a change of models have in common: a small shop, what is asked, a load."""
 
 import threading
+from pathlib import Path
 
 from server_process import wait_for
 
@@ -73,6 +74,13 @@ def only_served(server, client, served):
     """Nothing is left of another generation."""
     wait_for(lambda: generations(client) == [served], "one generation")
     wait_for(lambda: folders(server) == [f"generation-{served[0]:08d}"], "the files to be gone")
+
+
+def nicenesses(server):
+    """Of the threads of ingest."""
+    tasks = Path(f"/proc/{server.children()['ingest']}/task")
+    stats = [task.read_text().rpartition(")")[2].split() for task in tasks.glob("*/stat")]
+    return {int(fields[16]) for fields in stats}
 
 
 def stored_profiles(server):

@@ -16,6 +16,7 @@ from reindex_cases import (
     followed,
     generations,
     item,
+    nicenesses,
     only_served,
     reasons_of,
     stored_profiles,
@@ -29,6 +30,8 @@ from rankstream.server.paths import Paths
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+# The niceness of what makes a generation that is not served yet.
+MADE = 15
 F32 = {"precision": "f32"}
 
 
@@ -106,6 +109,7 @@ def test_an_answer_is_of_one_model_while_it_changes_and_back(server, models, ser
         assert set(spaces[done_at:]) == {new[0]}
         assert stored_profiles(server) == before
         assert generations(client) == [(2, "served"), (1, "kept")]
+        assert MADE not in nicenesses(server)
 
     fresh = over_the_same_log(server, serve_shared, model=models["wide"], precision="f32")
     with client_of(fresh) as other, client_of(server) as client:
@@ -171,6 +175,7 @@ def test_a_change_can_be_given_up_and_only_one_is_under_way(server, models):
         served = generations(client)[0]
         progress = client.reindex(str(models["wide"]), id="first", settings=F32)
         next(p for p in progress if p.phase == "starting")
+        assert MADE in nicenesses(server)
         with pytest.raises(FailedPrecondition, match=r"reindex first .* is under way"):
             list(other.reindex(str(models["wide"])))
 
