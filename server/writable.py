@@ -31,7 +31,7 @@ from rankstream.server.generations import (
 )
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
-from rankstream.server.store import STATE_LAYOUT, Store
+from rankstream.server.store import STATE_LAYOUT, WRITE_ERRORS, Store
 from rankstream.server.stream.indexer import read_checksums
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,14 @@ class State:
     page: Announcements
     popularity: Popularity
     fold: FoldSettings
+
+    def checkpoint(self) -> None:
+        """Makes what is committed safe from a power loss; where the disk is full, the next time."""
+        try:
+            self.store.checkpoint()
+        except WRITE_ERRORS as error:
+            log.error("the state cannot be synced, trying again: %s", error)
+            self.page.refused()
 
 
 @dataclass(slots=True)

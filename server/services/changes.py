@@ -25,7 +25,7 @@ from rankstream.server.generations import (
     newest_change,
     next_number,
 )
-from rankstream.server.services.progress import Meter, progress_of
+from rankstream.server.services.progress import Meter, progress_of, refusal_of
 from rankstream.server.store import Store, View
 
 T = TypeVar("T")
@@ -259,7 +259,8 @@ class Changes:
             if found:
                 return found
             await asyncio.sleep(_ANSWER_LOOK_S)
-        msg = f"ingest did not {what} within {self._answer_s:g} s: watch it (WatchReindex)"
+        why = refusal_of(self._page) or "it may yet"
+        msg = f"ingest did not {what} within {self._answer_s:g} s: {why}; watch it (WatchReindex)"
         raise Unavailable(msg)
 
 

@@ -62,12 +62,12 @@ def progress_of(view: View, change: Change, page: Announcements) -> admin_pb2.Re
         texts_total=view.count("texts"),
         elapsed_s=max(0.0, (until - change.started_at_ms) / 1000),
         eta_s=-1.0,
-        waiting="" if change.ended else change.waiting or _waiting(page),
+        waiting="" if change.ended else change.waiting or refusal_of(page),
     )
 
 
-def _waiting(page: Announcements) -> str:
-    """What ingest meets and cannot note in a state that may be what is refused."""
+def refusal_of(page: Announcements) -> str:
+    """What ingest meets and cannot note in a state that may be what is refused; "": nothing."""
     if 0 <= page.refusal_age_ms < _REFUSED_MS:
         return "the disk refuses what ingest writes (see the log): free some, or give the change up"
     return ""

@@ -189,6 +189,14 @@ def test_an_ingest_that_is_away_is_said_so(changes, ingest, model):
         run(first(changes.reindex("", model, {})))
 
 
+def test_an_ingest_that_cannot_begin_for_a_full_disk_is_said_so(changes, ingest, model, page):
+    ingest.answers = False
+    page.refused()
+
+    with pytest.raises(Unavailable, match=r"did not begin within 1.5 s: the disk refuses"):
+        run(first(changes.reindex("", model, {})))
+
+
 def test_an_ingest_that_waits_for_the_log_is_not_asked(store, ingest, model, tmp_path):
     page = Announcements(tmp_path / "new page", write=True)
     changes = Changes(store, page, ingest.hear, lambda encoding: None, 0.2)
