@@ -181,9 +181,7 @@ class Reindexing:
             self._give_up(change, "failed", str(error) or type(error).__name__)
         else:
             # Nothing that happens from now on takes the new generation away.
-            served = self.live[0]
-            served.start_as_served(functools.partial(self._start, served))
-            self._finish(change)
+            self._finish(change, made_now=True)
 
     def _switched(self, change: Change) -> Change:
         """Makes the generation, and serves it."""
@@ -206,14 +204,17 @@ class Reindexing:
         finally:
             guard.stop()
 
-    def _finish(self, change: Change) -> None:
+    def _finish(self, change: Change, *, made_now: bool = False) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""
         self.inbox.making = self.inbox.drained = -1
         self.inbox.delay = ""
         self._state.store.slot = change.target.slot
-        self._watch_served(self.live[0])
         log.info("generation %d is served", change.target.number)
         self._say("current " + change.target.to_json())
+        served = self.live[0]
+        if made_now:
+            served.start_as_served(functools.partial(self._start, served))
+        self._watch_served(served)
         while self.inbox.drained != change.target.number:
             if self.inbox.delay != change.waiting:
                 change = self._notes.note(replace(change, waiting=self.inbox.delay))
