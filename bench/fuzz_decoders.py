@@ -78,7 +78,7 @@ _NARROW = Limits(
     max_attribute_texts=1,
 )
 _LAYOUT = make_layout(TEXT_DIMENSIONS, Scoring(vectors=f"image:{IMAGE_DIMENSIONS}"))
-_FORM = RequestForm(_WIDE, _LAYOUT, _FOLD)
+_FORM = RequestForm(_WIDE, _LAYOUT, _FOLD, "space")
 _TEMPLATE = ItemTemplate.parse("{title}|{description}|{category}|by {brand}|tags: {tags}")
 _USERS = UserFolder(_WIDE, Keeping(1000, lambda: None))
 

@@ -11,13 +11,14 @@ from typing import cast
 import numpy as np
 
 from rankstream.kernels.cells import SIEVE_CELLS
+from rankstream.server.item_record import ItemRecord
 from rankstream.server.profiles.history import gather_histories
 from rankstream.server.profiles.interaction import record_bytes
 from rankstream.server.profiles.layout import CELL_BYTES, HEADER, LAYOUT_VERSION, read_header
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.profiles.texts import StoredText, read_extras
 from rankstream.server.profiles.users import UserRecord, owner_of
-from rankstream.server.store import ItemRecord, View
+from rankstream.server.store import View
 
 _FOLD = FoldSettings()
 _DIMENSIONS = 4

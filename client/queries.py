@@ -52,6 +52,8 @@ class RankQuery:
         k: how many to return; None: 10 from the catalogue, all of given candidates.
         session: events, without user_id, of somebody who is not stored.
         vector: float32 [D] of the text block, or of a whole row.
+        vector_space: of which space it is (``embed`` says ``served_by.space_fingerprint``), so that
+            a server of another space refuses it; "": not checked.
         query: what is wanted, in words.
         query_weight: how much it counts beside the subject's own vector; None: 1.
         context: what is known of the moment: device, page, hour.
@@ -90,6 +92,7 @@ class RankQuery:
     block_weights: Mapping[str, float] = field(default_factory=dict)
     pooling: Pooling | None = None
     as_of_ms: int | None = None
+    vector_space: str = ""
 
 
 def query_to_pb(query: RankQuery) -> ranking_pb2.RankRequest:
@@ -161,6 +164,7 @@ def _set_subject(request: ranking_pb2.RankRequest, query: RankQuery) -> None:
         request.session.CopyFrom(ranking_pb2.Session(events=events))
     elif query.vector is not None:
         request.vector.CopyFrom(vector_to_pb("vector", query.vector))
+        request.vector.space = checks.text("vector_space", query.vector_space)
     elif query.user_id or not query.query:
         request.user_id = checks.text("user_id", query.user_id)
     if query.query or query.query_weight is not None:

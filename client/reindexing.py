@@ -18,6 +18,7 @@ class ReindexProgress:
         id: names the change.
         kind: "reindex" or "rollback".
         phase: "loading", "encoding", "starting", "draining"; then "done", "failed" or "cancelled".
+            "cancelling": it is given up as soon as its model is loaded.
         problem: why it failed.
         generation: the one that is to be served.
         model: the folder of its model, on the server; "": the default one.
@@ -29,6 +30,7 @@ class ReindexProgress:
         elapsed_s: since it was asked for.
         rate: items and texts a second; 0: not known yet.
         eta_s: seconds that the encoding takes still; -1: not known.
+        waiting: what holds it up, a full disk for example; "": nothing that is known.
     """
 
     id: str
@@ -45,6 +47,7 @@ class ReindexProgress:
     elapsed_s: float
     rate: float
     eta_s: float
+    waiting: str = ""
 
     @property
     def ended(self) -> bool:

@@ -20,6 +20,7 @@ from rankstream.server.generation import Slot
 _WORDS = 4096
 MAX_PARTITIONS = 1000
 _SEQUENCE, _BIAS, _OTHER_BIAS, _FETCH_MS, _BEAT_MS, _DEAD, _MISPLACED = range(7)
+_REFUSED_MS, _FOUND = 7, 8
 _BIAS_OF: dict[Slot, int] = {"a": _BIAS, "b": _OTHER_BIAS}
 _PARTITIONS = 64
 
@@ -82,6 +83,17 @@ class Announcements:
         last = int(self._words[_BEAT_MS])
         return max(0, _now_ms() - last) if last else -1
 
+    @property
+    def refusal_age_ms(self) -> int:
+        """Milliseconds since the disk last refused what ingest wrote; -1: never."""
+        last = int(self._words[_REFUSED_MS])
+        return max(0, _now_ms() - last) if last else -1
+
+    @property
+    def found_log(self) -> bool:
+        """Whether this ingest has found the log, and listens to what it is asked."""
+        return bool(self._words[_FOUND])
+
     def highwater(self, slot: int) -> int:
         """The log's end in one partition as last fetched; -1: not heard."""
         return int(self._words[_PARTITIONS + 2 * slot]) - 1
@@ -103,6 +115,14 @@ class Announcements:
     def beat(self) -> None:
         """Ingest is alive."""
         self._words[_BEAT_MS] = _now_ms()
+
+    def listens(self) -> None:
+        """Ingest has found the log, and listens to what it is asked."""
+        self._words[_FOUND] = 1
+
+    def refused(self) -> None:
+        """The disk refuses what ingest writes, which is tried again."""
+        self._words[_REFUSED_MS] = _now_ms()
 
     def fetched(self) -> None:
         """The broker answered."""

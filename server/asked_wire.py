@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rankstream.proto.v1 import common_pb2, ranking_pb2
 from rankstream.server.catalog.blocks import Layout
 from rankstream.server.config import Limits
+from rankstream.server.encoder.base import require_same_space
 from rankstream.server.errors import InvalidArgument
 from rankstream.server.profiles.pooling import whole_ttl_ms
 from rankstream.server.profiles.settings import FoldSettings
@@ -29,11 +30,13 @@ class RequestForm:
         limits: bounds.
         layout: the blocks of a row.
         fold: the types of events.
+        space: the fingerprint of the vectors that are served.
     """
 
     limits: Limits
     layout: Layout
     fold: FoldSettings
+    space: str
 
 
 def asked_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: str) -> Asked | None:
@@ -41,6 +44,7 @@ def asked_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: st
 
     Raises:
         InvalidArgument: names the field.
+        SpaceMismatch: its vector says that it is of another space.
     """
     if request.context:
         attributes_from_pb(request.context, form.limits, field + "context")
@@ -60,7 +64,7 @@ def asked_from_pb(request: ranking_pb2.RankRequest, form: RequestForm, field: st
     if subject == "session":
         session = session_from_pb(request.session, form.fold, form.limits, field + "session.")
     if subject == "vector":
-        vector = _vector(request.vector, form.layout, field + "vector")
+        vector = _vector(request.vector, form, field + "vector")
     as_of = request.as_of_ms if request.HasField("as_of_ms") else None
     if as_of is not None and as_of < 0:
         raise InvalidArgument(field + "as_of_ms", f"{as_of}, expected milliseconds since the epoch")
@@ -108,7 +112,10 @@ def _query(request: ranking_pb2.RankRequest, limits: Limits, field: str) -> Quer
     return Query(text, _checked_weight(weight, limits, field + "weight"))
 
 
-def _vector(given: common_pb2.Vector, layout: Layout, field: str) -> NDArray[np.float32]:
+def _vector(given: common_pb2.Vector, form: RequestForm, field: str) -> NDArray[np.float32]:
+    if given.space:
+        require_same_space(form.space, given.space)
+    layout = form.layout
     whole, text = layout.blocks[-1].stop, layout.blocks[0].dimensions
     return read_vector(given, whole if list(given.shape) == [whole] else text, field)
 

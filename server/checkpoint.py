@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def recover(folder: Path, boot: bytes) -> bool:
 
 
 class Checkpoints:
-    """Takes the checkpoints of one open environment. One thread at a time.
+    """Takes the checkpoints of one open environment, for any thread.
 
     Args:
         env: the open LMDB environment.
@@ -98,6 +99,7 @@ class Checkpoints:
         self._page_bytes = int(env.stat()["psize"])
         self._pin: Any = None
         self._at = -1
+        self._taking = threading.Lock()
 
     def take(self, *, clean: bool = False) -> bool:
         """Takes one, if there is a commit since the last.
@@ -108,15 +110,20 @@ class Checkpoints:
         Returns:
             Whether one was taken.
         """
-        if not clean and self._pin is not None and self._env.info()["last_txnid"] == self._at:
-            return False
-        pin, metas = self._pinned()
-        self._env.sync(True)
-        self._write(clean, metas)
-        if self._pin is not None:
-            self._pin.abort()
-        self._pin, self._at = pin, pin.id()
-        return True
+        with self._taking:
+            if not clean and self._pin is not None and self._env.info()["last_txnid"] == self._at:
+                return False
+            pin, metas = self._pinned()
+            try:
+                self._env.sync(True)
+                self._write(clean, metas)
+            except BaseException:
+                pin.abort()
+                raise
+            if self._pin is not None:
+                self._pin.abort()
+            self._pin, self._at = pin, pin.id()
+            return True
 
     def close(self) -> None:
         """The last checkpoint; the environment may be closed after it."""

@@ -2,13 +2,16 @@
 
 To serve another generation, a crew of it is prepared beside: its workers load, warm up and wait.
 When ingest says that the generation is served, they bind their ports beside the old crew's, and
-when all of them do, that one drains. A crew that does not get warm is given up.
+when all of them do, that one drains. A crew that does not get warm is given up. One that does not
+get ready once its generation is served is no worse than after any crash: those of its workers that
+hang are started again, and the old crew leaves as soon as one serves, and serves until then.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +21,10 @@ from rankstream.server.process import Process
 
 log = logging.getLogger(__name__)
 
+_READY_S = 60.0
+"""How long a crew has to be ready to serve, once its generation is served."""
+_FIRST_READY_S = 900.0
+"""One that was not warm before may have to compile kernels."""
 DRAIN_MARGIN_S = 5.0
 """How much longer than its calls may take a worker has to end."""
 
@@ -29,16 +36,24 @@ class Crew:
     Attributes:
         workers: they.
         generation: what they serve; None until ingest has said which is served.
+        ready_by: when those that are not ready are started again, while another crew waits.
+        late: whether that has happened.
         leave_by: when they are killed, once they were told to leave.
     """
 
     workers: list[Process]
     generation: Generation | None = None
+    ready_by: float = math.inf
+    late: bool = False
     leave_by: float | None = None
 
     def all_reached(self, word: str) -> bool:
         """Whether each worker has said this."""
         return all(word in worker.reached for worker in self.workers)
+
+    def some_reached(self, word: str) -> bool:
+        """Whether any worker has said this."""
+        return any(word in worker.reached for worker in self.workers)
 
     def is_of(self, generation: Generation) -> bool:
         """Whether it serves this one, and stays."""
@@ -100,11 +115,13 @@ class Crews:
             self._leaving.append(self.served)
             if self._next is not None and self._next.is_of(generation):
                 self.served, self._next = self._next, None
+                self.served.ready_by = time.monotonic() + _READY_S
                 for worker in self.served.workers:
                     worker.tell("serve")
             else:
                 # As after a restart of ingest; whoever looks after the served crew starts it.
                 self.served = self._new(generation)
+                self.served.ready_by = time.monotonic() + _FIRST_READY_S
 
     def prepare(self, generation: Generation) -> None:
         """Starts a crew beside the one that serves, or says how far it is."""
@@ -136,6 +153,10 @@ class Crews:
         """Notices who has ended, of those that do not serve."""
         self._look_after_next()
         ready = self.served.all_reached("ready")
+        if self._leaving and not ready:
+            if time.monotonic() > self.served.ready_by:
+                self._hurry()
+            ready = self.served.late and self.served.some_reached("ready")
         for crew in self._leaving:
             if ready or crew.leave_by is not None:
                 self._see_out(crew)
@@ -167,18 +188,34 @@ class Crews:
         self._ingest.tell("unfit " + json.dumps({"number": generation.number, "why": why}))
         self.dismiss_next()
 
+    def _hurry(self) -> None:
+        """Has those of the served crew start again that hang, and tells why it takes so long."""
+        late = [worker for worker in self.served.workers if "ready" not in worker.reached]
+        names = ", ".join(worker.name for worker in late)
+        why = f"{names} of the new generation did not get ready in time, and is started again"
+        log.error("%s", why)
+        self._ingest.tell("delay " + json.dumps(why))
+        for worker in late:
+            if worker.running is not None:
+                worker.running.kill()
+        self.served.late = True
+        self.served.ready_by = time.monotonic() + _FIRST_READY_S
+
     def _see_out(self, crew: Crew) -> None:
         """Has a crew end."""
         if crew.leave_by is None:
             crew.leave_by = time.monotonic() + self._drain_s + DRAIN_MARGIN_S
             for worker in crew.workers:
                 worker.terminate()
+        late = time.monotonic() > crew.leave_by
+        if late:
+            crew.leave_by = time.monotonic() + DRAIN_MARGIN_S
         for worker in crew.workers:
             if worker.running is None:
                 continue
             if worker.running.poll() is not None:
                 self._let_go(worker)
                 worker.running = None
-            elif time.monotonic() > crew.leave_by:
-                log.error("%s did not stop in time", worker.name)
+            elif late:
+                log.error("%s did not stop in time, and is killed", worker.name)
                 worker.running.kill()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +31,9 @@ from rankstream.proto.v1 import (
 from rankstream.server.access import Access
 from rankstream.server.asked_wire import RequestForm
 from rankstream.server.boundary import guarded
-from rankstream.server.config import Listen
+from rankstream.server.config import Encoding, Listen, Settings
 from rankstream.server.derived import encoder_settings, pooling_of
+from rankstream.server.encoder.load import check_encoder
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.errors import RankstreamError
 from rankstream.server.parts import Parts
@@ -48,6 +51,8 @@ from rankstream.server.tls import Identity, watched_identity
 from rankstream.server.watched import Watched
 
 _ADMIN_DRAIN_S = 1.0
+# Below the deadline that clients give, so that they are told why.
+_CHANGES_ANSWER_S = 4.0
 _SERVICES = (catalog_pb2, encoder_pb2, events_pb2, profiles_pb2, ranking_pb2)
 
 
@@ -138,7 +143,7 @@ def _add_services(parts: Parts, server: grpc.aio.Server) -> None:
             Preparation(parts.embedder, parts.past_bias, parts.encoder.prompts.query),
             parts.freshness,
             parts.page,
-            RequestForm(limits, parts.layout, fold),
+            RequestForm(limits, parts.layout, fold, parts.names.space),
             parts.names,
             settings.listen.log_requests,
         ),
@@ -202,10 +207,22 @@ def _add_admin(parts: Parts, server: grpc.aio.Server) -> None:
             fold,
             pooling_of(parts.settings, fold),
             parts.names,
-            Changes(parts.store, parts.control.send, parts.settings.limits.default_timeout_s),
+            Changes(
+                parts.store,
+                parts.page,
+                parts.control.send,
+                functools.partial(_check_encoding, parts.settings),
+                min(parts.settings.limits.default_timeout_s, _CHANGES_ANSWER_S),
+            ),
         ),
         server,
     )
+
+
+def _check_encoding(settings: Settings, encoding: Encoding) -> None:
+    """Refuses an encoder that cannot be loaded, as a start with its settings would."""
+    paths = Paths(Path(settings.state.data_dir))
+    check_encoder(encoder_settings(dataclasses.replace(settings, encoding=encoding), paths))
 
 
 def _channel_options(listen: Listen) -> list[tuple[str, Any]]:

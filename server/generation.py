@@ -17,7 +17,9 @@ Slot = Literal["a", "b"]
 SLOTS: Final[tuple[Slot, ...]] = ("a", "b")
 """Where the state has room for a generation: one is served, the other is made, kept or empty."""
 
-Phase = Literal["loading", "encoding", "starting", "draining", "done", "failed", "cancelled"]
+Phase = Literal[
+    "loading", "encoding", "starting", "draining", "cancelling", "done", "failed", "cancelled"
+]
 ENDED: Final[tuple[Phase, ...]] = ("done", "failed", "cancelled")
 SWITCHED: Final[tuple[Phase, ...]] = ("draining", "done")
 """The phases in which the new generation is served."""
@@ -77,7 +79,8 @@ class Change:
         problem: why it failed.
         started_at_ms: when it was asked for.
         ended_at_ms: 0 while it is under way.
-        attempts: how often its encoder was about to be loaded, and ingest ended.
+        attempts: how often it was begun since it last got any further.
+        waiting: what holds it up; "": nothing that is known.
     """
 
     id: str
@@ -88,6 +91,7 @@ class Change:
     started_at_ms: int = 0
     ended_at_ms: int = 0
     attempts: int = 0
+    waiting: str = ""
 
     @property
     def ended(self) -> bool:

@@ -17,6 +17,8 @@ from rankstream.server.encoder.base import Encoder
 from rankstream.server.encoder.cached_encoder import CachedEncoder
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.generations import item_positions
+from rankstream.server.stream import compacted_lane as items_lane
+from rankstream.server.stream import texts_lane
 from rankstream.server.stream.compacted_lane import CompactedLane
 from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
@@ -28,6 +30,8 @@ from rankstream.server.stream.writer import Work
 from rankstream.server.writable import Rows
 
 _COMPACTED_REST_S = 0.03
+# Nobody waits for a generation that is made: it takes what the lanes of the served one leave.
+_MADE_NICENESS = 15
 
 Start = Callable[[Callable[[], None], str], threading.Thread]
 
@@ -52,10 +56,25 @@ class Feed:
 
 
 class GenerationLanes:
-    """Keeps one generation up to date; ``rows`` and ``encoder`` are its own, and closed with it."""
+    """Keeps one generation up to date; ``rows`` and ``encoder`` are its own, and closed with it.
 
-    def __init__(self, settings: Settings, rows: Rows, encoder: Encoder, feed: Feed) -> None:
+    Args:
+        settings: of everything.
+        rows: its own.
+        encoder: its own, warm.
+        feed: what lanes are made of.
+        served: whether anybody waits for it.
+
+    Attributes:
+        items: its items lane; another one once it is served.
+        texts: its texts lane, likewise.
+    """
+
+    def __init__(
+        self, settings: Settings, rows: Rows, encoder: Encoder, feed: Feed, *, served: bool = True
+    ) -> None:
         self.rows = rows
+        self._settings = settings
         self._encoder = encoder
         self._feed = feed
         self._flowing = threading.Event()
@@ -63,30 +82,50 @@ class GenerationLanes:
         self._bias = threading.Lock()
         self._closed = False
         self._threads: list[threading.Thread] = []
-        cached = CachedEncoder(encoder, rows.generation.encoding.cache_mib << 20)
-        encode_items = functools.partial(cached.encode, prompt=encoder.prompts.item)
-        indexer = ItemIndexer(rows.store, rows.segments, rows.layout, encode_items)
+        self._cached = CachedEncoder(encoder, rows.generation.encoding.cache_mib << 20)
+        self.items = self._items_lane(items_lane.NICENESS if served else _MADE_NICENESS)
+        self.texts = self._texts_lane(texts_lane.NICENESS if served else _MADE_NICENESS)
+
+    def _items_lane(self, niceness: int) -> CompactedLane[list[ItemRecordIn]]:
+        settings, rows, feed = self._settings, self.rows, self._feed
+        encode = functools.partial(self._cached.encode, prompt=self._encoder.prompts.item)
+        indexer = ItemIndexer(rows.store, rows.segments, rows.layout, encode)
         form = ItemFormat(settings.limits, rows.layout, feed.template)
-        found, topic = feed.found, feed.found.topics.items
-        self.items: CompactedLane[list[ItemRecordIn]] = CompactedLane(
+        topic = feed.found.topics.items
+        return CompactedLane(
             "items",
             opener(settings, topic, _COMPACTED_REST_S),
             self._positions(),
-            topic_id=found.described[topic].topic_id,
+            topic_id=feed.found.described[topic].topic_id,
             topic=topic,
             folder=ItemFolder(form, indexer),
             letters=feed.letters,
             put=self._put,
             page=feed.page,
+            niceness=niceness,
         )
-        encode_texts = functools.partial(encoder.encode, prompt=encoder.prompts.query)
-        self.texts = TextsLane(rows.store, encode_texts, self._put)
+
+    def _texts_lane(self, niceness: int) -> TextsLane:
+        encode = functools.partial(self._encoder.encode, prompt=self._encoder.prompts.query)
+        return TextsLane(self.rows.store, encode, self._put, niceness)
 
     def start(self, start: Start) -> None:
         """Begins; ``start`` makes a thread of what runs, and has a name for it."""
         number = self.rows.generation.number
         runs = ((self.items.run, f"items-{number}"), (self.texts.run, f"texts-{number}"))
         self._threads = [start(run, name) for run, name in runs]
+
+    def start_as_served(self, start: Start) -> None:
+        """Goes on on new threads, where the system does not let those that it has be less nice.
+
+        An encoder of one thread computes on them. One of more has a pool, as nice as the thread
+        that has loaded it.
+        """
+        self.stop()
+        self.join()
+        self.items = self._items_lane(items_lane.NICENESS)
+        self.texts = self._texts_lane(texts_lane.NICENESS)
+        self.start(start)
 
     def hold(self) -> None:
         """Its commits wait until ``release``; nothing is lost."""

@@ -41,6 +41,11 @@ def held_slots(view: View) -> list[Slot]:
     return [slot for slot in ordered if generation_in(view, slot) is not None]
 
 
+def held_numbers(view: View) -> list[int]:
+    """The numbers of the generations that there are, the served one first."""
+    return [view.of(slot).head().generation for slot in held_slots(view)]
+
+
 def space_of(view: View, slot: Slot) -> str:
     """The space fingerprint of a slot's vectors; "" where it is empty."""
     return (view.of(slot).setting(_SPACE, "generation") or b"").decode()
@@ -78,6 +83,12 @@ def behind(view: View, slot: Slot) -> tuple[int, int]:
         max(0, p.next_offset - at.get((p.topic_id, p.partition), 0)) for p in item_positions(served)
     )
     return records, max(0, last_encoded(served) - last_encoded(own))
+
+
+def reached(view: View, slot: Slot) -> int:
+    """How many records and texts a slot has taken up; grows by all that is encoded for it."""
+    own = view.of(slot)
+    return last_encoded(own) + sum(p.next_offset for p in item_positions(own))
 
 
 def is_near(view: View, slot: Slot) -> bool:

@@ -31,10 +31,12 @@ class Inbox:
         making: the number of the generation that is made, until it is served or given up; else -1.
         warm: the number of the generation whose crew is ready to serve; -1: none yet.
         drained: the number of the generation that is served by all workers there are.
+        delay: why it is not, where that takes long.
     """
 
     def __init__(self) -> None:
         self.making = self.warm = self.drained = -1
+        self.delay = ""
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
 
     def tell(self, line: str) -> None:
@@ -89,6 +91,8 @@ class Inbox:
             self.warm = int(rest)
         elif word == "drained":
             self.drained = int(rest)
+        elif word == "delay":
+            self.delay = json.loads(rest)
         elif self.making >= 0:
             self._hear_of_change(word, rest)
 

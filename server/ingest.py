@@ -16,6 +16,7 @@ from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.child import Control, Inherited, child_main
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings, topic_settings
+from rankstream.server.encoder.graph_cache import forget_graphs
 from rankstream.server.encoder.load import load_encoder
 from rankstream.server.lanes import Lanes
 from rankstream.server.paths import Paths
@@ -46,6 +47,7 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
     control.send("current " + generation.to_json())
     settings = dataclasses.replace(settings, encoding=generation.encoding)
     encoder = load_encoder(encoder_settings(settings, paths))
+    forget_graphs(encoder_settings(settings, paths).cache_dir)
     layout = make_layout(encoder.dimension, settings.scoring)
     rows = open_rows(settings, paths, state, generation, layout, encoder.fingerprint)
     # Before the first answer: without it, nothing would be popular for a second.
@@ -70,6 +72,7 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
         gc.set_threshold(*_GC_THRESHOLDS)
         lanes = Lanes(settings, state, found, rows, encoder, paths, control.send)
         threading.Thread(target=_listen, args=(control, lanes), name="control", daemon=True).start()
+        page.listens()
         lanes.run(stopping)
     state.store.close()
 

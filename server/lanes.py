@@ -131,9 +131,7 @@ class Lanes:
         self._start(self._guard.run, "guard")
         reindexing = self._start(self.reindexing.run, "reindexing")
         self._start(lambda: _every(_BIAS_S, stopping, self.reindexing.refresh_bias), "bias")
-        self._start(
-            lambda: _every(_CHECKPOINT_S, stopping, self._state.store.checkpoint), "checkpoints"
-        )
+        self._start(lambda: _every(_CHECKPOINT_S, stopping, self._state.checkpoint), "checkpoints")
         self._start(lambda: self._stop_when(stopping, lanes, reindexing), "stopper")
         self._writer.run()
         if self._failure is not None:

@@ -24,14 +24,14 @@ from rankstream.server.generations import (
     current_slot,
     fix_space,
     generation_in,
-    held_slots,
+    held_numbers,
     next_number,
     put_generation,
     remove_files,
 )
 from rankstream.server.paths import Paths
 from rankstream.server.profiles.settings import FoldSettings, fold_version
-from rankstream.server.store import STATE_LAYOUT, Store
+from rankstream.server.store import STATE_LAYOUT, WRITE_ERRORS, Store
 from rankstream.server.stream.indexer import read_checksums
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,14 @@ class State:
     page: Announcements
     popularity: Popularity
     fold: FoldSettings
+
+    def checkpoint(self) -> None:
+        """Makes what is committed safe from a power loss; where the disk is full, the next time."""
+        try:
+            self.store.checkpoint()
+        except WRITE_ERRORS as error:
+            log.error("the state cannot be synced, trying again: %s", error)
+            self.page.refused()
 
 
 @dataclass(slots=True)
@@ -85,7 +93,7 @@ def open_state(settings: Settings, paths: Paths, page: Announcements) -> State:
     with store.read() as view:
         store.slot = current_slot(view)
         popularity.load(view)
-        held = [view.of(slot).head().generation for slot in held_slots(view)]
+        held = held_numbers(view)
     remove_files(paths.segments, held)
     return State(store, page, popularity, fold)
 
@@ -94,16 +102,25 @@ def served_generation(store: Store, given: Encoding) -> Generation:
     """The generation that is served; where the state is new, the first one.
 
     The encoder is the state's. A setting that was given (that differs from its default) takes the
-    place of what is stored; ``open_rows`` refuses what would make other vectors.
+    place of what is stored; ``open_rows`` refuses what would make other vectors. The log says which
+    it is, and why.
     """
     given = absolute(given)
     with store.read() as view:
         stored = generation_in(view, store.slot)
         number = next_number(view)
     if stored is None:
+        log.info("the state is new: generation %d will be encoded by %s", number, _model_of(given))
         return Generation(store.slot, number, given)
-    usual = dataclasses.asdict(Encoding())
+    usual, kept = dataclasses.asdict(Encoding()), dataclasses.asdict(stored.encoding)
     asked = {n: v for n, v in dataclasses.asdict(given).items() if v != usual[n]}
+    other = [f"{n} {v!r} for {kept[n]!r}" for n, v in asked.items() if v != kept[n]]
+    log.info(
+        "the state has generation %d served, encoded by %s; given at this start: %s",
+        stored.number,
+        _model_of(stored.encoding),
+        f"{', '.join(other)}, taken if the vectors stay the same" if other else "nothing else",
+    )
     return dataclasses.replace(stored, encoding=dataclasses.replace(stored.encoding, **asked))
 
 
@@ -154,11 +171,14 @@ def open_rows(
 def _resolve_space(stored: Generation | None) -> str:
     if stored is None:
         return _AGAIN
-    model = stored.encoding.model or "the default model"
     return (
-        f"generation {stored.number} is encoded by {model}: start without settings of the "
-        "encoder to go on with that, and change it with 'rankstream reindex'"
+        f"generation {stored.number} is encoded by {_model_of(stored.encoding)}: start without "
+        "settings of the encoder to go on with that, and change it with 'rankstream reindex'"
     )
+
+
+def _model_of(encoding: Encoding) -> str:
+    return encoding.model or "the default model"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
+from rankstream.client import checks
 from rankstream.client.calls.methods import Answer, Stream, answers, streams
 from rankstream.client.calls.shapes import Pause, Plan, Unary
 from rankstream.client.calls.streams import RESUME_PAUSES_S, Listing
@@ -100,7 +101,7 @@ class AdminCalls(Host):
 
     @answers
     def cancel_reindex(self, *, timeout_s: float | None = None) -> Answer[ReindexProgress]:
-        """Gives up the change that is under way; how it ended.
+        """Gives up the change that is under way; how it ended, or "cancelling" while it loads.
 
         Raises:
             FailedPrecondition: there is none, or it is served already.
@@ -109,13 +110,19 @@ class AdminCalls(Host):
         return Unary("Admin/CancelReindex", request, _cancelled_from_pb, timeout_s, admin=True)
 
     @answers
-    def drop_generation(self, *, timeout_s: float | None = None) -> Answer[int]:
+    def drop_generation(
+        self, generation: int = 0, *, timeout_s: float | None = None
+    ) -> Answer[int]:
         """Removes the generation that is kept for a rollback; its number.
 
+        Args:
+            generation: its number; 0: whichever is kept.
+            timeout_s: deadline, in seconds; None: the client's.
+
         Raises:
-            NotFound: none is kept.
+            NotFound: none is kept, or another one.
         """
-        request = admin_pb2.DropGenerationRequest()
+        request = admin_pb2.DropGenerationRequest(generation=checks.count("generation", generation))
         read = attrgetter("generation")
         return Unary("Admin/DropGeneration", request, read, timeout_s, admin=True)
 

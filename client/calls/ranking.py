@@ -42,6 +42,7 @@ class RankingCalls(Host):
         *,
         session: Sequence[Event] | None = None,
         vector: NDArray[np.float32] | Sequence[float] | None = None,
+        vector_space: str = "",
         query: str = "",
         query_weight: float | None = None,
         filter: Filter | None = None,
@@ -75,6 +76,7 @@ class RankingCalls(Host):
             candidates=candidates,
             session=session,
             vector=vector,
+            vector_space=vector_space,
             query=query,
             query_weight=query_weight,
             filter=filter,
@@ -211,6 +213,7 @@ class RankingCalls(Host):
         *,
         session: Sequence[Event] | None = None,
         vector: NDArray[np.float32] | Sequence[float] | None = None,
+        vector_space: str = "",
         query: str = "",
         query_weight: float | None = None,
         block_weights: Mapping[str, float] = {},  # noqa: B006 - never written
@@ -229,6 +232,7 @@ class RankingCalls(Host):
             item_ids: the items to explain.
             session: events, without user_id, of somebody who is not stored.
             vector: float32 [D] of the text block, or of a whole row.
+            vector_space: of which space it is; "": not checked.
             query: what is wanted, in words.
             query_weight: how much it counts beside the subject's own vector; None: 1.
             block_weights: by block; one that is not named keeps the server's weight.
@@ -245,6 +249,7 @@ class RankingCalls(Host):
             candidates=id_list("item_ids", item_ids),
             session=session,
             vector=vector,
+            vector_space=vector_space,
             query=query,
             query_weight=query_weight,
             block_weights=block_weights,

@@ -109,7 +109,8 @@ def _told(last: ReindexProgress) -> str:
         f"{last.kind} to generation {last.generation}: {last.phase} after {last.elapsed_s:.1f} s, "
         f"{last.items} of {last.items_total} items, {last.texts} of {last.texts_total} texts"
     )
-    return f"{line}: {last.problem}" if last.problem else line
+    said = last.problem or last.waiting
+    return f"{line}: {said}" if said else line
 
 
 def _fail_unless_done(last: ReindexProgress) -> None:
@@ -136,6 +137,7 @@ def _bar(wanted: bool) -> Iterator[Callable[[ReindexProgress], None]]:
 
         def advance(now: ReindexProgress) -> None:
             pace = f"({now.rate:,.0f}/s, {now.eta_s:,.0f} s left)" if now.rate else ""
+            pace = now.waiting or pace
             total = now.items_total + now.texts_total
             bar.update(
                 task,

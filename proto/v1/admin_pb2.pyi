@@ -479,13 +479,14 @@ class ReindexProgress(google.protobuf.message.Message):
     ELAPSED_S_FIELD_NUMBER: builtins.int
     RATE_FIELD_NUMBER: builtins.int
     ETA_S_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
     id: builtins.str
     kind: builtins.str
     """"reindex" or "rollback"."""
     phase: builtins.str
     """"loading", "encoding", "starting" (workers of the new generation load and warm up beside those
     that serve), "draining" (it is served, the workers of before finish), then "done", "failed" or
-    "cancelled", which is the last.
+    "cancelled", which is the last. "cancelling": it is given up as soon as its model is loaded.
     """
     problem: builtins.str
     """Why it failed."""
@@ -505,6 +506,8 @@ class ReindexProgress(google.protobuf.message.Message):
     """Items and texts a second, as this stream has seen it; 0: not known yet."""
     eta_s: builtins.float
     """What is left of the encoding at that rate, in seconds; -1: not known."""
+    waiting: builtins.str
+    """What holds it up: a full disk, or workers that do not get ready. Empty: nothing that is known."""
     def __init__(
         self,
         *,
@@ -522,8 +525,9 @@ class ReindexProgress(google.protobuf.message.Message):
         elapsed_s: builtins.float = ...,
         rate: builtins.float = ...,
         eta_s: builtins.float = ...,
+        waiting: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["elapsed_s", b"elapsed_s", "eta_s", b"eta_s", "generation", b"generation", "id", b"id", "items", b"items", "items_total", b"items_total", "kind", b"kind", "model", b"model", "phase", b"phase", "problem", b"problem", "rate", b"rate", "space_fingerprint", b"space_fingerprint", "texts", b"texts", "texts_total", b"texts_total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["elapsed_s", b"elapsed_s", "eta_s", b"eta_s", "generation", b"generation", "id", b"id", "items", b"items", "items_total", b"items_total", "kind", b"kind", "model", b"model", "phase", b"phase", "problem", b"problem", "rate", b"rate", "space_fingerprint", b"space_fingerprint", "texts", b"texts", "texts_total", b"texts_total", "waiting", b"waiting"]) -> None: ...
 
 Global___ReindexProgress: typing_extensions.TypeAlias = ReindexProgress
 
@@ -544,7 +548,7 @@ class CancelReindexResponse(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     @property
     def progress(self) -> Global___ReindexProgress:
-        """As it ended."""
+        """As it ended, or "cancelling" where that takes a while: WatchReindex follows it."""
 
     def __init__(
         self,
@@ -560,9 +564,15 @@ Global___CancelReindexResponse: typing_extensions.TypeAlias = CancelReindexRespo
 class DropGenerationRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    GENERATION_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    """Its number; 0: whichever is not served."""
     def __init__(
         self,
+        *,
+        generation: builtins.int = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generation", b"generation"]) -> None: ...
 
 Global___DropGenerationRequest: typing_extensions.TypeAlias = DropGenerationRequest
 

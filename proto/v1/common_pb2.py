@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rankstream/proto/v1/common.proto\x12\rrankstream.v1\"~\n\x06Vector\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12*\n\x05\x64type\x18\x02 \x01(\x0e\x32\x1b.rankstream.v1.Vector.DType\x12\r\n\x05shape\x18\x03 \x03(\r\"+\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x46LOAT32\x10\x01\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"q\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x12%\n\x05texts\x18\x04 \x01(\x0b\x32\x14.rankstream.v1.TextsH\x00\x42\x06\n\x04kind\"S\n\rAppliedOffset\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03lag\x18\x04 \x01(\x03\"\x97\x01\n\tFreshness\x12\x1d\n\x15profile_updated_at_ms\x18\x01 \x01(\x03\x12-\n\x07\x61pplied\x18\x02 \x03(\x0b\x32\x1c.rankstream.v1.AppliedOffset\x12\x19\n\x11\x63\x61talogue_version\x18\x03 \x01(\x03\x12\r\n\x05stale\x18\x04 \x01(\x08J\x04\x08\x05\x10\x06R\x0chistory_from\"\x9d\x01\n\x06Timing\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x11\n\tgather_us\x18\x02 \x01(\r\x12\x0f\n\x07pool_us\x18\x03 \x01(\r\x12\x10\n\x08score_us\x18\x04 \x01(\r\x12\x12\n\npresent_us\x18\x05 \x01(\r\x12\x11\n\tencode_us\x18\x06 \x01(\r\x12\x10\n\x08total_us\x18\x07 \x01(\r\x12\x12\n\nbatch_size\x18\x08 \x01(\r\"\x95\x01\n\x08ServedBy\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x19\n\x11space_fingerprint\x18\x03 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03J\x04\x08\x06\x10\nR\x05modelR\nexperimentR\x07variant\"]\n\tReadAfter\x12\x11\n\tmin_token\x18\x01 \x01(\x0c\x12\x18\n\x0bmax_wait_ms\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0b\x61llow_stale\x18\x03 \x01(\x08\x42\x0e\n\x0c_max_wait_ms*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rankstream/proto/v1/common.proto\x12\rrankstream.v1\"\x8d\x01\n\x06Vector\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12*\n\x05\x64type\x18\x02 \x01(\x0e\x32\x1b.rankstream.v1.Vector.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05space\x18\x04 \x01(\t\"+\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x46LOAT32\x10\x01\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"q\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x12%\n\x05texts\x18\x04 \x01(\x0b\x32\x14.rankstream.v1.TextsH\x00\x42\x06\n\x04kind\"S\n\rAppliedOffset\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03lag\x18\x04 \x01(\x03\"\x97\x01\n\tFreshness\x12\x1d\n\x15profile_updated_at_ms\x18\x01 \x01(\x03\x12-\n\x07\x61pplied\x18\x02 \x03(\x0b\x32\x1c.rankstream.v1.AppliedOffset\x12\x19\n\x11\x63\x61talogue_version\x18\x03 \x01(\x03\x12\r\n\x05stale\x18\x04 \x01(\x08J\x04\x08\x05\x10\x06R\x0chistory_from\"\x9d\x01\n\x06Timing\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x11\n\tgather_us\x18\x02 \x01(\r\x12\x0f\n\x07pool_us\x18\x03 \x01(\r\x12\x10\n\x08score_us\x18\x04 \x01(\r\x12\x12\n\npresent_us\x18\x05 \x01(\r\x12\x11\n\tencode_us\x18\x06 \x01(\r\x12\x10\n\x08total_us\x18\x07 \x01(\r\x12\x12\n\nbatch_size\x18\x08 \x01(\r\"\x95\x01\n\x08ServedBy\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x19\n\x11space_fingerprint\x18\x03 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03J\x04\x08\x06\x10\nR\x05modelR\nexperimentR\x07variant\"]\n\tReadAfter\x12\x11\n\tmin_token\x18\x01 \x01(\x0c\x12\x18\n\x0bmax_wait_ms\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0b\x61llow_stale\x18\x03 \x01(\x08\x42\x0e\n\x0c_max_wait_ms*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rankstream.proto.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=965
-  _globals['_PRIORITY']._serialized_end=1046
-  _globals['_VECTOR']._serialized_start=51
-  _globals['_VECTOR']._serialized_end=177
-  _globals['_VECTOR_DTYPE']._serialized_start=134
-  _globals['_VECTOR_DTYPE']._serialized_end=177
-  _globals['_TEXTS']._serialized_start=179
-  _globals['_TEXTS']._serialized_end=202
-  _globals['_ATTRIBUTEVALUE']._serialized_start=204
-  _globals['_ATTRIBUTEVALUE']._serialized_end=317
-  _globals['_APPLIEDOFFSET']._serialized_start=319
-  _globals['_APPLIEDOFFSET']._serialized_end=402
-  _globals['_FRESHNESS']._serialized_start=405
-  _globals['_FRESHNESS']._serialized_end=556
-  _globals['_TIMING']._serialized_start=559
-  _globals['_TIMING']._serialized_end=716
-  _globals['_SERVEDBY']._serialized_start=719
-  _globals['_SERVEDBY']._serialized_end=868
-  _globals['_READAFTER']._serialized_start=870
-  _globals['_READAFTER']._serialized_end=963
+  _globals['_PRIORITY']._serialized_start=981
+  _globals['_PRIORITY']._serialized_end=1062
+  _globals['_VECTOR']._serialized_start=52
+  _globals['_VECTOR']._serialized_end=193
+  _globals['_VECTOR_DTYPE']._serialized_start=150
+  _globals['_VECTOR_DTYPE']._serialized_end=193
+  _globals['_TEXTS']._serialized_start=195
+  _globals['_TEXTS']._serialized_end=218
+  _globals['_ATTRIBUTEVALUE']._serialized_start=220
+  _globals['_ATTRIBUTEVALUE']._serialized_end=333
+  _globals['_APPLIEDOFFSET']._serialized_start=335
+  _globals['_APPLIEDOFFSET']._serialized_end=418
+  _globals['_FRESHNESS']._serialized_start=421
+  _globals['_FRESHNESS']._serialized_end=572
+  _globals['_TIMING']._serialized_start=575
+  _globals['_TIMING']._serialized_end=732
+  _globals['_SERVEDBY']._serialized_start=735
+  _globals['_SERVEDBY']._serialized_end=884
+  _globals['_READAFTER']._serialized_start=886
+  _globals['_READAFTER']._serialized_end=979
 # @@protoc_insertion_point(module_scope)

@@ -66,8 +66,13 @@ class Vector(google.protobuf.message.Message):
     DATA_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
+    SPACE_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     dtype: Global___Vector.DType.ValueType
+    space: builtins.str
+    """Of a RankRequest's vector: the space that it is of, as the EmbedResponse that it came with says
+    (served_by.space_fingerprint). A server that serves another space refuses it. Empty: not checked.
+    """
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     def __init__(
@@ -76,8 +81,9 @@ class Vector(google.protobuf.message.Message):
         data: builtins.bytes = ...,
         dtype: Global___Vector.DType.ValueType = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
+        space: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "dtype", b"dtype", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "dtype", b"dtype", "shape", b"shape", "space", b"space"]) -> None: ...
 
 Global___Vector: typing_extensions.TypeAlias = Vector
 

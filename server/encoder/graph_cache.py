@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 CONVERT_TIMEOUT_S = 900.0
 REFUSED = 3
+MOST_KEPT = 4
+"""Graphs: of the generation that is served, the kept one, the one that is made, and one to try."""
 NOTE = "graph.json"
 T = TypeVar("T")
 
@@ -63,6 +65,11 @@ class Conversion:
     adapter: str = ""
 
 
+def graphs_in(cache_dir: Path) -> Path:
+    """Where the graphs are, in the folder of what can be made again."""
+    return cache_dir / "openvino"
+
+
 def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T:
     """Converts where that was not done yet, then compiles.
 
@@ -77,6 +84,7 @@ def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T
     with exclusive(conversion.folder.with_suffix(".lock")):
         known = _read(conversion.folder)
         if known is not None:
+            os.utime(conversion.folder)
             try:
                 return compile_graph(known)
             except EncoderError as error:
@@ -84,6 +92,29 @@ def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T
                     raise
                 log.warning("converting %s again: %s", conversion.root, error)
         return compile_graph(_convert(conversion))
+
+
+def forget_graphs(cache_dir: Path) -> None:
+    """Removes the folders of all graphs but those that were used last.
+
+    Who has files of them mapped keeps these; who asks for such a graph again converts it again.
+
+    Args:
+        cache_dir: the folder of what can be made again.
+    """
+    graphs = [graph for graph in graphs_in(cache_dir).glob("*/") if not graph.suffix]
+    for graph in sorted(graphs, key=_used_at, reverse=True)[MOST_KEPT:]:
+        with exclusive(graph.with_suffix(".lock")):
+            log.info("removing the converted graph %s, which was not used of late", graph.name)
+            shutil.rmtree(graph, ignore_errors=True)
+
+
+def _used_at(folder: Path) -> float:
+    """When a graph was used last; of one that is being converted again, now."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _read(folder: Path) -> Graph | None:

@@ -46,6 +46,20 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     return Loading.of(settings).encoder()
 
 
+def check_encoder(settings: EncoderSettings) -> None:
+    """Refuses what ``load_encoder`` would refuse before it loads the weights.
+
+    Raises:
+        InvalidArgument: a setting out of range.
+        ModelRefused: a folder is missing, malformed or of a kind never read.
+        EncoderUnavailable: a library that the wanted backend needs is missing.
+    """
+    loading = Loading.of(settings)
+    loading.tokenizer()
+    onnx = loading.folder.onnx is not None
+    choose_backend(settings.backend, loading.space.precision, onnx, openvino_installed())
+
+
 @dataclass(frozen=True, slots=True)
 class Loading:
     """A model that was checked and is about to be loaded.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
 from rankstream.server.encoder.atomic_file import exclusive
 from rankstream.server.encoder.base import Backend, EncoderSettings
 from rankstream.server.encoder.fingerprint import Space, digest_of, weights_sha256
-from rankstream.server.encoder.graph_cache import Conversion, Graph, with_graph
+from rankstream.server.encoder.graph_cache import Conversion, Graph, graphs_in, with_graph
 from rankstream.server.encoder.model_folder import ModelFolder
 from rankstream.server.encoder.openvino_encoder import OpenVinoBackend, import_openvino
 from rankstream.server.encoder.quantised import Quantised
@@ -58,7 +59,7 @@ def on_graph(
             "rules": GRAPH_RULES,
         }
     )
-    where = settings.cache_dir / "openvino" / key
+    where = graphs_in(settings.cache_dir) / key
     conversion = Conversion(where, folder.root, space.pooling, settings.threads, settings.adapter)
     return with_graph(conversion, use)
 
@@ -68,8 +69,10 @@ def _compiling(settings: EncoderSettings, space: Space) -> Callable[[Graph], Ope
 
 
 def _load_quantised(settings: EncoderSettings, quantised: Quantised) -> Backend:
-    compiled = settings.cache_dir / "openvino" / quantised.sha256[:32]
+    compiled = graphs_in(settings.cache_dir) / quantised.sha256[:32]
     graph = Graph(quantised.folder, quantised.attention, compiled)
     # As with converted graphs: processes that start together compile once.
     with exclusive(compiled.with_suffix(".lock")):
+        if compiled.exists():
+            os.utime(compiled)
         return OpenVinoBackend(graph, precision="int8", threads=settings.threads)

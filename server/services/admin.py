@@ -136,7 +136,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.DropGenerationRequest, context: Context
     ) -> admin_pb2.DropGenerationResponse:
         """Removes what is kept for a rollback."""
-        return admin_pb2.DropGenerationResponse(generation=await self._changes.drop())
+        return admin_pb2.DropGenerationResponse(
+            generation=await self._changes.drop(request.generation)
+        )
 
     def _limits(self) -> list[admin_pb2.Limit]:
         found = [

@@ -20,13 +20,14 @@ from rankstream.server.errors import (
     VersionMismatch,
 )
 from rankstream.server.freshness import Freshness
+from rankstream.server.item_record import ItemRecord
 from rankstream.server.services.item_import import ItemImport, weight_of
 from rankstream.server.services.item_list import read_page, unpack_resume
 from rankstream.server.services.item_patch import item_paths, patched
 from rankstream.server.services.item_writer import ItemWriter
 from rankstream.server.services.outcomes import token_of
 from rankstream.server.services.streams import message_deadline, ordered
-from rankstream.server.store import ItemRecord, Store
+from rankstream.server.store import Store
 from rankstream.server.stream.checks import check_id
 from rankstream.server.stream.item_codec import item_text
 from rankstream.server.stream.publisher import Outcome, Publisher

@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
 from rankstream.proto.v1 import admin_pb2
+from rankstream.server.announce import Announcements
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Encoding, encoding_from
-from rankstream.server.encoder.find import find_model
 from rankstream.server.errors import InvalidArgument, NotFound, StateRefused, Unavailable
 from rankstream.server.generation import SWITCHED, Change, Generation, absolute, other_slot
 from rankstream.server.generations import (
@@ -25,14 +25,18 @@ from rankstream.server.generations import (
     newest_change,
     next_number,
 )
-from rankstream.server.services.progress import Meter, progress_of
+from rankstream.server.services.progress import Meter, progress_of, refusal_of
 from rankstream.server.store import Store, View
 
 T = TypeVar("T")
 
 _LOOK_S = 0.25
 _ANSWER_LOOK_S = 0.02
+# So long an answer to CancelReindex waits for the end, once it is noted: a model may be loading.
+_GRACE_S = 1.0
 _LONGEST_PATH = 4096
+# Ingest shows several times a second that it is there, except while it starts.
+_BEAT_MS = 5_000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -41,13 +45,24 @@ class Changes:
 
     Args:
         store: this worker's.
+        page: what ingest tells without a commit.
         ask: tells ingest, by way of the supervisor.
+        check: refuses settings of an encoder that cannot be loaded.
         answer_s: how long ingest has to take up what it is asked.
     """
 
-    def __init__(self, store: Store, ask: Callable[[str], None], answer_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        page: Announcements,
+        ask: Callable[[str], None],
+        check: Callable[[Encoding], None],
+        answer_s: float,
+    ) -> None:
         self._store = store
+        self._page = page
         self._ask = ask
+        self._check = check
         self._answer_s = answer_s
 
     async def reindex(
@@ -56,14 +71,14 @@ class Changes:
         """Has a generation made, or goes on with what this id began; yields its progress.
 
         Raises:
-            InvalidArgument: a setting that there is not.
+            InvalidArgument: a setting that there is not, or out of the model's range.
             ModelRefused: no model is there.
             StateRefused: another change is under way.
         """
         known, served = self._look_up(change_id)
         if known is None:
             encoding = _encoding(model, settings, served.encoding)
-            await asyncio.get_running_loop().run_in_executor(None, find_model, encoding.model)
+            await asyncio.get_running_loop().run_in_executor(None, self._checked, encoding)
             with self._store.read() as view:
                 target = Generation(other_slot(served.slot), next_number(view), encoding)
             known = await self._begin(change_id, "reindex", target)
@@ -98,7 +113,7 @@ class Changes:
                     msg = "there is no such change of generations, or another has begun since"
                     raise NotFound(msg)
                 change_id = change.id
-                progress = progress_of(view, change)
+                progress = progress_of(view, change, self._page)
                 served = current_slot(view) == self._store.slot
             meter.measure(progress)
             yield progress
@@ -110,7 +125,7 @@ class Changes:
             await asyncio.sleep(_LOOK_S)
 
     async def cancel(self) -> admin_pb2.ReindexProgress:
-        """Gives up the change that is under way; how it ended.
+        """Gives up the change that is under way; how it ended, or "cancelling".
 
         Raises:
             StateRefused: there is none, or it is served already.
@@ -121,32 +136,50 @@ class Changes:
             raise StateRefused(msg)
         self._say({"verb": "cancel"})
 
-        def ended(view: View) -> admin_pb2.ReindexProgress | None:
+        grace_until = time.monotonic() + _GRACE_S
+
+        def given_up(view: View) -> admin_pb2.ReindexProgress | None:
             now = newest_change(view)
             if now is None or now.id != change.id or now.phase in SWITCHED:
                 msg = f"generation {change.target.number} is served already: roll back instead"
                 raise StateRefused(msg)
-            return progress_of(view, now) if now.ended else None
+            noted = now.phase == "cancelling" and time.monotonic() > grace_until
+            return progress_of(view, now, self._page) if now.ended or noted else None
 
-        return await self._until(ended, "give it up")
+        return await self._until(given_up, "give it up")
 
-    async def drop(self) -> int:
+    async def drop(self, number: int = 0) -> int:
         """Removes the generation that is kept; its number.
 
+        Args:
+            number: which one is meant; 0: whichever is kept.
+
         Raises:
-            NotFound: none is kept.
+            NotFound: none is kept, or another one.
             StateRefused: a change is under way.
         """
         running, served = self._look_up("")
         assert running is None
         kept = self._kept(served)
-        self._say({"verb": "drop"})
+        if number not in (0, kept.number):
+            msg = f"generation {number} is not kept; generation {kept.number} is"
+            raise NotFound(msg)
+        self._say({"verb": "drop", "number": str(kept.number)})
 
         def gone(view: View) -> bool:
             return generation_in(view, kept.slot) is None
 
         await self._until(gone, "remove it")
         return kept.number
+
+    def _checked(self, encoding: Encoding) -> None:
+        if encoding.cache_mib < 0:
+            problem = f"{encoding.cache_mib}, expected MiB, at least 0"
+            raise InvalidArgument(field="settings[cache_mib]", problem=problem)
+        try:
+            self._check(encoding)
+        except InvalidArgument as error:
+            raise _of_settings(error) from None
 
     def _look_up(self, change_id: str) -> tuple[Change | None, Generation]:
         """The change that this id began, and the generation that is served.
@@ -208,6 +241,14 @@ class Changes:
         return change if change is not None and not change.ended else None
 
     def _say(self, asked: dict[str, str]) -> None:
+        """Asks ingest, where it is there to hear: it must not do later what nobody waits for."""
+        beat_ms = self._page.beat_age_ms
+        if not 0 <= beat_ms < _BEAT_MS:
+            msg = "ingest is not there: it starts, or was stopped; ask again in a few seconds"
+            raise Unavailable(msg)
+        if not self._page.found_log:
+            msg = "ingest waits for the log: the broker does not answer; ask again when it does"
+            raise Unavailable(msg)
         self._ask("ask " + json.dumps(asked))
 
     async def _until(self, look: Callable[[View], T | None], what: str) -> T:
@@ -218,7 +259,8 @@ class Changes:
             if found:
                 return found
             await asyncio.sleep(_ANSWER_LOOK_S)
-        msg = f"ingest did not {what} within {self._answer_s:g} s: watch it (WatchReindex)"
+        why = refusal_of(self._page) or "it may yet"
+        msg = f"ingest did not {what} within {self._answer_s:g} s: {why}; watch it (WatchReindex)"
         raise Unavailable(msg)
 
 
@@ -234,5 +276,9 @@ def _encoding(model: str, settings: Mapping[str, str], served: Encoding) -> Enco
     try:
         return absolute(encoding_from(settings, base))
     except InvalidArgument as error:
-        field = f"settings[{error.field[:80]}]"
-        raise InvalidArgument(field, error.problem) from None
+        raise _of_settings(error) from None
+
+
+def _of_settings(error: InvalidArgument) -> InvalidArgument:
+    """The same of a request's settings."""
+    return InvalidArgument(f"settings[{error.field[:80]}]", error.problem)

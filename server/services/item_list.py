@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from rankstream.proto.v1 import catalog_pb2
 from rankstream.server.errors import InvalidArgument
-from rankstream.server.store import ItemRecord, Store
+from rankstream.server.item_record import ItemRecord
+from rankstream.server.store import Store
 from rankstream.server.wire import encode_field
 
 # What one transaction reads at most: a fraction of a millisecond, and what a slow reader holds.

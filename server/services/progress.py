@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rankstream.proto.v1 import admin_pb2
+from rankstream.server.announce import Announcements
 from rankstream.server.clock import now_ms
 from rankstream.server.generation import Change
 from rankstream.server.generations import (
@@ -15,6 +16,9 @@ from rankstream.server.generations import (
     space_of,
 )
 from rankstream.server.store import View
+
+# Longer than the lanes rest before they try again.
+_REFUSED_MS = 15_000
 
 
 def generations_of(view: View) -> list[admin_pb2.GenerationInfo]:
@@ -38,7 +42,7 @@ def generations_of(view: View) -> list[admin_pb2.GenerationInfo]:
     return found
 
 
-def progress_of(view: View, change: Change) -> admin_pb2.ReindexProgress:
+def progress_of(view: View, change: Change, page: Announcements) -> admin_pb2.ReindexProgress:
     """How far a change is, as of a transaction."""
     target = change.target
     own, served = view.of(target.slot), view.of(current_slot(view))
@@ -58,7 +62,15 @@ def progress_of(view: View, change: Change) -> admin_pb2.ReindexProgress:
         texts_total=view.count("texts"),
         elapsed_s=max(0.0, (until - change.started_at_ms) / 1000),
         eta_s=-1.0,
+        waiting="" if change.ended else change.waiting or refusal_of(page),
     )
+
+
+def refusal_of(page: Announcements) -> str:
+    """What ingest meets and cannot note in a state that may be what is refused; "": nothing."""
+    if 0 <= page.refusal_age_ms < _REFUSED_MS:
+        return "the disk refuses what ingest writes (see the log): free some, or give the change up"
+    return ""
 
 
 class Meter:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _POLL_MS = 250
 _MAX_RECORDS = 512
-_NICENESS = 10
+NICENESS = 10
 _RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
 
@@ -71,6 +71,7 @@ class CompactedLane(LogLane, Generic[R]):
         letters: takes bad records.
         put: hands work to the writer.
         page: where the highwater is shown.
+        niceness: of its thread.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class CompactedLane(LogLane, Generic[R]):
         letters: DeadLetters,
         put: Callable[[Commit], None],
         page: Announcements,
+        niceness: int = NICENESS,
     ) -> None:
         super().__init__(lane, open_consumer, positions, page)
         self._topic_id = topic_id
@@ -92,6 +94,7 @@ class CompactedLane(LogLane, Generic[R]):
         self._folder = folder
         self._letters = letters
         self._put = put
+        self._niceness = niceness
         self._busy: set[int] = set()
 
     def waiting(self) -> set[int]:
@@ -100,7 +103,7 @@ class CompactedLane(LogLane, Generic[R]):
 
     def run(self) -> None:
         """Polls until ``stop``."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         super().run()
 
     def _step(self, consumer: LogConsumer) -> None:
@@ -151,6 +154,7 @@ class CompactedLane(LogLane, Generic[R]):
                 return self._folder.commit(good, position)
             except OSError as error:
                 log.error("%s cannot be written, trying again: %s", self._lane, error)
+                self._page.refused()
                 self._stopping.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
         return None

@@ -13,7 +13,8 @@ from rankstream.server.catalog.blocks import Layout, hash_attributes
 from rankstream.server.catalog.segments import SegmentWriter
 from rankstream.server.encoder.text import text_hash
 from rankstream.server.generation import Slot
-from rankstream.server.store import ItemRecord, Store, Txn, View
+from rankstream.server.item_record import ItemRecord
+from rankstream.server.store import Store, Txn, View
 from rankstream.server.stream.checks import BadRecord
 from rankstream.server.stream.item_codec import DecodedItem
 from rankstream.server.types import Head, Position

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _TEXTS_AT_ONCE = 64
 # Behind the events, before a bulk of items: somebody has just searched for it.
-_NICENESS = 5
+NICENESS = 5
 
 
 class TextsLane:
@@ -27,6 +27,7 @@ class TextsLane:
         store: read for what is to be encoded; its slot gets the vectors.
         encode: texts to vectors ``float32 [B, D]``; may be called beside another thread's call.
         put: hands work to the writer.
+        niceness: of its thread.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class TextsLane:
         store: Store,
         encode: Callable[[list[str]], NDArray[np.float32]],
         put: Callable[[TextCommit], None],
+        niceness: int = NICENESS,
     ) -> None:
         self._store = store
         self._encode = encode
         self._put = put
+        self._niceness = niceness
         self._awake = threading.Event()
         self._stopped = False
 
@@ -52,7 +55,7 @@ class TextsLane:
 
     def run(self) -> None:
         """Encodes until ``stop``."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         # Those that were remembered before the last stop, first.
         self._awake.set()
         while not self._stopped:

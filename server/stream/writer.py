@@ -96,6 +96,7 @@ class Writer:
                 break
             except WRITE_ERRORS as error:
                 log.error("the state cannot be written, trying again: %s", error)
+                self._page.refused()
                 self._page.beat()
                 time.sleep(_RETRY_S)
         for work in works:

@@ -67,6 +67,7 @@ class FakeAdmin(admin_pb2_grpc.AdminServicer):
             yield admin_pb2.ReindexProgress(
                 id="some", kind=kind, phase=phase, problem=problem, generation=4, items=5,
                 items_total=6, texts=7, texts_total=8, elapsed_s=1.5, rate=2.0, eta_s=3.0,
+                waiting="the disk is full" if phase == "encoding" else "",
             )  # fmt: skip
 
     def GetConsumerLag(self, request: Any, context: Any) -> Any:

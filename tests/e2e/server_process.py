@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from rankstream.server.encoder.base import EncoderSettings
 from rankstream.server.encoder.load import load_encoder
-load_encoder(EncoderSettings(cache_dir=Path(sys.argv[1])))
+load_encoder(EncoderSettings(cache_dir=Path(sys.argv[1]), model=sys.argv[2]))
 """
 SERVING = health_pb2.HealthCheckResponse.SERVING
 REFUSED = 78
@@ -42,9 +42,19 @@ LARGEST = 64 << 20
 
 
 @functools.cache
-def warm_encoder_cache(folder: Path) -> Path:
-    """The encoder's cache, made once in this test run: converting the model takes seconds."""
-    subprocess.run([sys.executable, "-c", CONVERT, str(folder)], check=True, capture_output=True)
+def warm_encoder_cache(folder: Path, *models: Path) -> Path:
+    """An encoder's cache, made once in this test run: converting a model takes seconds.
+
+    Without models, it is of the default one.
+    """
+    command = [sys.executable, "-c", CONVERT, str(folder)]
+    converting = [
+        subprocess.Popen([*command, str(model)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for model in models or ("",)
+    ]
+    for child in converting:
+        output, _ = child.communicate()
+        assert child.returncode == 0, output.decode(errors="replace")
     return folder
 
 

@@ -3,59 +3,55 @@
 import os
 import shutil
 import signal
-import threading
 
 import pytest
-from folders import write_random_model
-from server_process import REFUSED, wait_for
-
-from rankstream.client import (
-    Client,
-    Event,
-    FailedPrecondition,
-    InvalidArgument,
-    Item,
-    NotFound,
-    User,
+from onnx_files import tensor, weights, write_onnx_model
+from reindex_cases import (
+    STEADY,
+    USERS,
+    Load,
+    answers_of,
+    client_of,
+    events_of,
+    followed,
+    generations,
+    item,
+    nicenesses,
+    only_served,
+    reasons_of,
+    stored_profiles,
+    table_of,
+    texts_of,
 )
+from server_process import REFUSED, wait_for, warm_encoder_cache
+
+from rankstream.client import FailedPrecondition, InvalidArgument, NotFound, User
 from rankstream.server.paths import Paths
-from rankstream.server.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-WORDS = ["toy", "story", "alien", "wood", "train", "chess", "board", "red", "blue", "kids"]
-STEADY = [f"steady-{n}" for n in range(20)]
-USERS = [f"user-{n}" for n in range(8)]
-
-
-def title(number):
-    return " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 5))
-
-
-def item(item_id, number):
-    return Item(item_id, title=f"{title(number)} {number}", category=WORDS[number % 7])
+# The niceness of what makes a generation that is not served yet.
+MADE = 15
+F32 = {"precision": "f32"}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Two models of different dimensions, and one whose weights are no numbers."""
     place = tmp_path_factory.mktemp("models")
-    broken = write_random_model(place / "broken")
-    _spoil(broken / "model.safetensors")
+    no_numbers = tensor("words", weights()["words"] + float("nan"))
     return {
-        "small": write_random_model(place / "small"),
-        "wide": write_random_model(place / "wide", hidden_size=64),
-        "broken": broken,
+        "small": write_onnx_model(place / "small", width=32),
+        "wide": write_onnx_model(place / "wide", width=64),
+        "broken": write_onnx_model(place / "broken", words=no_numbers),
     }
 
 
-def _spoil(weights):
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(weights)
-    name = next(name for name in tensors if "word_embeddings" in name)
-    tensors[name][:] = float("nan")
-    save_file(tensors, weights, metadata={"format": "pt"})
+@pytest.fixture(scope="module")
+def encoder_cache(models, tmp_path_factory):
+    """Of the two that work; no server here has the default model."""
+    place = tmp_path_factory.mktemp("encoder-cache")
+    return warm_encoder_cache(place, models["small"], models["wide"])
 
 
 @pytest.fixture(scope="module")
@@ -88,147 +84,13 @@ def over_the_same_log(server, serve_shared, **flags):
     return other.start()
 
 
-def events_of(users):
-    for n, user in enumerate(users):
-        yield Event(user, "click", item_id=STEADY[n], event_time_ms=1_700_000_000_000 + n)
-        yield Event(user, "cart", item_id=STEADY[n + 5], event_time_ms=1_700_000_100_000 + n)
-        yield Event(user, "search", text=title(n), event_time_ms=1_700_000_200_000 + n)
-
-
-def reasons_of(client, user):
-    ranking = client.rank(user, STEADY, explain_items=20, reasons=16)
-    return {"item" if r.item_id else "text" for i in ranking.items for r in i.reasons}
-
-
-def client_of(server):
-    return Client(server.target, admin_target=f"127.0.0.1:{server.admin_port}", connections=2)
-
-
-def texts_of(ranking):
-    """The parts that the encoder has in the scores of what was asked, by item."""
-    return {i.item_id: i.blocks["text"] for i in ranking.items}
-
-
-def table_of(client):
-    """What one model says of items and users that nobody changes: ``(space, parts by user)``."""
-    asked = {user: client.rank(user, STEADY, explain_items=20) for user in USERS}
-    (space,) = {ranking.served_by.space_fingerprint for ranking in asked.values()}
-    return space, {user: texts_of(ranking) for user, ranking in asked.items()}
-
-
-def answers_of(client, users=USERS):
-    """Everything that is to be the same on another server over the same log."""
-    found = {}
-    for user in users:
-        for query in ("", "blue wood"):
-            ranking = client.rank(user, k=50, query=query, explain_items=50)
-            found[user, query] = sorted(
-                (i.score, i.item_id, i.bias, sorted(i.blocks.items())) for i in ranking.items
-            )
-    return found
-
-
-def generations(client):
-    return [(g.number, g.state) for g in client.server_info().generations]
-
-
-def folders(server):
-    return sorted(p.name for p in Paths(server.data_dir).segments.glob("generation-*"))
-
-
-def only_served(server, client, served):
-    """Nothing is left of another generation."""
-    wait_for(lambda: generations(client) == [served], "one generation")
-    wait_for(lambda: folders(server) == [f"generation-{served[0]:08d}"], "the files to be gone")
-
-
-def stored_profiles(server):
-    """The bytes of what is kept of the users whom nobody touches."""
-    store = Store(Paths(server.data_dir).store, map_size_gib=256, write=False)
-    try:
-        with store.read() as view:
-            return {
-                (name, user): bytes(view.get(name, user.encode()) or b"")
-                for name in ("recent", "settled", "users")
-                for user in USERS
-            }
-    finally:
-        store.close()
-
-
-class Load:
-    """Clients that rank, and one that changes items and events, until told to stop."""
-
-    def __init__(self, server):
-        self.server = server
-        self.seen, self.failures = [], []
-        self.written = 0
-        self._stopping = threading.Event()
-        work = [self._rank, self._rank_all, self._write]
-        self._threads = [threading.Thread(target=self._guarded, args=(w,)) for w in work]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _guarded(self, run):
-        with client_of(self.server) as client:
-            turn = 0
-            while not self._stopping.wait(0.01):
-                try:
-                    run(client, turn)
-                except Exception as error:
-                    self.failures.append(repr(error))
-                turn += 1
-
-    def _rank(self, client, turn):
-        user = USERS[turn % len(USERS)]
-        self.seen.append((user, client.rank(user, STEADY, explain_items=20)))
-
-    def _rank_all(self, client, turn):
-        user = USERS[turn % len(USERS)]
-        for ranking in client.batch_rank([client_query(user), client_query(user, 5)]):
-            self.seen.append((user, ranking))
-
-    def _write(self, client, turn):
-        name = f"moving-{turn % 50}"
-        token = client.upsert_items([item(name, turn)]).token
-        client.record_events([Event(f"guest-{turn % 9}", "click", item_id=name)])
-        ranking = client.rank(USERS[0], [name], min_token=token, max_wait_ms=10_000)
-        assert ranking.item_ids == [name]
-        self.written += 1
-
-
-def client_query(user, k=20):
-    from rankstream.client import RankQuery
-
-    return RankQuery(user, STEADY, k=k, explain_items=k)
-
-
-def followed(progress):
-    """The phases of a change in their order, and its last word."""
-    phases, last = [], None
-    for last in progress:
-        if not phases or phases[-1] != last.phase:
-            phases.append(last.phase)
-    return phases, last
-
-
 def test_an_answer_is_of_one_model_while_it_changes_and_back(server, models, serve_shared):
     before = stored_profiles(server)
     with client_of(server) as client:
         old = table_of(client)
         with Load(server) as load:
             wait_for(lambda: load.written > 3, "writes")
-            phases, last = followed(
-                client.reindex(str(models["wide"]), settings={"precision": "f32"})
-            )
+            phases, last = followed(client.reindex(str(models["wide"]), settings=F32))
             done_at = len(load.seen)
             wait_for(lambda: len(load.seen) > done_at + 20, "answers after the change")
         new = table_of(client)
@@ -247,6 +109,7 @@ def test_an_answer_is_of_one_model_while_it_changes_and_back(server, models, ser
         assert set(spaces[done_at:]) == {new[0]}
         assert stored_profiles(server) == before
         assert generations(client) == [(2, "served"), (1, "kept")]
+        assert MADE not in nicenesses(server)
 
     fresh = over_the_same_log(server, serve_shared, model=models["wide"], precision="f32")
     with client_of(fresh) as other, client_of(server) as client:
@@ -281,9 +144,7 @@ def test_a_model_that_fails_changes_nothing(server, models):
     with client_of(server) as client:
         old, held = table_of(client), generations(client)
 
-        phases, last = followed(
-            client.reindex(str(models["broken"]), settings={"precision": "f32"})
-        )
+        phases, last = followed(client.reindex(str(models["broken"]), settings=F32))
 
         assert (phases[-1], last.problem.count("not finite")) == ("failed", 1)
         with pytest.raises(FailedPrecondition, match="nowhere"):
@@ -299,7 +160,7 @@ def test_workers_that_do_not_start_change_nothing(server, models, tmp_path):
     with client_of(server) as client:
         old, held = table_of(client), generations(client)
         last = None
-        for last in client.reindex(str(moved), settings={"precision": "f32"}):
+        for last in client.reindex(str(moved), settings=F32):
             if last.phase in ("encoding", "starting") and moved.exists():
                 moved.rename(models["wide"])
 
@@ -312,12 +173,13 @@ def test_workers_that_do_not_start_change_nothing(server, models, tmp_path):
 def test_a_change_can_be_given_up_and_only_one_is_under_way(server, models):
     with client_of(server) as client, client_of(server) as other:
         served = generations(client)[0]
-        progress = client.reindex(str(models["wide"]), id="first", settings={"precision": "f32"})
+        progress = client.reindex(str(models["wide"]), id="first", settings=F32)
         next(p for p in progress if p.phase == "starting")
+        assert MADE in nicenesses(server)
         with pytest.raises(FailedPrecondition, match=r"reindex first .* is under way"):
             list(other.reindex(str(models["wide"])))
 
-        assert other.cancel_reindex().phase == "cancelled"
+        assert other.cancel_reindex().phase in ("cancelling", "cancelled")
 
         assert [p.phase for p in progress][-1] == "cancelled"
         assert [p.phase for p in client.reindex("", id="first")] == ["cancelled"]
@@ -327,43 +189,41 @@ def test_a_change_can_be_given_up_and_only_one_is_under_way(server, models):
             other.cancel_reindex()
 
 
-def test_what_was_under_way_when_everything_was_killed_goes_on(server, models):
-    asked = {"model": str(models["wide"]), "id": "whole", "settings": {"precision": "f32"}}
-    with client_of(server) as client:
-        before = generations(client)[0][0]
-        next(p for p in client.reindex(**asked) if p.phase == "starting")
-
-    server.kill()
-    server.start()
-
-    with client_of(server) as client:
-        phases, last = followed(client.reindex(**asked))
-        assert (phases[-1], last.id, last.items) == ("done", "whole", last.items_total)
-        assert generations(client) == [(last.generation, "served"), (before, "kept")]
-        assert client.rank(USERS[0], STEADY).served_by.space_fingerprint == last.space_fingerprint
-
-
-def test_a_killed_ingest_goes_on_and_a_restart_serves_what_the_state_says(server, models):
+def test_what_was_under_way_when_processes_were_killed_goes_on(server, models):
+    """Ingest alone, in two phases; then everything, and started without a word of a model."""
+    wide = str(models["wide"])
     with client_of(server) as client:
         before, killed = generations(client)[0][0], set()
-        for progress in client.reindex(str(models["wide"]), settings={"precision": "f32"}):
+        for progress in client.reindex(wide, settings=F32):
             if progress.phase in ("loading", "starting") and progress.phase not in killed:
                 killed.add(progress.phase)
                 os.kill(server.children()["ingest"], signal.SIGKILL)
         assert (progress.phase, killed) == ("done", {"loading", "starting"})
-        new = table_of(client)
-        number = progress.generation
+        first, new = progress.generation, table_of(client)
+        assert generations(client) == [(first, "served"), (before, "kept")]
+        next(p for p in client.reindex(wide, id="whole", settings=F32) if p.phase == "starting")
 
     server.kill()
     forget_flags(server)
     server.start()
+
     with client_of(server) as client:
         assert table_of(client) == new
-        assert [g for g, _ in generations(client)] == [number, before]
-    assert server.stop() == 0
+        phases, last = followed(client.reindex(wide, id="whole", settings=F32))
+        assert (phases[-1], last.id, last.items) == ("done", "whole", last.items_total)
+        assert table_of(client) == new
+        assert generations(client) == [(last.generation, "served"), (first, "kept")]
 
+
+def test_another_model_at_the_start_is_refused_and_the_way_to_it_is_named(server, models):
+    """Behind all others: the server is not started again."""
+    with client_of(server) as client:
+        ((number, _), *_) = generations(client)
+    assert server.stop() == 0
     server.flags["model"] = models["small"]
+
     server.launch()
+
     assert server.wait() == REFUSED
     assert f"generation {number} is encoded by {models['wide']}" in server.log
     assert "rankstream reindex" in server.log
@@ -372,7 +232,7 @@ def test_a_killed_ingest_goes_on_and_a_restart_serves_what_the_state_says(server
 def test_a_server_without_items_changes_all_its_workers(models, serve):
     empty = serve(model=models["small"], precision="f32", workers=2).start()
     with client_of(empty) as client:
-        phases, _ = followed(client.reindex(str(models["wide"]), settings={"precision": "f32"}))
+        phases, _ = followed(client.reindex(str(models["wide"]), settings=F32))
         assert phases[-1] == "done"
 
         token = client.upsert_items([item("first", 1)]).token

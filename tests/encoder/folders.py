@@ -80,12 +80,14 @@ def write_random_decoder(folder: Path, **changes: Any) -> Path:
     return write_sentence_folder(folder, {"pooling_mode_lasttoken": True}, modules)
 
 
-def write_fake_model(folder: Path, tensors: dict[str, Any] | None = None) -> Path:
+def write_fake_model(
+    folder: Path, tensors: dict[str, Any] | None = None, hidden_size: int = 4
+) -> Path:
     """The files of a model folder without a model behind them: enough to be read and refused."""
     folder.mkdir(parents=True)
     config = {
         "model_type": "bert",
-        "hidden_size": 4,
+        "hidden_size": hidden_size,
         "vocab_size": len(VOCABULARY),
         "num_hidden_layers": 1,
         "max_position_embeddings": 64,

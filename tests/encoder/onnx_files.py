@@ -59,10 +59,10 @@ def model(nodes: bytes, tensors: list[bytes], inputs: list[bytes], output: bytes
     return field(1, 8) + field(7, graph) + field(8, field(2, 17))
 
 
-def weights() -> dict[str, np.ndarray]:
+def weights(width: int = WIDTH) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(11)
-    rows = {"words": len(folders.VOCABULARY), "types": 2, "positions": POSITIONS, "dense": WIDTH}
-    return {name: rng.normal(size=(n, WIDTH)).astype(np.float32) for name, n in rows.items()}
+    rows = {"words": len(folders.VOCABULARY), "types": 2, "positions": POSITIONS, "dense": width}
+    return {name: rng.normal(size=(n, width)).astype(np.float32) for name, n in rows.items()}
 
 
 def token_vectors(ids: list[int]) -> np.ndarray:
@@ -72,17 +72,23 @@ def token_vectors(ids: list[int]) -> np.ndarray:
     return np.tanh(read @ found["dense"])
 
 
-def write_onnx_model(folder: Path, name: str = "model.onnx", **tensors: bytes) -> Path:
+def write_onnx_model(
+    folder: Path, name: str = "model.onnx", width: int = WIDTH, **tensors: bytes
+) -> Path:
     """A folder whose only weights are ONNX: three tables, a product and a hyperbolic tangent."""
-    folders.write_fake_model(folder)
+    folders.write_fake_model(folder, hidden_size=width)
     (folder / "model.safetensors").unlink()
     (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_bytes(encoder(**tensors))
+    (folder / name).write_bytes(encoder(width=width, **tensors))
     return folder
 
 
 def encoder(
-    inputs: tuple[str, ...] = INPUTS, last: str = "Tanh", output: bytes = b"", **tensors: bytes
+    inputs: tuple[str, ...] = INPUTS,
+    last: str = "Tanh",
+    output: bytes = b"",
+    width: int = WIDTH,
+    **tensors: bytes,
 ) -> bytes:
     nodes = node("Gather", ["words", "input_ids"], "a") + node(
         "Gather", ["types", "token_type_ids"], "b"
@@ -95,7 +101,7 @@ def encoder(
     )
     nodes += node("Unsqueeze", ["m", "two"], "m3") + node(last, ["d"], "e")
     nodes += node("Mul", ["e", "m3"], "last_hidden_state")
-    held = [tensors.get(name) or tensor(name, values) for name, values in weights().items()]
+    held = [tensors.get(name) or tensor(name, values) for name, values in weights(width).items()]
     held.append(tensor("two", np.array([2])))
     asked = [value(name, 7, "B", "T") for name in inputs]
-    return model(nodes, held, asked, output or value("last_hidden_state", 1, "B", "T", WIDTH))
+    return model(nodes, held, asked, output or value("last_hidden_state", 1, "B", "T", width))

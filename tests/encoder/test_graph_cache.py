@@ -10,7 +10,7 @@ import pytest
 from rankstream.server.encoder import graph_cache
 from rankstream.server.encoder.atomic_file import write_atomically
 from rankstream.server.encoder.base import EncoderError, EncoderUnavailable, ModelRefused
-from rankstream.server.encoder.graph_cache import NOTE, Conversion, with_graph
+from rankstream.server.encoder.graph_cache import NOTE, Conversion, forget_graphs, with_graph
 
 
 @pytest.fixture
@@ -170,3 +170,21 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeyp
 
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_only_the_graphs_that_were_used_last_are_kept(children, tmp_path):
+    graphs = tmp_path / "openvino"
+    conversions = [Conversion(graphs / str(n), tmp_path / "model", "mean", 1) for n in range(6)]
+    for age, conversion in enumerate(conversions):
+        with_graph(conversion, read_graph)
+        os.utime(conversion.folder, (1_000 + age, 1_000 + age))
+    with_graph(conversions[0], read_graph)
+    (graphs / "9.part-x").mkdir()
+
+    forget_graphs(tmp_path)
+
+    kept = sorted(p.name for p in graphs.iterdir() if p.is_dir())
+    assert kept == ["0", "3", "4", "5", "9.part-x"]
+    assert with_graph(conversions[1], read_graph) == ("graph", "sdpa")
+    assert len(children) == 7
+    forget_graphs(tmp_path / "nothing")

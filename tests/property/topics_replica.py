@@ -21,6 +21,7 @@ from rankstream.server.catalog.segments import SegmentWriter
 from rankstream.server.catalog.view import Catalogue
 from rankstream.server.config import Limits, Scoring
 from rankstream.server.engine import Engine
+from rankstream.server.item_record import ItemRecord
 from rankstream.server.profiles.history import canonical_profile
 from rankstream.server.profiles.layout import read_header
 from rankstream.server.profiles.pooling import LONGEST_TTL_MS, Pooling
@@ -28,7 +29,7 @@ from rankstream.server.profiles.seen import canonical_seen
 from rankstream.server.profiles.stored import ProfileStore, StoredProfiles
 from rankstream.server.profiles.texts import Keeping, StoredText, TextCommit, texts_to_encode
 from rankstream.server.profiles.users import find_person
-from rankstream.server.store import ItemRecord, Store
+from rankstream.server.store import Store
 from rankstream.server.stream.apply import EventFolder
 from rankstream.server.stream.consumer import Chunk
 from rankstream.server.stream.event_codec import EventCodec

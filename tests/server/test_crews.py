@@ -128,7 +128,30 @@ def test_who_does_not_leave_in_time_is_killed(case):
 
     case.crews.look_after()
 
-    assert {w.running.asked[-1] for w in old.workers} == {"kill"}
+    assert [w.running.asked for w in old.workers] == 2 * [["terminate", "kill"]]
+    case.crews.look_after()
+    assert [w.running.asked for w in old.workers] == 2 * [["terminate", "kill"]]
+
+
+def test_a_worker_that_hangs_is_started_again_and_the_old_crew_serves_until_one_is_ready(case):
+    old, new = case.crews.served, case.prepared()
+    case.crews.serve(NEW)
+    case.crews.look_after()
+    assert case.ingest.told == []
+    new.ready_by = 0.0
+
+    case.crews.look_after()
+
+    assert [w.running.asked for w in new.workers] == [["kill"], ["kill"]]
+    assert [w.running.asked for w in old.workers] == [[], []]
+    (told,) = case.ingest.told
+    assert told.startswith('delay "worker-0, worker-1 of the new generation did not get ready')
+    new.workers[1].reached.add("ready")
+    case.crews.look_after()
+    assert [w.running.asked for w in old.workers] == [["terminate"], ["terminate"]]
+    # Said and done once: what is started again has time anew.
+    assert [w.running.asked for w in new.workers] == [["kill"], ["kill"]]
+    assert case.ingest.told == [told]
 
 
 def test_a_crew_of_which_one_ends_is_given_up_and_its_problem_told(case):

@@ -27,7 +27,7 @@ from rankstream.server.generations import (
     space_of,
     switch,
 )
-from rankstream.server.profiles.texts import TextCommit, remember_texts
+from rankstream.server.profiles.texts import TextCommit, remember_texts, texts_to_encode
 from rankstream.server.store import OF_A_SLOT
 from rankstream.server.types import Head, Position, text_key
 
@@ -121,6 +121,22 @@ def test_nothing_is_switched_that_is_behind_the_texts(two):
         TextCommit({}, 2, "b").apply(txn)
 
     assert switched(two)
+
+
+def test_texts_that_are_forgotten_are_none_to_be_behind_in(two):
+    with two.write() as txn:
+        for text in ("red", "blue", "green"):
+            remember_texts(txn, {text_key(text): text}, 1)
+        TextCommit({}, 3, "a").apply(txn)
+    with two.read() as view:
+        assert behind(view, "b") == (0, 3)
+        _, upto, _ = texts_to_encode(view.of("b"), 10)
+
+    with two.write() as txn:
+        TextCommit({}, upto, "b").apply(txn)
+
+    with two.read() as view:
+        assert behind(view, "b") == (0, 0)
 
 
 def test_far_behind_is_not_near(two):

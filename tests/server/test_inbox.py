@@ -24,10 +24,11 @@ def inbox():
 def test_how_crews_are_is_remembered(inbox):
     inbox.tell("warm 7")
     inbox.tell("drained 8")
+    inbox.tell('delay "worker-0 hangs"')
 
     inbox.check()
 
-    assert (inbox.warm, inbox.drained) == (7, 8)
+    assert (inbox.warm, inbox.drained, inbox.delay) == (7, 8, "worker-0 hangs")
 
 
 def test_somebody_may_give_up_what_is_made(inbox):

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import shutil
 import threading
 from types import SimpleNamespace
 
 import pytest
 
-from rankstream.server import reindexing
+import rankstream.server.store as store_module
+from rankstream.server import encoder_loading, reindexing
+from rankstream.server.announce import Announcements
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Encoding, Settings, State
 from rankstream.server.encoder.base import EncoderError
@@ -20,11 +23,16 @@ from rankstream.server.generations import (
     put_generation,
     switch,
 )
+from rankstream.server.handover import await_encoded
+from rankstream.server.notes import Notes
 from rankstream.server.reindexing import Reindexing
+from rankstream.server.store import Store
+from rankstream.server.types import Position
 
 SERVED = Generation("a", 1, Encoding())
 OTHER = Generation("b", 2, Encoding(model="/other"))
 DAY_MS = 86_400_000
+TOPIC = b"items-topic-id.."
 
 
 class Encoder:
@@ -49,13 +57,14 @@ class Case:
         with store.write() as txn:
             put_generation(txn, SERVED)
             put_generation(txn, OTHER)
+        self.page = Announcements(folder / "page", write=True)
         self.said, self.watched, self.failed = [], [], []
         lanes = SimpleNamespace(rows=SimpleNamespace(generation=SERVED))
         self.made = Reindexing(
             Settings(state=State(str(folder))),
-            SimpleNamespace(store=store),
+            SimpleNamespace(store=store, page=self.page),
             lanes,
-            None,
+            SimpleNamespace(found=None),
             self.watched.append,
             self.said.append,
             self.failed.append,
@@ -73,13 +82,16 @@ class Case:
         asked = {"verb": "begin", "change": change.to_json()}
         self.made.inbox.tell("ask " + json.dumps(asked))
 
-    def until_ended(self):
+    def until(self, there_is):
         for _ in range(500):
-            change = self.change()
-            if change is not None and change.ended:
-                return change
+            found = there_is()
+            if found:
+                return found
             threading.Event().wait(0.01)
-        raise AssertionError(change)
+        raise AssertionError(self.change())
+
+    def until_ended(self):
+        return self.until(lambda: self.change() if self.change() and self.change().ended else None)
 
     def change(self):
         with self.store.read() as view:
@@ -114,8 +126,9 @@ def test_what_kills_ingest_again_and_again_is_given_up(case):
 
     ended = case.until_ended()
     assert (ended.phase, ended.problem) == (
-        "failed", "ingest ended 3 times while it loaded the encoder",
-    )  # fmt: skip
+        "failed",
+        "ingest ended 3 times before it got any further; is there memory for both models?",
+    )
     assert case.held() == ["a"]
     assert case.said == ["forget"]
 
@@ -137,7 +150,7 @@ def test_a_change_that_is_served_only_waits_for_the_workers_of_before(case):
 
 def test_a_model_that_does_not_warm_up_leaves_what_may_be_rolled_back_to(case, monkeypatch):
     encoder = Encoder(EncoderError("a vector is not finite"))
-    monkeypatch.setattr(reindexing, "load_encoder", lambda settings: encoder)
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: encoder)
     case.start()
 
     case.ask(change())
@@ -151,9 +164,84 @@ def test_a_model_that_does_not_warm_up_leaves_what_may_be_rolled_back_to(case, m
         assert generation_in(view, "b") == OTHER
 
 
+def test_only_what_is_encoded_makes_an_attempt_good(case):
+    with case.store.write() as txn:
+        txn.advance([Position("items", TOPIC, 0, 10_000)])
+    begun = change("encoding", attempts=2)
+    case.note(begun)
+    notes = Notes(case.store, case.page)
+    encoding = threading.Thread(target=await_encoded, args=(begun, notes, case.made.inbox))
+    encoding.start()
+    encoding.join(0.3)
+    assert case.change().attempts == 2
+
+    with case.store.write() as txn:
+        txn.of("b").advance([Position("items", TOPIC, 0, 1)])
+
+    case.until(lambda: case.change().attempts == 0)
+    with case.store.write() as txn:
+        txn.of("b").advance([Position("items", TOPIC, 0, 10_000)])
+    encoding.join(10)
+    assert not encoding.is_alive()
+
+
+def test_an_attempt_that_ends_with_ingest_does_not_count(case, monkeypatch):
+    loading = threading.Event()
+    slow = Encoder()
+    slow.warm_up = lambda: loading.wait(10)
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: slow)
+    case.start()
+    case.ask(change())
+    case.until(lambda: case.change() and case.change().attempts == 1)
+
+    case.stop()
+
+    assert (case.change().phase, case.change().attempts) == ("loading", 0)
+    loading.set()
+    case.until(lambda: slow.closed)
+
+
+def test_a_change_is_given_up_while_its_model_loads(case, monkeypatch):
+    loading = threading.Event()
+    slow = Encoder()
+    slow.warm_up = lambda: loading.wait(10)
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: slow)
+    case.start()
+    case.ask(change())
+    case.until(lambda: case.change() and case.change().attempts == 1)
+
+    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel"}))
+
+    case.until(lambda: case.change().phase == "cancelling")
+    loading.set()
+    assert case.until_ended().phase == "cancelled"
+    case.until(lambda: slow.closed)
+
+
+def test_what_was_to_be_given_up_is_given_up_by_the_next_ingest(case):
+    case.note(change("cancelling"))
+
+    case.start()
+
+    assert case.until_ended().phase == "cancelled"
+
+
+def test_workers_that_take_long_to_take_over_are_told_of(case):
+    with case.store.write() as txn:
+        assert switch(txn, "b", 5)
+        put_change(txn, change("draining"))
+    case.start()
+
+    case.made.inbox.tell('delay "worker-0 hangs"')
+
+    case.until(lambda: case.change().waiting == "worker-0 hangs")
+    case.made.inbox.tell("drained 2")
+    assert case.until_ended().waiting == ""
+
+
 @pytest.mark.parametrize(("days", "problem"), [(7, "was left 7 days ago"), (0, "not there any")])
 def test_what_cannot_be_rolled_back_to(case, monkeypatch, days, problem):
-    monkeypatch.setattr(reindexing, "load_encoder", lambda settings: Encoder())
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder())
     with case.store.write() as txn:
         txn.of("b").put("generation", b"left at ms", str(now_ms() - days * DAY_MS).encode())
     target = OTHER if days else dataclasses.replace(OTHER, number=9)
@@ -165,3 +253,34 @@ def test_what_cannot_be_rolled_back_to(case, monkeypatch, days, problem):
     assert ended.phase == "failed"
     assert problem in ended.problem
     assert case.held() == ["a", "b"]
+
+
+def test_what_is_kept_now_is_not_dropped_in_the_place_of_another(case):
+    case.start()
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "1"}))
+    case.ask(change(kind="rollback", target=dataclasses.replace(OTHER, number=9)))
+
+    assert case.until_ended().phase == "failed"
+    assert case.held() == ["a", "b"]
+
+
+def test_files_go_only_once_a_power_loss_cannot_bring_their_generation_back(
+    case, tmp_path, monkeypatch
+):
+    lost = tmp_path / "lost"
+
+    def lose_power(folder, kept):
+        shutil.copytree(tmp_path / "state", lost)
+
+    monkeypatch.setattr(reindexing, "remove_files", lose_power)
+    case.start()
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "2"}))
+    case.until(lost.exists)
+    case.stop()
+
+    monkeypatch.setattr(store_module, "boot_id", lambda: b"another boot")
+    after = Store(lost, map_size_gib=1, write=True)
+
+    with after.read() as view:
+        assert held_slots(view) == ["a"]
+    after.close()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankstream.server.errors import CorruptState, StateRefused
-from rankstream.server.store import ItemRecord, Store, item_id_of
+from rankstream.server.item_record import ItemRecord, item_id_of
+from rankstream.server.store import Store
 from rankstream.server.types import Head, Position
 
 TOPIC, OTHER = b"0123456789abcdef", b"fedcba9876543210"

@@ -10,7 +10,7 @@ from rankstream.server.asked_wire import RequestForm
 from rankstream.server.candidates import id_at
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.config import Limits, Scoring
-from rankstream.server.errors import InvalidArgument
+from rankstream.server.errors import InvalidArgument, SpaceMismatch
 from rankstream.server.filters import Filter, equals, exists
 from rankstream.server.profiles.settings import FoldSettings
 from rankstream.server.stream.token import pack_token
@@ -43,8 +43,8 @@ LIMITS = Limits(
     max_wait_ms=1000,
 )
 LAYOUT = make_layout(4, Scoring())
-FORM = RequestForm(LIMITS, LAYOUT, FoldSettings())
-WIDE = RequestForm(Limits(), LAYOUT, FoldSettings())
+FORM = RequestForm(LIMITS, LAYOUT, FoldSettings(), "space")
+WIDE = RequestForm(Limits(), LAYOUT, FoldSettings(), "space")
 WHOLE = {"wholeCatalogue": {}}
 NAMES = Names("1.2", "worker-0/1", "space", {"events": "e", "items": "i"}, {3: "click"})
 
@@ -302,3 +302,15 @@ def test_a_vector_is_little_endian_bytes_with_its_shape():
     np.testing.assert_array_equal(
         np.frombuffer(message.data, "<f4").reshape(2, 2), [[0, 2], [3, 5]]
     )
+
+
+def test_a_vector_of_another_space_is_refused_and_both_are_named():
+    row = vector_to_pb(np.ones(LAYOUT.blocks[0].dimensions, np.float32))
+    row.space = "space"
+    sent = ranking_pb2.RankRequest(vector=row)
+    sent.whole_catalogue.SetInParent()
+    assert rank_task_from_pb(sent, FORM, "").asked.vector is not None
+
+    sent.vector.space = "other"
+    with pytest.raises(SpaceMismatch, match="of space other, expected space"):
+        rank_task_from_pb(sent, FORM, "")

@@ -1,11 +1,15 @@
 """Opening the state: what another version, another limit or a damaged disk left is refused."""
 
+import errno
+
 import numpy as np
 import pytest
 
+from rankstream.server import writable
 from rankstream.server.announce import Announcements
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.catalog.segments import generation_folder
+from rankstream.server.checkpoint import CHECKPOINT_FILE, Checkpoints
 from rankstream.server.config import Encoding, Scoring, Settings, State
 from rankstream.server.errors import CorruptState, StateRefused
 from rankstream.server.generation import Generation
@@ -81,6 +85,19 @@ def test_what_is_given_again_takes_the_place_of_what_is_stored(paths):
     closed(state)
 
 
+def test_the_start_says_which_encoder_it_takes_and_why(paths, caplog):
+    caplog.set_level("INFO", "rankstream.server.writable")
+    for encoding in (Encoding("/one"), Encoding(), Encoding("/moved", precision="f32")):
+        closed(opened(paths, encoding=encoding))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the state is new: generation 1 will be encoded by /one",
+        "the state has generation 1 served, encoded by /one; given at this start: nothing else",
+        "the state has generation 1 served, encoded by /one; given at this start: model '/moved' "
+        "for '/one', precision 'f32' for 'auto', taken if the vectors stay the same",
+    ]
+
+
 def test_another_encoder_is_refused_and_the_way_to_it_is_named(paths):
     closed(opened(paths, encoding=Encoding(model="/one")))
     wider = make_layout(20, Scoring())
@@ -133,3 +150,24 @@ def test_a_state_with_damaged_names_or_facts_is_refused(paths, at):
 
     with pytest.raises(CorruptState, match="rows 0 to 1"):
         opened(paths)
+
+
+def test_a_full_disk_does_not_end_the_checkpoints(tmp_path, store, monkeypatch, caplog):
+    page = Announcements(tmp_path / "page", write=True)
+    state = writable.State(store, page, popularity=None, fold=None)
+
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "no space")
+
+    with store.write() as txn:
+        txn.put("meta", b"key", b"value")
+    with monkeypatch.context() as full:
+        full.setattr(Checkpoints, "_write", refuse)
+        state.checkpoint()
+        assert 0 <= page.refusal_age_ms < 60_000
+    assert "cannot be synced, trying again" in caplog.text
+    before = (tmp_path / "state" / CHECKPOINT_FILE).read_bytes()
+
+    state.checkpoint()
+
+    assert (tmp_path / "state" / CHECKPOINT_FILE).read_bytes() != before

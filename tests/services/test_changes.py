@@ -7,8 +7,11 @@ import json
 import pytest
 from folders import write_fake_model
 
-from rankstream.server.config import Encoding
+from rankstream.server.announce import Announcements
+from rankstream.server.config import Encoding, Settings
+from rankstream.server.derived import encoder_settings
 from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.load import check_encoder
 from rankstream.server.errors import InvalidArgument, NotFound, StateRefused, Unavailable
 from rankstream.server.generation import Change, Generation
 from rankstream.server.generations import (
@@ -18,11 +21,14 @@ from rankstream.server.generations import (
     put_generation,
     switch,
 )
+from rankstream.server.paths import Paths
 from rankstream.server.services.changes import Changes
 from rankstream.server.services.progress import Meter, generations_of
 from rankstream.server.types import Head
 
 SERVED = Generation("a", 1, Encoding(model="/one", precision="f32"))
+# Longer than what is noted waits for its end.
+ANSWER_S = 1.5
 KEPT = Generation("b", 2, Encoding(model="/two"))
 
 
@@ -33,6 +39,7 @@ class Ingest:
         self.store = store
         self.asked = []
         self.answers = True
+        self.gives_up_as = "cancelled"
 
     def hear(self, line):
         word, _, rest = line.partition(" ")
@@ -47,7 +54,7 @@ class Ingest:
             elif asked["verb"] == "drop":
                 forget_generation(txn, "b")
             else:
-                self._end(txn, "cancelled")
+                self._end(txn, self.gives_up_as)
 
     def note(self, phase, problem=""):
         with self.store.write() as txn:
@@ -68,8 +75,19 @@ def ingest(store):
 
 
 @pytest.fixture
-def changes(store, ingest):
-    return Changes(store, ingest.hear, 0.2)
+def page(tmp_path):
+    made = Announcements(tmp_path / "page", write=True)
+    made.beat()
+    made.listens()
+    return made
+
+
+@pytest.fixture
+def changes(store, ingest, page, tmp_path):
+    def check(encoding):
+        check_encoder(encoder_settings(Settings(encoding=encoding), Paths(tmp_path)))
+
+    return Changes(store, page, ingest.hear, check, ANSWER_S)
 
 
 @pytest.fixture
@@ -146,6 +164,16 @@ def test_what_is_asked_wrongly_is_refused_before_ingest_hears_of_it(changes, ing
         (("", model, {"model": "/x"}), r"settings\[model\]: expected a setting beside"),
         (("", "x" * 5000, {}), "model: 5000 characters"),
         (("a b", model, {}), "id: 'a b', expected up to 64"),
+        (
+            ("", model, {"backend": "abacus"}),
+            r"settings\[backend\]: 'abacus'; expected one of",
+        ),
+        (("", model, {"precision": "int3"}), r"settings\[precision\]: 'int3'; expected one of"),
+        (("", model, {"dimensions": "99"}), r"settings\[dimensions\]: 99; model gives 1 to 4"),
+        (("", model, {"max_tokens": "-1"}), r"settings\[max_tokens\]: -1; model reads 8 to 64"),
+        (("", model, {"max_batch_tokens": "3"}), r"settings\[max_batch_tokens\]: 3; a text of"),
+        (("", model, {"cache_mib": "-1"}), r"settings\[cache_mib\]: -1, expected MiB"),
+        (("", model, {"item_prompt": "x"}), r"settings\[item_prompt\]: no prompt 'x'"),
     ):
         with pytest.raises(InvalidArgument, match=problem):
             run(first(changes.reindex(*arguments)))
@@ -157,8 +185,32 @@ def test_what_is_asked_wrongly_is_refused_before_ingest_hears_of_it(changes, ing
 def test_an_ingest_that_is_away_is_said_so(changes, ingest, model):
     ingest.answers = False
 
-    with pytest.raises(Unavailable, match="ingest did not begin within 0.2 s"):
+    with pytest.raises(Unavailable, match="ingest did not begin within 1.5 s"):
         run(first(changes.reindex("", model, {})))
+
+
+def test_an_ingest_that_cannot_begin_for_a_full_disk_is_said_so(changes, ingest, model, page):
+    ingest.answers = False
+    page.refused()
+
+    with pytest.raises(Unavailable, match=r"did not begin within 1.5 s: the disk refuses"):
+        run(first(changes.reindex("", model, {})))
+
+
+def test_an_ingest_that_waits_for_the_log_is_not_asked(store, ingest, model, tmp_path):
+    page = Announcements(tmp_path / "new page", write=True)
+    changes = Changes(store, page, ingest.hear, lambda encoding: None, 0.2)
+    with pytest.raises(Unavailable, match="ingest is not there"):
+        run(first(changes.reindex("", model, {})))
+
+    page.beat()
+
+    with pytest.raises(Unavailable, match="waits for the log: the broker does not answer"):
+        run(first(changes.reindex("", model, {})))
+    keep(store)
+    with pytest.raises(Unavailable, match="waits for the log"):
+        run(changes.drop())
+    assert ingest.asked == []
 
 
 def test_nothing_to_follow_to_roll_back_to_or_to_give_up(changes, model):
@@ -190,6 +242,23 @@ def test_a_change_is_given_up(changes, model):
     assert run(changes.cancel()).phase == "cancelled"
 
 
+def test_to_give_up_a_change_whose_model_still_loads_is_noted_at_once(changes, ingest, model):
+    run(first(changes.reindex("mine", model, {})))
+    ingest.gives_up_as = "cancelling"
+
+    assert run(changes.cancel()).phase == "cancelling"
+
+
+def test_a_disk_that_refuses_is_told_of(changes, ingest, model, page, store):
+    assert run(first(changes.reindex("mine", model, {}))).waiting == ""
+
+    page.refused()
+
+    assert "the disk refuses" in run(first(changes.follow())).waiting
+    ingest.note("failed", "why")
+    assert run(first(changes.follow())).waiting == ""
+
+
 def test_what_is_served_already_is_not_given_up(changes, ingest, model):
     run(first(changes.reindex("mine", model, {})))
     ingest.answers = False
@@ -201,8 +270,13 @@ def test_what_is_served_already_is_not_given_up(changes, ingest, model):
 
 def test_what_is_kept_is_dropped(changes, store):
     keep(store)
+    for other in (1, 7):
+        with pytest.raises(NotFound, match=f"generation {other} is not kept; generation 2 is"):
+            run(changes.drop(other))
 
     assert run(changes.drop()) == 2
+    keep(store)
+    assert run(changes.drop(2)) == 2
 
 
 def test_a_worker_of_before_sends_on_to_the_others(changes, ingest, model, store):

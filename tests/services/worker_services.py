@@ -99,7 +99,7 @@ class Services:
             readers=1,
         )
         past = PastBias(server.store, server.new_catalogue(), Settings())
-        form = RequestForm(LIMITS, server.layout, server.fold)
+        form = RequestForm(LIMITS, server.layout, server.fold, "space")
         self.ranking = RankingService(
             self.ranker, Preparation(self.embedder, past), freshness, server.page, form, self.names
         )

@@ -84,4 +84,6 @@ def test_back_watched_given_up_and_dropped(client, fake):
     assert fake.requests["RollbackReindex"][0].id == "back"
     assert client.cancel_reindex().phase == "cancelled"
     assert client.drop_generation() == 2
+    client.drop_generation(2)
+    assert [r.generation for r in fake.requests["DropGeneration"]] == [0, 2]
     assert client.server_info().generations[0].number == 3

@@ -133,8 +133,10 @@ def test_all_of_a_query_travels(client, fake):
 def test_a_query_may_stand_alone_and_a_vector_for_a_user(client, fake):
     client.rank(query="warm socks")
     client.rank(vector=np.ones(3), candidates=["toy"])
+    client.rank(vector=np.ones(3), vector_space="f00d", candidates=["toy"])
 
-    alone, vector = fake.requests["Rank"]
+    alone, vector, of_space = fake.requests["Rank"]
+    assert (vector.vector.space, of_space.vector.space) == ("", "f00d")
     assert alone.WhichOneof("subject") is None
     assert alone.query.text == "warm socks"
     assert not alone.query.HasField("weight")
@@ -147,6 +149,7 @@ def test_a_query_may_stand_alone_and_a_vector_for_a_user(client, fake):
         ({"user_id": "u", "session": []}, "subject"),
         ({"session": [], "vector": [1.0]}, "subject"),
         ({"vector": ["a"]}, "vector"),
+        ({"vector": [1.0], "vector_space": 7}, "vector_space"),
         ({"user_id": "u", "candidates": ["a"], "filter": Filter.exists("x")}, "candidates"),
         ({"user_id": "u", "filter": "brand=Acme"}, "filter"),
         ({"user_id": "u", "filter": Filter.range("price", max=float("nan"))}, "filter.range.max"),
