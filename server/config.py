@@ -114,6 +114,9 @@ class Encoding:
         0, "leading numbers of a vector that are kept; 0: as many as the model says"
     )
     adapter: str = option("", "PEFT folder of a LoRA adapter, merged into the model's weights")
+    pooling: str = option(
+        "", "how a text's tokens make its vector: mean, cls, lasttoken, ...; default: the model's"
+    )
 
 
 @dataclass(frozen=True, slots=True)

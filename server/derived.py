@@ -65,6 +65,7 @@ def encoder_settings(settings: Settings, paths: Paths) -> EncoderSettings:
         query_prompt=wanted.query_prompt,
         dimensions=wanted.dimensions,
         adapter=wanted.adapter,
+        pooling=wanted.pooling,
     )
 
 

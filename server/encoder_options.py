@@ -14,14 +14,13 @@ import click
 
 from rankstream.server.config import options
 from rankstream.server.encoder.base import EncoderSettings
-from rankstream.server.encoder.sentence_modules import POOLINGS
 from rankstream.server.errors import RankstreamError
 from rankstream.server.paths import Paths
 
 Command = Callable[..., None]
 
 # Of serve's settings, those that decide a vector and that a command does not choose itself.
-SHARED = ("max_tokens", "item_prompt", "query_prompt", "dimensions", "adapter")
+SHARED = ("max_tokens", "item_prompt", "query_prompt", "dimensions", "adapter", "pooling")
 _DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -36,7 +35,7 @@ def settings(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_settings(data_dir: Path, **given: Any) -> None:
-        found = {name: given.pop(name) for name in ("model", "pooling", "threads", *SHARED)}
+        found = {name: given.pop(name) for name in ("model", "threads", *SHARED)}
         command(settings=_settings(data_dir, found), **given)
 
     made: Command = with_settings
@@ -60,8 +59,6 @@ def _options() -> Iterator[Callable[[Command], Command]]:
         option = served[name]
         flag, shown = "--" + name.replace("_", "-"), option.doc[0].upper() + option.doc[1:]
         yield click.option(flag, name, type=option.type, default=option.default, help=f"{shown}.")
-    shown = f"{', '.join(POOLINGS)}; default: what the folder says."
-    yield click.option("--pooling", default="", help=shown)
     yield _DATA_DIR
     yield click.option("--threads", default=2, show_default=True, help="Threads of one inference.")
 

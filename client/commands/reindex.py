@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rankstream.client.client import Client
     from rankstream.client.reindexing import ReindexProgress
 
-_FLAGS = ("rollback", "cancel", "status", "drop")
+_FLAGS = ("rollback", "cancel", "status")
 
 
 def _settings_of(
@@ -45,11 +45,24 @@ def _settings_of(
 @click.option("--rollback", is_flag=True, help="Serve the generation of before again.")
 @click.option("--cancel", is_flag=True, help="Give up the change that is under way.")
 @click.option("--status", is_flag=True, help="Show how far the newest change is.")
-@click.option("--drop", is_flag=True, help="Remove the generation kept for a rollback.")
+@click.option(
+    "--drop",
+    type=click.IntRange(min=0),
+    is_flag=False,
+    flag_value=0,
+    metavar="[NUMBER]",
+    help="Remove the generation kept for a rollback; with a number, only if it is that one.",
+)
 @json_option
 @click.pass_obj
 def reindex(
-    session: Session, /, model: str | None, settings: dict[str, str], as_json: bool, **flags: bool
+    session: Session,
+    /,
+    model: str | None,
+    settings: dict[str, str],
+    drop: int | None,
+    as_json: bool,
+    **flags: bool,
 ) -> None:
     """Change the server's model, while it serves.
 
@@ -57,12 +70,12 @@ def reindex(
     and then serves that; events and rankings go on meanwhile. Leaving this command cancels nothing.
     """  # fmt: skip
     chosen = [name for name in _FLAGS if flags[name]]
-    if len(chosen) + (model is not None or bool(settings)) > 1:
+    if len(chosen) + (drop is not None) + (model is not None or bool(settings)) > 1:
         message = "--rollback, --cancel, --status, --drop and --model or --set exclude each other"
         raise click.UsageError(message)
     with session.client() as client:
-        if chosen == ["drop"]:
-            _say_dropped(client.drop_generation(), as_json)
+        if drop is not None:
+            _say_dropped(client.drop_generation(drop), as_json)
         elif chosen == ["cancel"]:
             _show(iter([client.cancel_reindex()]), as_json)
         elif chosen == ["status"]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rankstream.server.config import (
+    Encoding,
     Limits,
     Listen,
     Scoring,
@@ -17,6 +18,7 @@ from rankstream.server.config import (
 )
 from rankstream.server.derived import (
     DEFAULT_TYPE_WEIGHTS,
+    encoder_settings,
     fold_settings,
     kernel_threads,
     names_in,
@@ -24,6 +26,7 @@ from rankstream.server.derived import (
     topic_settings,
 )
 from rankstream.server.errors import InvalidArgument
+from rankstream.server.paths import Paths
 from rankstream.server.profiles.pooling import LONGEST_TTL_MS
 from rankstream.server.profiles.settings import TYPES, FoldSettings
 
@@ -180,3 +183,12 @@ def test_curves_reach_the_fold():
     fold = fold_settings(from_mapping({"curves": "view:linear(1, 2),rate:stars(10)"}))
 
     assert fold.curves == ("view:linear(1, 2)", "rate:stars(10)")
+
+
+def test_each_setting_of_the_encoder_reaches_it(tmp_path):
+    names = {field.name for field in dataclasses.fields(Encoding)} - {"cache_mib"}
+    chosen = {
+        name: 7 if isinstance(getattr(Encoding(), name), int) else f"some {name}" for name in names
+    }
+    found = encoder_settings(Settings(encoding=Encoding(**chosen)), Paths(tmp_path))
+    assert {name: getattr(found, name) for name in names} == chosen

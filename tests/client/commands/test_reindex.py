@@ -46,11 +46,13 @@ def test_back_given_up_watched_and_dropped(run, fake):
     assert run("reindex", "--status").stdout.endswith("8 texts: the disk is full\n")
     assert run("reindex", "--drop").stdout == "generation 2 is gone\n"
     assert json.loads(run("reindex", "--drop", "--json").stdout) == {"dropped": 2}
+    assert run("reindex", "--drop", "2").exit_code == 0
+    assert [request.generation for request in fake.requests["DropGeneration"]] == [0, 0, 2]
     assert not fake.requests["Reindex"]
 
 
 def test_wrong_usage(run, fake):
-    for arguments in (["--rollback", "--model", "/m"], ["--cancel", "--drop"]):
+    for arguments in (["--rollback", "--model", "/m"], ["--cancel", "--drop"], ["--drop", "two"]):
         assert run("reindex", *arguments).exit_code == 2
     result = run("reindex", "--set", "precision")
     assert result.exit_code == 2
