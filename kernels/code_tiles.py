@@ -33,39 +33,55 @@ def _load(builder: Any, kind: Any, start: Any, offset: Any) -> Any:
 
 
 def _groups_at_once(way: int, queries: int) -> int:
-    """How many registers of rows are worked on together: accumulators stay in registers."""
+    """How many registers of rows are worked on together: accumulators stay in registers.
+
+    One query takes all 64 rows at once, from the first byte of a tile to the last: read in two
+    halves, it waits for memory twice.
+    """
     if way == VNNI_512:
         return 4
-    return 2 if queries > 2 else 4
+    return 2 if queries > 1 else 8
 
 
-def _read_step(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -> Any:
-    """The step with that number, and of some groups of rows the register that holds it."""
+def _add_step(
+    builder: Any, made: Any, pointers: Any, index: Any, groups: Any, totals: Any
+) -> None:
+    """Adds the products of the step with that number, of some groups of rows and all queries."""
     base = builder.mul(index, ir.Constant(_I64, STEP))
-    return [(index, [_load_rows(builder, made, codes, base, group) for group in groups])]
+    words = [_load_rows(builder, made, pointers["codes"], base, group) for group in groups]
+    rows = [made.rows(builder, word) for word in words]
+    for j, query in enumerate(pointers["queries"]):
+        part = made.query(builder, builder.load(builder.gep(query, [index])))
+        for row, total in zip(rows, totals, strict=True):
+            builder.store(made.add(builder, builder.load(total[j]), row, part), total[j])
 
 
-def _read_packed(builder: Any, made: Any, codes: Any, index: Any, groups: Any) -> Any:
-    """The four steps of a group of the coarse layer: their numbers, and the registers."""
+def _add_packed(
+    builder: Any, made: Any, pointers: Any, index: Any, groups: Any, totals: Any
+) -> None:
+    """Adds those of the four steps of a group of the coarse layer, of one query."""
+    first = builder.mul(index, ir.Constant(_I64, GROUP))
+    places = [builder.add(first, ir.Constant(_I64, place)) for place in range(GROUP)]
+    query = [builder.load(builder.gep(pointers["queries"][0], [place])) for place in places]
+    base = builder.mul(index, ir.Constant(_I64, (GROUP - 1) * STEP))
+    for group, total in zip(groups, totals, strict=True):
+        rows = _unpacked(builder, made, pointers["codes"], base, group)
+        builder.store(made.add_six(builder, builder.load(total[0]), rows, query), total[0])
+
+
+def _unpacked(builder: Any, made: Any, codes: Any, base: Any, group: int) -> list[Any]:
+    """The four registers that three of the coarse layer hold."""
     words = vector(_I32, made.bits)
     six, pairs = constant(words, 0x3F3F3F3F), [0x03030303, 0x0C0C0C0C, 0x30303030]
-    columns = []
-    for group in groups:
-        packed = []
-        for place in range(GROUP - 1):
-            first = builder.mul(index, ir.Constant(_I64, (GROUP - 1) * STEP))
-            base = builder.add(first, ir.Constant(_I64, place * STEP))
-            packed.append(_load_rows(builder, made, codes, base, group))
-        fourth = constant(words, 0)
-        for place, mask in enumerate(pairs):
-            bits = builder.lshr(packed[place], constant(words, 6 - 2 * place))
-            fourth = builder.or_(fourth, builder.and_(bits, constant(words, mask)))
-        columns.append([*(builder.and_(one, six) for one in packed), fourth])
-    first = builder.mul(index, ir.Constant(_I64, GROUP))
-    return [
-        (builder.add(first, ir.Constant(_I64, place)), [column[place] for column in columns])
-        for place in range(GROUP)
+    packed = [
+        _load_rows(builder, made, codes, builder.add(base, ir.Constant(_I64, place * STEP)), group)
+        for place in range(GROUP - 1)
     ]
+    fourth = constant(words, 0)
+    for place, mask in enumerate(pairs):
+        bits = builder.lshr(packed[place], constant(words, 6 - 2 * place))
+        fourth = builder.or_(fourth, builder.and_(bits, constant(words, mask)))
+    return [*(builder.and_(one, six) for one in packed), fourth]
 
 
 def _load_rows(builder: Any, made: Any, codes: Any, base: Any, group: int) -> Any:
@@ -101,20 +117,12 @@ def _emit(builder: Any, way: int, packed: bool, count: int, steps: Any, pointers
             ]
             for _ in chosen
         ]
-        read = _read_packed if packed else _read_step
+        add = _add_packed if packed else _add_step
         each = builder.udiv(steps, ir.Constant(_I64, GROUP)) if packed else steps
         with cgutils.for_range(builder, each) as loop:
-            read_steps = read(builder, made, pointers["codes"], loop.index, chosen)
             if count <= 4 and first == 0:
                 _prefetch_ahead(builder, pointers["codes"], loop.index, packed)
-            for step, words_of in read_steps:
-                rows = [made.rows(builder, word) for word in words_of]
-                for j, query in enumerate(pointers["queries"]):
-                    part = made.query(builder, builder.load(builder.gep(query, [step])))
-                    for row, total in zip(rows, totals, strict=True):
-                        builder.store(
-                            made.add(builder, builder.load(total[j]), row, part), total[j]
-                        )
+            add(builder, made, pointers, loop.index, chosen, totals)
         for group, total in zip(chosen, totals, strict=True):
             place = ir.Constant(_I64, lanes * group)
             scale = _load(builder, floats, pointers["scales"], place)

@@ -2,7 +2,8 @@
 
 Items are unsigned, queries signed, as ``vpdpbusd`` wants them. All sums fit int32 up to 2^31 / (255
 * 127) = 66,000 dimensions, so every way gives the same integers: VNNI in 512 or 256 bits, AVX2
-(``pmaddwd`` on sixteen-bit halves) and one for any processor.
+(``pmaddwd`` on sixteen-bit halves; six bits are few enough for ``pmaddubsw``, which takes twice as
+many at once) and one for any processor.
 """
 
 from collections.abc import Callable
@@ -66,7 +67,31 @@ def constant(kind: Any, value: int) -> Any:
     return ir.Constant(kind, [value] * kind.count)
 
 
-class _Vnni:
+class _Way:
+    """What every way emits; ``rows`` and ``query`` make of words what ``add`` multiplies."""
+
+    bits = 256
+
+    def rows(self, builder: Any, word: Any) -> Any:
+        """A register of rows: four codes each, unsigned."""
+        raise NotImplementedError
+
+    def query(self, builder: Any, word: Any) -> Any:
+        """Four codes of a query, signed."""
+        raise NotImplementedError
+
+    def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
+        """Sums of products, added to ``total``."""
+        raise NotImplementedError
+
+    def add_six(self, builder: Any, total: Any, rows: list[Any], query: list[Any]) -> Any:
+        """Those of ``GROUP`` steps, all words, whose unsigned codes have six bits."""
+        for row, part in zip(rows, query, strict=True):
+            total = self.add(builder, total, self.rows(builder, row), self.query(builder, part))
+        return total
+
+
+class _Vnni(_Way):
     """One instruction for four dimensions of 16 or 8 rows."""
 
     def __init__(self, bits: int) -> None:
@@ -86,13 +111,12 @@ class _Vnni:
         return builder.call(call, [total, rows, query])
 
 
-class _Halves:
+class _Halves(_Way):
     """Even and odd bytes as sixteen-bit numbers, and ``pmaddwd`` on both."""
-
-    bits = 256
 
     def __init__(self) -> None:
         self._words, self._halves = vector(_I32, 256), vector(_I16, 256)
+        self._bytes = vector(_I8, 256)
 
     def rows(self, builder: Any, word: Any) -> Any:
         low = constant(self._words, 0x00FF00FF)
@@ -105,17 +129,38 @@ class _Halves:
         return [builder.ashr(builder.shl(halves, eight), eight), builder.ashr(halves, eight)]
 
     def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
-        kind = ir.FunctionType(self._words, [self._halves, self._halves])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
         for row, part in zip(rows, query, strict=True):
-            total = builder.add(total, builder.call(call, [row, part]))
+            total = builder.add(total, self._added_in_pairs(builder, row, part))
         return total
 
+    def add_six(self, builder: Any, total: Any, rows: list[Any], query: list[Any]) -> Any:
+        """Four products, of two steps, fit sixteen bits: 4 * 63 * 128 = 32,256."""
+        kind = ir.FunctionType(self._halves, [self._bytes, self._bytes])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.ub.sw")
+        products = [
+            builder.call(
+                call,
+                [
+                    builder.bitcast(row, self._bytes),
+                    builder.bitcast(splat(builder, part, 8), self._bytes),
+                ],
+            )
+            for row, part in zip(rows, query, strict=True)
+        ]
+        ones = constant(self._halves, 1)
+        for first, second in zip(products[::2], products[1::2], strict=True):
+            both = builder.add(first, second)
+            total = builder.add(total, self._added_in_pairs(builder, both, ones))
+        return total
 
-class _Bytes:
+    def _added_in_pairs(self, builder: Any, left: Any, right: Any) -> Any:
+        kind = ir.FunctionType(self._words, [self._halves, self._halves])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
+        return builder.call(call, [left, right])
+
+
+class _Bytes(_Way):
     """Byte by byte, in vectors that every target has in some width."""
-
-    bits = 256
 
     def __init__(self) -> None:
         self._words = vector(_I32, 256)
@@ -136,11 +181,11 @@ class _Bytes:
         return total
 
 
-def arithmetic(way: int) -> Any:
+def arithmetic(way: int) -> _Way:
     """What a way emits; on a processor that has not what it needs, what every one has."""
     if not supported(way):
         way = PLAIN
-    makers: dict[int, Callable[[], Any]] = {
+    makers: dict[int, Callable[[], _Way]] = {
         PLAIN: _Bytes,
         AVX2: _Halves,
         VNNI_256: lambda: _Vnni(256),

@@ -8,7 +8,7 @@ from memory_log import Record
 
 from rankstream.server.errors import StateRefused, Unavailable
 from rankstream.server.stream import consumer as consumer_module
-from rankstream.server.stream.consumer import LogConsumer
+from rankstream.server.stream.consumer import LogConsumer, rest_when
 from rankstream.server.stream.topics import TopicSettings, ensure_topics
 
 SETTINGS = TopicSettings(prefix="t.", events_partitions=2)
@@ -61,6 +61,32 @@ def test_records_are_read_from_the_positions_on_in_the_callers_thread(own_broker
     with pytest.raises(StateRefused, match="lies outside the log"):
         read(outside, 100)
     outside.close()
+
+
+def test_rests_grow_while_nothing_comes():
+    assert [rest_when(idle_s, 0.004) for idle_s in (0, 0.3, 1, 2.5)] == [0.004, 0.004, 0.01, 0.025]
+    assert rest_when(3600, 0.004) == rest_when(0, 0.03) == 0.03
+
+
+def test_after_a_record_rests_are_short_again(own_broker, monkeypatch):
+    rests = []
+    monkeypatch.setattr(
+        consumer_module, "rest_when", lambda idle_s, rest_s: rests.append(idle_s) or rest_s
+    )
+    address = own_broker.start()
+    ensure_topics(address, SETTINGS)
+    consumer = LogConsumer(address, TOPIC, {0: 0, 1: 0}, fetch_max_wait_ms=50, rest_s=0.01)
+    assert consumer.poll(300, 100) == []
+    assert rests == sorted(rests)
+    assert rests[-1] > 0.1
+
+    produce(address, [b"one"])
+    assert read(consumer, 1)[0] == [(0, 0, b"one")]
+    before = len(rests)
+    consumer.poll(50, 100)
+    consumer.close()
+
+    assert max(rests[before:]) < 0.1
 
 
 def test_a_consumer_outlives_its_broker(own_broker):
