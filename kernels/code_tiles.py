@@ -43,9 +43,7 @@ def _groups_at_once(way: int, queries: int) -> int:
     return 2 if queries > 1 else 8
 
 
-def _add_step(
-    builder: Any, made: Any, pointers: Any, index: Any, groups: Any, totals: Any
-) -> None:
+def _add_step(builder: Any, made: Any, pointers: Any, index: Any, groups: Any, totals: Any) -> None:
     """Adds the products of the step with that number, of some groups of rows and all queries."""
     base = builder.mul(index, ir.Constant(_I64, STEP))
     words = [_load_rows(builder, made, pointers["codes"], base, group) for group in groups]

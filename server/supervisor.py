@@ -23,6 +23,7 @@ from types import FrameType
 from rankstream.server.child import REFUSED
 from rankstream.server.config import Encoding, Settings
 from rankstream.server.crews import DRAIN_MARGIN_S, Crews
+from rankstream.server.disk import on_disk
 from rankstream.server.errors import RankstreamError, StateRefused
 from rankstream.server.generation import SLOTS, Generation
 from rankstream.server.paths import Paths
@@ -66,7 +67,8 @@ class Supervisor:
 
         Raises:
             StateRefused: a child refused to start.
-            RankstreamError: a port is taken, or the embedded broker does not start.
+            RankstreamError: a port is taken, the embedded broker does not start, or the disk takes
+                nothing.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -90,7 +92,8 @@ class Supervisor:
             return
         paths = Paths(Path(self._settings.state.data_dir))
         self._broker = EmbeddedBroker(paths.broker)
-        address = self._broker.start()
+        with on_disk(paths.root):
+            address = self._broker.start()
         kafka = replace(self._settings.kafka, bootstrap_servers=address)
         self._settings = replace(self._settings, kafka=kafka)
         log.info("the embedded broker listens on %s", address)

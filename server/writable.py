@@ -18,6 +18,7 @@ from rankstream.server.catalog.popularity import Popularity
 from rankstream.server.catalog.segments import SegmentWriter, check_rows
 from rankstream.server.config import Encoding, Settings
 from rankstream.server.derived import fold_settings
+from rankstream.server.disk import on_disk
 from rankstream.server.errors import StateRefused
 from rankstream.server.generation import Generation, absolute
 from rankstream.server.generations import (
@@ -187,7 +188,14 @@ def only_writer(paths: Paths) -> Iterator[None]:
 
     Raises:
         StateRefused: another server has the folder.
+        Unavailable: the disk takes nothing, now or while the folder is held.
     """
+    with on_disk(paths.root, *WRITE_ERRORS), _locked(paths):
+        yield
+
+
+@contextmanager
+def _locked(paths: Paths) -> Iterator[None]:
     paths.root.mkdir(parents=True, exist_ok=True)
     with paths.lock.open("a+") as lock:
         until = time.monotonic() + _LOCK_WAIT_S
