@@ -25,9 +25,10 @@ by length: limits, not peers. int8 goes without saying in a key, f32 and bf16 ar
   lower end of the 95% interval of what NDCG@10 loses, as a part of it. The last two need --data.
 - ``encoder.interactive_under_bulk_p99_ms``, ``encoder.bulk_kept``: see ``encoder_bulk.py``.
 
-and likewise, of every second round, for ``titles`` and ``reviews``. ``--data`` is a folder of data
-sets (see ``training/titled_log.py``); without it titles are made up. ``--quick`` has ours, our
-graph alone and sentence-transformers encode some of the mixed texts.
+and likewise for ``titles`` and ``reviews``. ``--data`` is a folder of data sets (see
+``training/titled_log.py``); without it titles are made up. A whole run takes three quarters of an
+hour on two cores without VNNI. ``--quick`` has ours, our graph alone and sentence-transformers
+encode some of the mixed texts.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Plan:
     """What is measured.
 
     Attributes:
-        mixes: of ``encoder_texts.MIXES``; others than the mixed one in every second round.
+        mixes: of ``encoder_texts.MIXES``.
         seconds: of a turn, at least.
         singles: calls of one text in a round; 0: none.
     """
@@ -54,8 +54,7 @@ def measure(
     asked = [one for one in contenders.values() if not one.missing]
     for repeat in range(1, REPEATS + 1):
         turn = asked[(repeat - 1) % len(asked) :] + asked[: (repeat - 1) % len(asked)]
-        # The numbers to reach are those of mixed lengths; the others take most of the time.
-        for mix in plan.mixes if repeat % 2 else [MIXED]:
+        for mix in plan.mixes:
             for one in turn:
                 _turn(one, loads[mix], files[mix], plan, figures)
                 _note(one.name, mix, repeat, figures, report)
