@@ -163,8 +163,10 @@ def open_rows(
         layout.offsets,
     )
     with store.read() as view:
-        for first, count, checksum in read_checksums(view):
-            check_rows(segments.segments, first, count, checksum)
+        checksums = list(read_checksums(view))
+    # Not inside the transaction: a rollback does this beside commits, whose pages it would pin.
+    for first, count, checksum in checksums:
+        check_rows(segments.segments, first, count, checksum)
     bias = BiasFile(store, segments.segments, state.popularity, state.page, paths.segments)
     return Rows(generation, layout, store, segments, bias)
 
