@@ -110,6 +110,20 @@ def test_onnx_is_read_under_its_usual_names_alone(folder):
         read_model_folder(folder)
 
 
+def test_an_adapter_among_the_files_of_a_model_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+    with pytest.raises(ModelRefused, match="a folder of their own, and give that as --adapter"):
+        read_model_folder(folder)
+
+
+def test_an_encoder_with_a_decoder_is_refused(folder):
+    change_config(folder, model_type="t5", is_encoder_decoder=True)
+
+    with pytest.raises(ModelRefused, match=r"config\.json: an encoder with a decoder .*to ONNX"):
+        read_model_folder(folder)
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc", "a/../../b", "..\\x", "a\0b", 7, None])
 def test_paths_that_leave_the_folder_are_refused(folder, path):
     for modules in (
