@@ -207,8 +207,9 @@ def _check_shape(folder: Path, config: Mapping[str, Any], tensors: list[Tensor])
             "no such table; config and weights are of two models"
         )
         raise ModelRefused(message)
-    if layers > len(tensors):
-        message = f"{file}: says {layers} layers, but the weights hold {len(tensors)} tensors"
+    filled = sum(0 not in tensor.shape for tensor in tensors)
+    if layers > filled:
+        message = f"{file}: says {layers} layers, but the weights hold {filled} tensors"
         raise ModelRefused(message)
     return dimension, vocab_size
 

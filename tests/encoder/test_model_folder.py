@@ -240,6 +240,19 @@ def test_a_config_that_lies_about_the_weights_is_refused(folder, changes, reason
         read_model_folder(folder)
 
 
+def test_layers_are_counted_by_tensors_that_hold_something(tmp_path):
+    rows = len(folders.VOCABULARY)
+    table = {"dtype": "F32", "shape": [rows, 4], "data_offsets": [0, rows * 16]}
+    empty = {"dtype": "F32", "shape": [1 << 40, 0], "data_offsets": [rows * 16, rows * 16]}
+    tensors = {"embeddings": table} | {f"empty.{n}": empty for n in range(100)}
+    folder = folders.write_fake_model(tmp_path / "model", tensors)
+    read_model_folder(folder)
+
+    change_config(folder, num_hidden_layers=100)
+    with pytest.raises(ModelRefused, match="says 100 layers, but the weights hold 1 tensors"):
+        read_model_folder(folder)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[]", b"{", b"[" * 100_000, b" " * (5 << 20)])
 def test_a_config_that_is_no_object_is_refused(folder, content):
     (folder / "config.json").write_bytes(content)
