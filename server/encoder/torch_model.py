@@ -24,12 +24,15 @@ from safetensors import safe_open
 from torch.nn.modules import module as registration
 
 from rankstream.server.encoder.base import ModelRefused
+from rankstream.server.encoder.folder_json import read_json
 from rankstream.server.encoder.model_folder import ModelFolder, two_part
 
 # What a model may hold besides its weights: a pooler, tables and masks of positions.
 MAX_BESIDE_BYTES = 256 << 20
 # An encoder of 80 layers has about 1,000; each takes a few KB of Python's.
 MAX_PARTS = 100_000
+# The library's configs hold lists as long as what is named like these says, before any tensor.
+LISTED = ("layer", "label")
 F32_BYTES = 4
 
 
@@ -89,6 +92,7 @@ def _weights(files: tuple[Path, ...], opened: contextlib.ExitStack) -> dict[str,
 
 def _empty(file: Path, attention: str, weights: dict[str, Any]) -> Any:
     """The model without memory for its numbers, if it is not larger than its weights."""
+    _check_lists(file)
     # The file, not its folder: in a folder the library may take another config.
     config = transformers.AutoConfig.from_pretrained(
         str(file), local_files_only=True, trust_remote_code=False
@@ -101,6 +105,17 @@ def _empty(file: Path, attention: str, weights: dict[str, Any]) -> Any:
     if model.config.is_encoder_decoder:
         raise ModelRefused(two_part(file))
     return model
+
+
+def _check_lists(file: Path) -> None:
+    configs = [read_json(file, dict)]
+    while configs:
+        for name, value in configs.pop().items():
+            if isinstance(value, dict):
+                configs.append(value)
+            elif type(value) is int and value > MAX_PARTS and any(word in name for word in LISTED):
+                message = f"{file}: {name} {value}; expected at most {MAX_PARTS}"
+                raise ModelRefused(message)
 
 
 @dataclass(slots=True)

@@ -130,6 +130,20 @@ def test_the_number_of_tensors_is_bounded(folder, monkeypatch):
         load_model(read_model_folder(folder), "sdpa")
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"num_labels": 1 << 20}, "num_labels"),
+        ({"text_config": {"num_hidden_layers": 1 << 20}}, "num_hidden_layers"),
+    ],
+)
+def test_a_list_of_the_config_is_bounded(folder, changes, name):
+    change_config(folder, **changes)
+
+    with pytest.raises(ModelRefused, match=f"config.json: {name} 1048576; expected at most 100000"):
+        load_model(read_model_folder(folder), "sdpa")
+
+
 def test_the_converter_refuses_it_too(folder, tmp_path, encoder_cache):
     change_config(folder, intermediate_size=1 << 22)
 
