@@ -30,6 +30,9 @@ IGNORED = (
 # With any other beginning the weights of the model itself would be changed, too.
 PLAIN = {"bias": ("none",), "init_lora_weights": (True, "gaussian")}
 NAME = re.compile(r"[\w.-]+")
+# Matrix -> the dimension that is its rank.
+RANKED = {"lora_A": 0, "lora_embedding_A": 0, "lora_B": 1, "lora_embedding_B": 1}
+MAX_RANK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,26 @@ def _check_names(file: Path, config: Mapping[str, Any]) -> None:
 
 def _check_ranks(file: Path, config: Mapping[str, Any], tensors: tuple[Tensor, ...]) -> None:
     """Matrices of the ranks are made before the weights are read: each must be in the weights."""
-    there = {size for tensor in tensors for size in tensor.shape}
+    there = _ranks(tensors)
     for rank in (config.get("r"), *(config.get("rank_pattern") or {}).values()):
         if type(rank) is not int or rank not in there:
-            message = f"{file}: rank {rank!r}, but no tensor of the weights has it"
+            message = f"{file}: rank {rank!r}, but no LoRA matrix of the weights has it"
+            raise ModelRefused(message)
+        if rank > MAX_RANK:
+            message = f"{file}: rank {rank}; expected at most {MAX_RANK}: train it with a lower one"
             raise ModelRefused(message)
     for alpha in (config.get("lora_alpha"), *(config.get("alpha_pattern") or {}).values()):
         if type(alpha) not in (int, float):
             message = f"{file}: lora_alpha {alpha!r}; expected a number"
             raise ModelRefused(message)
+
+
+def _ranks(tensors: tuple[Tensor, ...]) -> set[int]:
+    """Of an empty matrix the header may claim any rank."""
+    filled = [tensor for tensor in tensors if len(tensor.shape) > 1 and 0 not in tensor.shape]
+    return {
+        tensor.shape[RANKED[part]]
+        for tensor in filled
+        for part in tensor.name.split(".")
+        if part in RANKED
+    }

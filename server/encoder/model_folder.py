@@ -85,6 +85,8 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
     config = read_json(transformer / "config.json", dict)
     tokenizer = _tokenizer_file(transformer)
     onnx = _onnx(transformer)
+    if onnx is None:
+        _check_alone(transformer, config)
     weights, tensors = _weights(transformer) if onnx is None else _onnx_weights(onnx)
     dimension, vocab_size = _check_shape(transformer, config, tensors)
     if modules.dimension not in (0, dimension):
@@ -110,6 +112,27 @@ def read_model_folder(root: Path, name: str = "") -> ModelFolder:
         onnx=onnx,
         quantised=quantised,
     )
+
+
+def two_part(config_file: Path) -> str:
+    """Why a model of two parts is refused; of an ONNX file the graph may be the encoder alone."""
+    return (
+        f"{config_file}: an encoder with a decoder (is_encoder_decoder), which answers with texts; "
+        "expected an encoder, or a decoder, alone: take an embedding model, or export the encoder "
+        "to ONNX"
+    )
+
+
+def _check_alone(folder: Path, config: Mapping[str, Any]) -> None:
+    if config.get("is_encoder_decoder"):
+        raise ModelRefused(two_part(folder / "config.json"))
+    file = folder / "adapter_config.json"
+    if file.exists():
+        message = (
+            f"{file}: an adapter among the model's files, where it is not read: move it and its "
+            "weights into a folder of their own, and give that as --adapter"
+        )
+        raise ModelRefused(message)
 
 
 def _tokenizer_file(folder: Path) -> Path:
@@ -184,8 +207,9 @@ def _check_shape(folder: Path, config: Mapping[str, Any], tensors: list[Tensor])
             "no such table; config and weights are of two models"
         )
         raise ModelRefused(message)
-    if layers > len(tensors):
-        message = f"{file}: says {layers} layers, but the weights hold {len(tensors)} tensors"
+    filled = sum(0 not in tensor.shape for tensor in tensors)
+    if layers > filled:
+        message = f"{file}: says {layers} layers, but the weights hold {filled} tensors"
         raise ModelRefused(message)
     return dimension, vocab_size
 

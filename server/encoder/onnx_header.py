@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from rankstream.server.encoder.base import ModelRefused
 from rankstream.server.encoder.folder_json import inside
-from rankstream.server.encoder.safetensors_header import Tensor
+from rankstream.server.encoder.safetensors_header import MAX_DIMENSIONS, Tensor
 
 # Protobuf reads no more; a larger model keeps its weights in files beside.
 MAX_ONNX_BYTES = 2 << 30
@@ -72,6 +72,14 @@ class _Claims:
     listed: int = 0
     external: dict[str, str] = field(default_factory=dict)
     beside: bool = False
+
+    def add_dimensions(self, sizes: Iterable[int]) -> None:
+        """Reads no further than the bound: a list may be as long as the file."""
+        for size in sizes:
+            if len(self.shape) == MAX_DIMENSIONS:
+                problem = f"tensor {self.name!r} has over {MAX_DIMENSIONS} dimensions"
+                raise ValueError(problem)
+            self.shape.append(size)
 
 
 def read_onnx_header(path: Path) -> OnnxHeader:
@@ -140,7 +148,7 @@ class _Walk:
 
     def _claim(self, claims: _Claims, number: int, value: int | Span) -> None:
         if number == 1:
-            claims.shape += [value] if isinstance(value, int) else list(self._packed(value))
+            claims.add_dimensions([value] if isinstance(value, int) else self._packed(value))
         elif number == 2 and isinstance(value, int):
             claims.kind = value
         elif number == 14:

@@ -6,8 +6,9 @@
                 model.bin    its weights
                 note.json    digests of both, how it was made, what quality it kept
 
-A graph and its weights hold no code. They are read only where they are the bytes that the note
-names, so that a damaged or swapped file is refused before its size is allocated.
+They are read only where they are the bytes that the note names, so that a file that is damaged, or
+of another model, is refused before its size is allocated. The note lies beside them and proves no
+more: such a folder is to be trusted as the program that made it.
 """
 
 from __future__ import annotations

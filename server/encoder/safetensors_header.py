@@ -16,6 +16,8 @@ from typing import Any
 from rankstream.server.encoder.base import ModelRefused
 
 MAX_HEADER_BYTES = 16 << 20
+# Torch allows 64, models use four; products of many more take for ever, and so do their digits.
+MAX_DIMENSIONS = 16
 ITEM_BYTES = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),
@@ -65,6 +67,9 @@ def _tensor(path: Path, name: str, entry: Any) -> Tensor:
     width = ITEM_BYTES.get(str(entry.get("dtype")))
     _require(width is not None, path, f"tensor {name!r} has dtype {entry.get('dtype')!r}")
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    many = len(shape) if isinstance(shape, list) else 0
+    problem = f"tensor {name!r} has {many} dimensions, over {MAX_DIMENSIONS}"
+    _require(many <= MAX_DIMENSIONS, path, problem)
     _require(_counts(shape) and _counts(offsets), path, f"tensor {name!r}: shape or offsets")
     _require(len(offsets) == 2, path, f"tensor {name!r} has {len(offsets)} offsets")
     start, stop = offsets

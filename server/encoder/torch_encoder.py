@@ -5,21 +5,19 @@ Imports torch and transformers: import this module only where they are meant to 
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
 from rankstream.server.encoder.adapter_folder import AdapterFolder
 from rankstream.server.encoder.base import ModelRefused, TokenBatch
 from rankstream.server.encoder.instruction_set import cpu_flags, instruction_set
 from rankstream.server.encoder.model_folder import ModelFolder
+from rankstream.server.encoder.torch_model import load_model, quiet
 from rankstream.server.encoder.torch_pooling import pool
 
 # The fused implementation first; some architectures (MPNet) have only the plain one.
@@ -81,7 +79,8 @@ def load_graph(
         attentions: the implementations to try, in this order.
 
     Raises:
-        ModelRefused: transformers does not read it, or some weights are missing.
+        ModelRefused: transformers does not read it, it is larger than its weights, or some of them
+            are missing.
     """
     problem: Exception = RuntimeError("no attention implementation")
     for attention in attentions:
@@ -105,47 +104,20 @@ def save_weights(folder: ModelFolder, target: Path) -> None:
     # The pooler is not used; where the folder has none, it was filled with random numbers.
     named = model.state_dict().items()
     weights = {name: tensor for name, tensor in named if not name.startswith("pooler.")}
-    with tempfile.TemporaryDirectory(dir=target) as part, _quiet():
+    with tempfile.TemporaryDirectory(dir=target) as part, quiet():
         model.save_pretrained(part, state_dict=weights)  # type: ignore[operator]
         for file in Path(part).glob("*.safetensors*"):
             file.rename(target / file.name)
 
 
 def _load(folder: ModelFolder, attention: str) -> torch.nn.Module:
-    with _quiet():
-        model, report = transformers.AutoModel.from_pretrained(
-            str(folder.transformer),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation=attention,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    # A missing weight would be filled with random numbers; the pooler's are not used.
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        message = f"{folder.transformer}: no weights for {', '.join(missing[:5])}"
-        raise ModelRefused(message)
-    # A decoder would otherwise answer, and a converted graph return, the keys and values it read.
-    model.config.use_cache = False
-    found: torch.nn.Module = model
-    return found if folder.adapter is None else _adapted(found, folder.adapter)
+    model = load_model(folder, attention)
+    return model if folder.adapter is None else _adapted(model, folder.adapter)
 
 
 def _adapted(model: torch.nn.Module, adapter: AdapterFolder) -> torch.nn.Module:
     # Here, not above: few models have one, and its library takes a second to import.
     from rankstream.server.encoder.torch_adapter import merge_adapter
 
-    with _quiet():
+    with quiet():
         return merge_adapter(model, adapter)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, notices or deprecations of the library's own code on our stderr."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

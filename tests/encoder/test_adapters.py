@@ -134,7 +134,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, model, adapter, encod
         ({"megatron_config": {"a": 1}}, "megatron_config"),
         ({"layer_replication": [[0, 1 << 30]]}, "layer_replication"),
         ({"something_new": {"a": 1}}, "something_new"),
-        ({"r": 1 << 40}, "rank 1099511627776, but no tensor"),
+        ({"r": 1 << 40}, "rank 1099511627776, but no LoRA matrix"),
         ({"r": "3"}, "rank '3'"),
         ({"r": None}, "rank None"),
         ({"rank_pattern": {"query": 1 << 30}}, "rank 1073741824"),
@@ -152,6 +152,42 @@ def test_what_is_not_a_plain_adapter_is_refused(adapter, changes, reason):
     change(adapter, **changes)
 
     with pytest.raises(ModelRefused, match=reason):
+        read_adapter(adapter)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape"),
+    [
+        ("query.lora_A.weight", (1 << 30, 0)),
+        ("query.lora_A.weight", (4, 1000)),
+        ("query.lora_B.weight", (1000, 4)),
+        ("query.lora_magnitude_vector", (1000,)),
+        ("query.weight", (1000, 1000)),
+    ],
+)
+def test_a_rank_is_of_a_lora_matrix_and_no_other_number(adapter, tensor, shape):
+    from safetensors.numpy import load_file, save_file
+
+    file = adapter / "adapter_model.safetensors"
+    save_file(load_file(file) | {tensor: np.zeros(shape, np.int8)}, file)
+
+    for rank in set(shape) - {4}:
+        change(adapter, r=rank)
+        with pytest.raises(ModelRefused, match=f"rank {rank}, but no LoRA matrix"):
+            read_adapter(adapter)
+
+
+def test_a_rank_has_a_bound(adapter):
+    from safetensors.numpy import load_file, save_file
+
+    file = adapter / "adapter_model.safetensors"
+    large = {f"{n}.lora_A.weight": np.zeros((n, 1), np.int8) for n in (4096, 4097)}
+    save_file(load_file(file) | large, file)
+    change(adapter, rank_pattern={"query": 4096})
+    read_adapter(adapter)
+
+    change(adapter, rank_pattern={"query": 4097})
+    with pytest.raises(ModelRefused, match="rank 4097; expected at most 4096"):
         read_adapter(adapter)
 
 

@@ -110,6 +110,20 @@ def test_onnx_is_read_under_its_usual_names_alone(folder):
         read_model_folder(folder)
 
 
+def test_an_adapter_among_the_files_of_a_model_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+    with pytest.raises(ModelRefused, match="a folder of their own, and give that as --adapter"):
+        read_model_folder(folder)
+
+
+def test_an_encoder_with_a_decoder_is_refused(folder):
+    change_config(folder, model_type="t5", is_encoder_decoder=True)
+
+    with pytest.raises(ModelRefused, match=r"config\.json: an encoder with a decoder .*to ONNX"):
+        read_model_folder(folder)
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc", "a/../../b", "..\\x", "a\0b", 7, None])
 def test_paths_that_leave_the_folder_are_refused(folder, path):
     for modules in (
@@ -223,6 +237,19 @@ def test_a_config_that_lies_about_the_weights_is_refused(folder, changes, reason
     change_config(folder, **changes)
 
     with pytest.raises(ModelRefused, match=reason):
+        read_model_folder(folder)
+
+
+def test_layers_are_counted_by_tensors_that_hold_something(tmp_path):
+    rows = len(folders.VOCABULARY)
+    table = {"dtype": "F32", "shape": [rows, 4], "data_offsets": [0, rows * 16]}
+    empty = {"dtype": "F32", "shape": [1 << 40, 0], "data_offsets": [rows * 16, rows * 16]}
+    tensors = {"embeddings": table} | {f"empty.{n}": empty for n in range(100)}
+    folder = folders.write_fake_model(tmp_path / "model", tensors)
+    read_model_folder(folder)
+
+    change_config(folder, num_hidden_layers=100)
+    with pytest.raises(ModelRefused, match="says 100 layers, but the weights hold 1 tensors"):
         read_model_folder(folder)
 
 

@@ -70,6 +70,21 @@ def test_a_list_does_not_stand_for_bytes_that_are_there(tmp_path):
         read_onnx_header(write(tmp_path, both))
 
 
+def test_many_dimensions_are_refused_and_not_read_to_their_end(tmp_path):
+    kind = field(2, 1) + field(4, bytes(8))
+    one_by_one = field(1, (1 << 48) - 1) * 400 + kind
+    packed = field(1, b"\1" * 17) + kind
+    # What follows the bound is no number, and nobody sees it.
+    endless = field(1, b"\1" * 17 + b"\xff" * (1 << 20)) + kind
+
+    for dimensions in (one_by_one, packed, endless):
+        with pytest.raises(ModelRefused, match="tensor '' has over 16 dimensions"):
+            read_onnx_header(write(tmp_path, dimensions))
+
+    allowed = field(1, b"\1" * 15 + b"\2") + kind
+    assert read_onnx_header(write(tmp_path, allowed)).tensors[0].shape == (1,) * 15 + (2,)
+
+
 def test_weights_beside_the_file_are_read_where_they_lie(tmp_path):
     (tmp_path / "w.bin").write_bytes(bytes(8) + ROWS.tobytes())
     place = {"location": "w.bin", "offset": 8, "length": 24}

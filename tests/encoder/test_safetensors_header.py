@@ -23,6 +23,12 @@ def test_an_honest_header_is_read_in_the_order_of_its_bytes(tmp_path):
     assert read_header(file) == (Tensor("a", (2, 3), 0, 24), Tensor("b", (), 24, 25))
 
 
+def test_as_many_dimensions_as_are_allowed_are_read(tmp_path):
+    file = write(tmp_path, {"a": A | {"shape": [1] * 15 + [6]}}, 24)
+
+    assert read_header(file)[0].shape == (1,) * 15 + (6,)
+
+
 def test_what_the_library_writes_is_read(tmp_path):
     import numpy as np
     from safetensors.numpy import save_file
@@ -47,6 +53,9 @@ def test_what_the_library_writes_is_read(tmp_path):
         ({"a": A | {"data_offsets": [-24, 0]}}, 24, "shape or offsets"),
         ({"a": A | {"data_offsets": [0, 24, 48]}}, 24, "3 offsets"),
         ({"a": A | {"shape": [1 << 47, 1 << 47]}}, 24, "takes"),
+        ({"a": A | {"shape": [1] * 15 + [6, 1]}}, 24, "has 17 dimensions, over 16"),
+        ({"a": A | {"shape": [(1 << 48) - 1] * 400}}, 24, "has 400 dimensions, over 16"),
+        ({"a": A | {"shape": [(1 << 48) - 1] * 16}}, 24, "takes"),
         ({"a": A | {"shape": [2.0, 3]}}, 24, "shape or offsets"),
         ({"a": A | {"shape": [True, 6]}}, 24, "shape or offsets"),
         ({"a": A | {"dtype": "F12"}}, 24, "dtype 'F12'"),
