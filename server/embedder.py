@@ -209,7 +209,7 @@ class Embedder:
         reading = self._readers.submit(
             loop, texts[0].lane, work, lambda: any(text.wanted for text in texts)
         )
-        reading.add_done_callback(lambda done: self._was_read(loop, texts, done))
+        reading.add_done_callback(lambda done: self._was_read(loop, texts, prompt, done))
 
     def _tokenize(
         self, loop: asyncio.AbstractEventLoop, texts: Sequence[str], prompt: str | None
@@ -222,6 +222,7 @@ class Embedder:
         self,
         loop: asyncio.AbstractEventLoop,
         texts: list[Text],
+        prompt: str | None,
         done: asyncio.Future[tuple[Tokens, int]],
     ) -> None:
         if done.cancelled():
@@ -230,8 +231,7 @@ class Embedder:
             return
         error = _error_of(done)
         if error is not None:
-            for text in texts:
-                self._settle(text, error)
+            self._was_unreadable(loop, texts, prompt, error)
             return
         tokens, spent_us = done.result()
         self.work.read_us += spent_us
@@ -239,6 +239,21 @@ class Embedder:
             text.ids, text.tokens, text.truncated = ids, len(ids), cut
             self._queue.put(text)
         self._start_batch(loop)
+
+    def _was_unreadable(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        texts: list[Text],
+        prompt: str | None,
+        error: RankstreamError,
+    ) -> None:
+        if len(texts) == 1 or self._closed:
+            for text in texts:
+                self._settle(text, error)
+            return
+        # Each alone, so that one does not fail the others.
+        for text in texts:
+            self._read(loop, [text], prompt)
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._busy or self._closed:

@@ -12,6 +12,7 @@ from rankstream.server.encoder.base import (
     EncoderSettings,
     EncoderUnavailable,
     ModelRefused,
+    UnreadableText,
 )
 from rankstream.server.encoder.choice import (
     BACKENDS,
@@ -175,9 +176,13 @@ def _check_choices(settings: EncoderSettings) -> None:
 
 
 def _check_prompts(prompts: Prompts, tokenizer: Tokenizer, max_tokens: int) -> None:
-    """Refuses a prompt that leaves no room: every text would have the same vector."""
+    """Refuses a prompt that is not read, or leaves no room: all texts would have one vector."""
     names = list(prompts.texts)
-    read = tokenizer.tokenize([prompts.texts[name] for name in names])
+    try:
+        read = tokenizer.tokenize([prompts.texts[name] for name in names])
+    except UnreadableText as error:
+        message = f"the model's prompts: {error}; save the model's folder again"
+        raise ModelRefused(message) from error
     full = read.truncated | (read.lengths >= max_tokens)
     for name in (name for name, alone in zip(names, full, strict=True) if alone):
         field, problem = "max_tokens", f"the prompt {name!r} alone is as long; raise it"

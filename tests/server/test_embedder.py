@@ -255,6 +255,16 @@ def test_what_nobody_foresaw_is_an_error_and_the_embedder_lives(embedder, encode
     assert letters(good) == ["s"]
 
 
+def test_one_unreadable_text_does_not_fail_the_others_of_its_part(embedder, encoder):
+    encoder.gate.release(9)
+
+    answers = asyncio.run(embedder.embed(["sea", "unreadable", "sky"], soon()))
+
+    assert letters([answers[0], answers[2]]) == ["s", "s"]
+    assert isinstance(answers[1], EncoderError)
+    assert embedder.waiting == 0
+
+
 def test_more_than_may_wait_is_refused_whole(embedder, encoder):
     async def scenario():
         first = begun(embedder, *(f"text {n}" for n in range(8)))
