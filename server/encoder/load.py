@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rankstream.server.encoder.base import (
     Backend,
     Encoder,
+    EncoderError,
     EncoderSettings,
     EncoderUnavailable,
     ModelRefused,
@@ -136,7 +137,14 @@ class Loading:
     def _measured(self) -> tuple[Backend, str]:
         from rankstream.server.encoder.openvino_load import load_if_faster
 
-        backend, reason = load_if_faster(self.settings, self.folder, self.space)
+        try:
+            backend, reason = load_if_faster(self.settings, self.folder, self.space)
+        except ModelRefused:
+            raise
+        except EncoderError as error:
+            # Not remembered: the next start may find more memory, or a disk that is not full.
+            backend, reason = None, f"OpenVINO cannot convert or compile it: {error}"
+            log.warning("encoder %s: picked torch: %s", self.folder.name, reason)
         return backend or self._torch(), reason
 
     def _openvino(self) -> Backend:
