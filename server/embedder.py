@@ -226,8 +226,11 @@ class Embedder:
         done: asyncio.Future[tuple[Tokens, int]],
     ) -> None:
         if done.cancelled():
-            # Nobody waits for any of them.
-            self._drop(Taken(gone=texts))
+            # At its turn nobody waited for any of them; since then, somebody may have come.
+            wanted = [] if self._closed else [text for text in texts if text.wanted]
+            self._drop(Taken(gone=[text for text in texts if text not in wanted]))
+            if wanted:
+                self._read(loop, wanted, prompt)
             return
         error = _error_of(done)
         if error is not None:

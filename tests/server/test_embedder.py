@@ -209,6 +209,44 @@ def test_a_text_whose_caller_has_gone_is_not_encoded(embedder, encoder):
     assert (embedder.work.dropped, embedder.waiting) == (1, 0)
 
 
+def test_a_text_that_is_asked_for_as_its_reading_is_given_up_is_read(encoder):
+    encoder.gate.release(9)
+    reading, again = threading.Semaphore(0), []
+    embedder = Embedder(encoder, cache_bytes=0, max_queued=8, max_batch_tokens=512, readers=1)
+    read, submit = encoder.read, embedder._readers.submit
+
+    def slow_read(texts, prompt=None):
+        assert reading.acquire(timeout=10)
+        return read(texts, prompt)
+
+    def submit_and_ask_again(loop, lane, work, wanted):
+        def asked_for_again():
+            found = wanted()
+            if not found:
+                again.append(begun(embedder, "gone"))
+            return found
+
+        return submit(loop, lane, work, asked_for_again)
+
+    encoder.read, embedder._readers.submit = slow_read, submit_and_ask_again
+
+    async def scenario():
+        first, gone = begun(embedder, "sea"), begun(embedder, "gone", "gone too")
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        reading.release(9)
+        await first
+        return await again[0]
+
+    answers = asyncio.run(scenario())
+    embedder.close()
+
+    assert letters(answers) == ["g"]
+    assert encoder.batches == [["sea"], ["gone"]]
+    assert (embedder.work.dropped, embedder.waiting) == (1, 0)
+
+
 def test_a_deadline_that_has_passed_is_an_error_of_each_text(embedder, encoder):
     async def scenario():
         first = begun(embedder, "sea")
