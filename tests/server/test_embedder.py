@@ -23,6 +23,7 @@ class GatedEncoder:
     """Vectors of the texts' first letters; computes a batch when the gate lets it."""
 
     prompts = Prompts({"query": "find: "})
+    max_tokens = 512
 
     def __init__(self):
         self.batches = []
@@ -367,6 +368,64 @@ def test_an_interactive_text_is_read_before_a_bulk_that_waits_to_be_read(encoder
     embedder.close()
 
     assert order == ["bulk 0", "asked", "bulk 64", "bulk 128", "bulk 192"]
+
+
+@pytest.fixture
+def slow_reading(encoder):
+    """An embedder of one reader: what it was given, and what lets it read."""
+    given, gate = [], threading.Semaphore(0)
+    read = encoder.read
+
+    def slow_read(texts, prompt=None):
+        given.append(texts)
+        assert gate.acquire(timeout=10)
+        return read(texts, prompt)
+
+    encoder.read = slow_read
+    encoder.gate.release(900)
+    made = Embedder(encoder, cache_bytes=0, max_queued=900, max_batch_tokens=1 << 16, readers=1)
+    yield made, given, gate
+    gate.release(900)
+    made.close()
+
+
+def test_a_text_waits_for_few_long_ones_to_be_read(slow_reading):
+    embedder, given, gate = slow_reading
+
+    async def scenario():
+        long = [f"{n}" + "x" * 15_000 for n in range(6)]
+        bulk = begun(embedder, *long, lane="bulk")
+        await until(lambda: given)
+        asked = begun(embedder, "asked")
+        await asyncio.sleep(0)
+        gate.release(9)
+        return await bulk, await asked
+
+    bulk, asked = asyncio.run(scenario())
+
+    assert letters(bulk + asked) == ["0", "1", "2", "3", "4", "5", "a"]
+    assert [[text[:1] for text in texts] for texts in given] == [
+        ["0", "1"],
+        ["a"],
+        ["2", "3"],
+        ["4", "5"],
+    ]
+
+
+def test_a_bulk_text_that_somebody_asks_for_is_read_before_the_others(slow_reading):
+    embedder, given, gate = slow_reading
+
+    async def scenario():
+        bulk = begun(embedder, *(f"bulk {n}" for n in range(200)), lane="bulk")
+        await until(lambda: given)
+        asked = begun(embedder, "bulk 130", "bulk 131")
+        await asyncio.sleep(0)
+        gate.release(9)
+        return await bulk, await asked
+
+    asyncio.run(scenario())
+
+    assert [texts[0] for texts in given] == ["bulk 0", "bulk 128", "bulk 64", "bulk 192"]
 
 
 def test_a_vector_is_nobodys_to_change(embedder, encoder):
