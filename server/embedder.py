@@ -24,14 +24,13 @@ from rankstream.server.encoder.base import Encoded, Encoder, TokenizedText, Toke
 from rankstream.server.encoder.cache import CacheStats, VectorCache
 from rankstream.server.encoder.text import text_hash
 from rankstream.server.encoder.text_queue import LaneName, Pace, Taken, TextQueue
+from rankstream.server.encoder.tokenizer import CHARS_PER_TOKEN
 from rankstream.server.errors import DeadlineExceeded, Overloaded, RankstreamError, Unavailable
 from rankstream.server.in_flight import Answer, Embedded, Request, Text, Work
-from rankstream.server.text_readers import TextReaders
+from rankstream.server.text_readers import TextReaders, parts_of
 
 log = logging.getLogger(__name__)
 
-# Texts that one reader takes: a request's texts are read side by side, and none holds up another.
-READ_TOGETHER = 64
 # What a text is taken for that is not read yet, where the wait is estimated.
 UNREAD_TOKENS = 32
 
@@ -57,6 +56,7 @@ class Embedder:
         readers: int,
     ) -> None:
         self._encoder = encoder
+        self._max_chars = encoder.max_tokens * CHARS_PER_TOKEN
         self._cache = VectorCache(cache_bytes)
         self._max_queued = max_queued
         self._pace = Pace()
@@ -92,8 +92,9 @@ class Embedder:
         loop, now = asyncio.get_running_loop(), time.monotonic()
         request = Request(len(texts), loop.create_future())
         fresh = self._ask(request, texts, prompt, Text(b"", "", lane, now, deadline))
-        for start in range(0, len(fresh), READ_TOGETHER):
-            self._read(loop, fresh[start : start + READ_TOGETHER], prompt)
+        # Side by side, and none holds up another for long.
+        for part in parts_of([text.text for text in fresh], self._max_chars):
+            self._read(loop, fresh[part], prompt)
         if request.left:
             await self._wait(loop, request, deadline - now)
         late = DeadlineExceeded("the deadline passed before there was a vector")
@@ -115,8 +116,9 @@ class Embedder:
         self._tokenizing += len(texts)
         loop, left = asyncio.get_running_loop(), max(0.0, deadline - time.monotonic())
         try:
-            parts = [texts[i : i + READ_TOGETHER] for i in range(0, len(texts), READ_TOGETHER)]
-            reading = [self._tokenize(loop, part, prompt) for part in parts]
+            parts = [texts[part] for part in parts_of(texts, self._max_chars)]
+            lane: LaneName = "interactive" if len(parts) == 1 else "bulk"
+            reading = [self._tokenize(loop, lane, part, prompt) for part in parts]
             found = await asyncio.wait_for(asyncio.gather(*reading), left)
             return [one for part in found for one in part]
         except TimeoutError as error:
@@ -178,6 +180,8 @@ class Embedder:
             text.lane = like.lane
             if text.ids:
                 self._queue.put(text)
+            elif text.reading is not None:
+                self._readers.lift(text.reading)
 
     def _admit(self, more: int, lane: LaneName) -> None:
         if self._closed:
@@ -206,32 +210,40 @@ class Embedder:
     def _read(self, loop: asyncio.AbstractEventLoop, texts: list[Text], prompt: str | None) -> None:
         words = [text.text for text in texts]
         work = functools.partial(_timed, self._encoder.read, words, prompt)
-        reading = self._readers.submit(
-            loop, texts[0].lane, work, lambda: any(text.wanted for text in texts)
-        )
-        reading.add_done_callback(lambda done: self._was_read(loop, texts, done))
+        # Those that are read again may be of both lanes.
+        lane: LaneName = "bulk" if all(text.lane == "bulk" for text in texts) else "interactive"
+        reading = self._readers.submit(loop, lane, work, lambda: any(text.wanted for text in texts))
+        for text in texts:
+            text.reading = reading
+        reading.add_done_callback(lambda done: self._was_read(loop, texts, prompt, done))
 
     def _tokenize(
-        self, loop: asyncio.AbstractEventLoop, texts: Sequence[str], prompt: str | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        lane: LaneName,
+        texts: Sequence[str],
+        prompt: str | None,
     ) -> asyncio.Future[list[TokenizedText]]:
         work = functools.partial(self._encoder.tokenize, texts, prompt)
-        lane: LaneName = "interactive" if len(texts) < READ_TOGETHER else "bulk"
         return self._readers.submit(loop, lane, work, lambda: True)
 
     def _was_read(
         self,
         loop: asyncio.AbstractEventLoop,
         texts: list[Text],
+        prompt: str | None,
         done: asyncio.Future[tuple[Tokens, int]],
     ) -> None:
         if done.cancelled():
-            # Nobody waits for any of them.
-            self._drop(Taken(gone=texts))
+            # At its turn nobody waited for any of them; since then, somebody may have come.
+            wanted = [] if self._closed else [text for text in texts if text.wanted]
+            self._drop(Taken(gone=[text for text in texts if text not in wanted]))
+            if wanted:
+                self._read(loop, wanted, prompt)
             return
         error = _error_of(done)
         if error is not None:
-            for text in texts:
-                self._settle(text, error)
+            self._was_unreadable(loop, texts, prompt, error)
             return
         tokens, spent_us = done.result()
         self.work.read_us += spent_us
@@ -239,6 +251,21 @@ class Embedder:
             text.ids, text.tokens, text.truncated = ids, len(ids), cut
             self._queue.put(text)
         self._start_batch(loop)
+
+    def _was_unreadable(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        texts: list[Text],
+        prompt: str | None,
+        error: RankstreamError,
+    ) -> None:
+        if len(texts) == 1 or self._closed:
+            for text in texts:
+                self._settle(text, error)
+            return
+        # Each alone, so that one does not fail the others.
+        for text in texts:
+            self._read(loop, [text], prompt)
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._busy or self._closed:

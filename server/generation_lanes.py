@@ -24,6 +24,7 @@ from rankstream.server.stream.consumer import LogConsumer
 from rankstream.server.stream.dead_letter import DeadLetters
 from rankstream.server.stream.indexer import ItemIndexer, ItemRecordIn
 from rankstream.server.stream.item_folder import ItemFolder, ItemFormat
+from rankstream.server.stream.item_texts import ItemTexts
 from rankstream.server.stream.log import Log
 from rankstream.server.stream.texts_lane import TextsLane
 from rankstream.server.stream.writer import Work
@@ -89,7 +90,9 @@ class GenerationLanes:
     def _items_lane(self, niceness: int) -> CompactedLane[list[ItemRecordIn]]:
         settings, rows, feed = self._settings, self.rows, self._feed
         encode = functools.partial(self._cached.encode, prompt=self._encoder.prompts.item)
-        indexer = ItemIndexer(rows.store, rows.segments, rows.layout, encode)
+        # Past the cache, which may know a text that a broken encoder does not encode any more.
+        texts = ItemTexts(encode, self._encoder.warm_up)
+        indexer = ItemIndexer(rows.store, rows.segments, rows.layout, texts.vectors)
         form = ItemFormat(settings.limits, rows.layout, feed.template)
         topic = feed.found.topics.items
         return CompactedLane(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,7 @@ class Text:
         ids: its tokens; empty until it is read.
         tokens: how many.
         truncated: whether it was longer than what is read.
+        reading: what its reader makes of it and others; None before, and of no use after.
         running: whether it is in the batch that is being computed.
     """
 
@@ -109,6 +111,7 @@ class Text:
     ids: list[int] = field(default_factory=list)
     tokens: int = 0
     truncated: bool = False
+    reading: asyncio.Future[Any] | None = None
     running: bool = False
 
     @property

@@ -32,7 +32,7 @@ def run(settings: Settings, control: Control, inherited: Inherited) -> None:
     """Opens the state, then folds the log into it until told to stop.
 
     Raises:
-        RankstreamError: the state or the log refuses.
+        RankstreamError: the state, the model or the log refuses.
     """
     paths = Paths(Path(settings.state.data_dir))
     with only_writer(paths):
@@ -57,6 +57,8 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
     if known:
         control.send("state")
     stopping = _stop_on_signal()
+    # A model that fails is refused before anything is encoded with it; workers go on meanwhile.
+    encoder.warm_up()
     warm_up_fold(state.fold)
     warm_up_codes()
     found = wait_for_log(

@@ -4,6 +4,7 @@
 
     RankstreamError
     └── EncoderError            INTERNAL             the encoder failed
+        ├── UnreadableText      INTERNAL             the tokeniser failed on a text
         ├── WrongVector         INTERNAL             it answered what is not a vector to be served
         ├── ModelRefused        FAILED_PRECONDITION  a model folder that is not read; says why
         └── EncoderUnavailable  UNAVAILABLE          a library is missing; says what to install
@@ -29,6 +30,10 @@ from rankstream.server.errors import RankstreamError, SpaceMismatch, Unavailable
 
 class EncoderError(RankstreamError):
     """The encoder failed."""
+
+
+class UnreadableText(EncoderError):
+    """The tokeniser failed on a text, or on one of several."""
 
 
 class WrongVector(EncoderError):
@@ -208,7 +213,7 @@ class Encoder(Protocol):
 
         Raises:
             InvalidArgument: there is no such prompt.
-            EncoderError: the backend failed, or a vector is not finite.
+            EncoderError: the tokeniser or the backend failed, or a vector is not finite.
         """
 
     def encode_counted(self, texts: Sequence[str], prompt: str | None = None) -> Encoded:
@@ -226,7 +231,12 @@ class Encoder(Protocol):
         """What the model reads of each text, its prompt included."""
 
     def read(self, texts: Sequence[str], prompt: str | None = None) -> Tokens:
-        """The first half of ``encode``: token ids of each text."""
+        """The first half of ``encode``: token ids of each text.
+
+        Raises:
+            InvalidArgument: there is no such prompt.
+            UnreadableText: the tokeniser fails on one of them.
+        """
 
     def encode_tokens(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """The second half: vectors [B, D] float32 of texts that make one batch.
@@ -239,7 +249,8 @@ class Encoder(Protocol):
         """Encodes the golden texts and checks the answers.
 
         Raises:
-            ModelRefused: a vector is not finite, not normalised, or depends on its batch.
+            ModelRefused: a text is not read, or a vector is not finite, not normalised, or depends
+                on its batch.
             EncoderError: the backend failed.
         """
 

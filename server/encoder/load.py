@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from rankstream.server.encoder.base import (
     Backend,
     Encoder,
+    EncoderError,
     EncoderSettings,
     EncoderUnavailable,
     ModelRefused,
+    UnreadableText,
 )
 from rankstream.server.encoder.choice import (
     BACKENDS,
@@ -135,7 +137,14 @@ class Loading:
     def _measured(self) -> tuple[Backend, str]:
         from rankstream.server.encoder.openvino_load import load_if_faster
 
-        backend, reason = load_if_faster(self.settings, self.folder, self.space)
+        try:
+            backend, reason = load_if_faster(self.settings, self.folder, self.space)
+        except ModelRefused:
+            raise
+        except EncoderError as error:
+            # Not remembered: the next start may find more memory, or a disk that is not full.
+            backend, reason = None, f"OpenVINO cannot convert or compile it: {error}"
+            log.warning("encoder %s: picked torch: %s", self.folder.name, reason)
         return backend or self._torch(), reason
 
     def _openvino(self) -> Backend:
@@ -175,9 +184,13 @@ def _check_choices(settings: EncoderSettings) -> None:
 
 
 def _check_prompts(prompts: Prompts, tokenizer: Tokenizer, max_tokens: int) -> None:
-    """Refuses a prompt that leaves no room: every text would have the same vector."""
+    """Refuses a prompt that is not read, or leaves no room: all texts would have one vector."""
     names = list(prompts.texts)
-    read = tokenizer.tokenize([prompts.texts[name] for name in names])
+    try:
+        read = tokenizer.tokenize([prompts.texts[name] for name in names])
+    except UnreadableText as error:
+        message = f"the model's prompts: {error}; save the model's folder again"
+        raise ModelRefused(message) from error
     full = read.truncated | (read.lengths >= max_tokens)
     for name in (name for name, alone in zip(names, full, strict=True) if alone):
         field, problem = "max_tokens", f"the prompt {name!r} alone is as long; raise it"

@@ -16,6 +16,7 @@ from rankstream.server.encoder.base import (
     TokenBatch,
     TokenizedText,
     Tokens,
+    UnreadableText,
     WrongVector,
 )
 from rankstream.server.encoder.batching import pad_batch, plan_batches
@@ -109,7 +110,7 @@ class TextEncoder:
         """Encodes the golden texts together and alone, and compares."""
         try:
             self._check_golden()
-        except WrongVector as error:
+        except (UnreadableText, WrongVector) as error:
             # Another start would meet it again: the model is at fault, not the moment.
             message = f"the warm-up failed: {error}"
             raise ModelRefused(message) from error
@@ -141,7 +142,7 @@ class TextEncoder:
             raise EncoderError(message)
         try:
             pooled = backend.embed(batch)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             message = f"{self.backend} failed on a batch of shape {batch.ids.shape}: {error}"
             raise EncoderError(message) from error
         wanted = (len(batch.rows), self._shape.width)

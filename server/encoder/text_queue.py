@@ -10,13 +10,14 @@ computed; and it comes at least every ``BULK_PATIENCE_S``, however busy the othe
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from rankstream.server.encoder.batching import plan_batches
+from rankstream.server.encoder.batching import FREE_PADDING, plan_batches
 
 LaneName = Literal["interactive", "bulk"]
 
@@ -34,6 +35,11 @@ OF_LATE_S = 1.0
 BULK_PATIENCE_S = 0.5
 # A batch's weight in the running mean of the pace.
 FRESH = 0.2
+# Of a slower batch in what is thought the fastest: most are slower than the encoder can be.
+SLOWER = 0.02
+# Of the texts that could not be ready in time, one in so many is computed all the same: what was
+# measured may have been a slow moment, and nothing would show it.
+TRIED_ONE_IN = 20
 
 
 def lane_of(texts: int) -> LaneName:
@@ -71,16 +77,22 @@ class Pace:
     Attributes:
         tokens_per_s: a running mean over batches of the bulk lane; a guess until the first. A batch
             of the other lane is often one short text, whose fixed cost says nothing of long ones.
-        fastest: the most of any batch, at least the guess.
+        fastest: about the most of any batch; it follows slowly where all become slower. Endless
+            until the first, so that nothing is dropped for a guess. A batch counts as
+            ``FREE_PADDING`` tokens at least, which is what a call costs.
     """
 
     tokens_per_s: float = 10_000.0
-    fastest: float = 10_000.0
+    fastest: float = math.inf
 
     def learn(self, tokens: int, seconds: float, lane: LaneName) -> None:
         """A batch of so many tokens took so long."""
-        now = tokens / max(seconds, 1e-6)
-        self.fastest = max(self.fastest, now)
+        seconds = max(seconds, 1e-6)
+        now, most = tokens / seconds, max(tokens, FREE_PADDING) / seconds
+        if most > self.fastest or math.isinf(self.fastest):
+            self.fastest = most
+        else:
+            self.fastest += SLOWER * (most - self.fastest)
         if lane == "bulk":
             self.tokens_per_s += FRESH * (now - self.tokens_per_s)
 
@@ -121,6 +133,7 @@ class TextQueue(Generic[T]):
         self._pace = pace
         self._lanes: dict[LaneName, deque[T]] = {"interactive": deque(), "bulk": deque()}
         self._last_interactive = self._last_bulk = -OF_LATE_S
+        self._hopeless = 0
 
     def put(self, text: T) -> None:
         """Adds a text to its lane; also one that is in the other lane already."""
@@ -159,12 +172,19 @@ class TextQueue(Generic[T]):
                 continue
             if not text.wanted:
                 taken.gone.append(text)
-            elif text.deadline < now + self._pace.least_seconds(text.tokens):
+            elif text.deadline <= now or self._is_hopeless(text, now):
                 taken.late.append(text)
             else:
                 front.append(text)
                 left -= text.tokens
         return front
+
+    def _is_hopeless(self, text: T, now: float) -> bool:
+        """Whether it could not be ready in time, and is not the one that is tried."""
+        if text.deadline >= now + self._pace.least_seconds(text.tokens):
+            return False
+        self._hopeless += 1
+        return self._hopeless % TRIED_ONE_IN != 0
 
     def _batch(self, name: LaneName, front: list[T], now: float) -> list[T]:
         """Takes the batch that the oldest text is in; the others go back, in their order."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from rankstream.server.encoder.base import ModelRefused, Tokens
+from rankstream.server.encoder.base import ModelRefused, Tokens, UnreadableText
 
 # No more characters than this per token of the limit are read at all; a megabyte of text would
 # otherwise hold a core for half a second to throw nearly all of it away. Part of the fingerprint.
@@ -51,7 +51,11 @@ class Tokenizer:
         self._empty = [0]
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Token ids of each text, cut at the limit."""
+        """Token ids of each text, cut at the limit.
+
+        Raises:
+            UnreadableText: the library fails on one of them.
+        """
         cut = [text[: self._max_chars] for text in texts]
         if self._lower_case:
             cut = [text.lower() for text in cut]
@@ -74,13 +78,23 @@ class Tokenizer:
         except queue.Empty:
             own = copy.deepcopy(self._tokenizer)
         try:
-            return list(own.encode_batch_fast(texts))
+            return _encodings(own, texts)
         except TypeError:
             # A lone surrogate has no UTF-8; it is read as "?", as text_hash counts it.
             clean = [text.encode("utf-8", "replace").decode() for text in texts]
-            return list(own.encode_batch_fast(clean))
+            return _encodings(own, clean)
         finally:
             self._idle.put(own)
+
+
+def _encodings(tokenizer: tokenizers.Tokenizer, texts: list[str]) -> list[tokenizers.Encoding]:
+    try:
+        return list(tokenizer.encode_batch_fast(texts))
+    except TypeError:
+        raise
+    except Exception as error:  # the library raises bare Exception
+        message = f"the tokeniser fails on a text: {error}"
+        raise UnreadableText(message) from error
 
 
 def _load(file: Path, max_tokens: int) -> tokenizers.Tokenizer:

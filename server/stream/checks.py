@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rankstream.server.config import Limits
 from rankstream.server.errors import InvalidArgument, RankstreamError
 
@@ -10,6 +12,18 @@ class BadRecord(RankstreamError):
     """A log record that no replica can fold; it goes to the dead-letter topic."""
 
     status = "INVALID_ARGUMENT"
+
+
+class BadRecords(BadRecord):
+    """Records that read well, and of which nothing can be made.
+
+    Args:
+        problems: why, by the record's offset.
+    """
+
+    def __init__(self, problems: Mapping[int, str]) -> None:
+        super().__init__("; ".join(f"offset {at}: {why}" for at, why in problems.items()))
+        self.problems = problems
 
 
 def check_size(value: bytes, limits: Limits, field: str = "value") -> None:

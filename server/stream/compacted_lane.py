@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from rankstream.server.announce import PAUSED, RUNNING, Announcements, slot_of
 from rankstream.server.store import Txn
+from rankstream.server.stream.checks import BadRecords
 from rankstream.server.stream.consumer import Chunk, LogConsumer, Record
 from rankstream.server.stream.dead_letter import DeadLetter, DeadLetters
 from rankstream.server.stream.log_lane import LogLane
@@ -55,6 +56,7 @@ class Folder(Protocol[R]):
 
         Raises:
             OSError: the disk refuses; nothing has changed.
+            BadRecords: nothing can be made of some; nothing has changed.
         """
 
 
@@ -118,15 +120,30 @@ class CompactedLane(LogLane, Generic[R]):
         self._busy = set()
 
     def _take(self, chunk: Chunk, consumer: LogConsumer) -> None:
-        good, refused = self._folder.read(chunk)
-        if refused and not self._deliver(chunk.partition, refused, consumer):
-            return
-        position = Position(self._lane, self._topic_id, chunk.partition, chunk.next_offset)
-        commit = self._commit(good, position)
+        commit = self._fold(chunk, consumer)
         if commit is not None:
             self._put(commit)
             commit.wait()
             self._next[chunk.partition] = chunk.next_offset
+
+    def _fold(self, chunk: Chunk, consumer: LogConsumer) -> Commit | None:
+        """The commit of a chunk, what is bad in it dead-lettered; None when stopped before."""
+        position = Position(self._lane, self._topic_id, chunk.partition, chunk.next_offset)
+        while True:
+            good, refused = self._folder.read(chunk)
+            if refused and not self._deliver(chunk.partition, refused, consumer):
+                return None
+            try:
+                return self._commit(good, position)
+            except BadRecords as error:
+                why = error.problems
+            failed = [(r, why[r.offset]) for r in chunk.records if r.offset in why]
+            if not self._deliver(chunk.partition, failed, consumer):
+                return None
+            # As if these were not in the log: an earlier record of such an item counts again.
+            gone = {record.offset for record, _ in refused + failed}
+            left = [record for record in chunk.records if record.offset not in gone]
+            chunk = Chunk(chunk.partition, left, chunk.next_offset)
 
     def _deliver(
         self, partition: int, refused: list[tuple[Record, str]], consumer: LogConsumer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,21 +14,21 @@ from rankstream.server.encoder.text import text_hash
 from rankstream.server.generation import Slot
 from rankstream.server.item_record import ItemRecord
 from rankstream.server.store import Store, Txn, View
-from rankstream.server.stream.checks import BadRecord
+from rankstream.server.stream.checks import BadRecord, BadRecords
 from rankstream.server.stream.item_codec import DecodedItem
+from rankstream.server.stream.item_texts import Encode, Unencodable
 from rankstream.server.types import Head, Position
-
-Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRecordIn:
-    """One record of the items topic: ``item`` is None where it deletes."""
+    """One record of the items topic: ``item`` is None where it deletes; ``offset`` is its place."""
 
     key: int
     item: DecodedItem | None
     payload: bytes
     timestamp_ms: int
+    offset: int = -1
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ class ItemIndexer:
         store: read for what is known of an item; commits are of its slot.
         segments: where rows go.
         layout: how a row is made.
-        encode: texts to vectors ``float32 [B, D]``.
+        encode: texts to vectors ``float32 [B, D]``; raises ``Unencodable`` where some have none.
     """
 
     def __init__(
@@ -130,6 +129,7 @@ class ItemIndexer:
 
         Raises:
             OSError: the disk refuses the rows; nothing has changed.
+            BadRecords: the texts of some items cannot be encoded; nothing has changed.
         """
         with self._store.read() as view:
             head = view.head()
@@ -167,7 +167,7 @@ class ItemIndexer:
             else:
                 unknown.append(i)
         if unknown:
-            vectors[unknown] = self._encode([items[i].text for i in unknown])
+            vectors[unknown] = self._encoded([upserts[i] for i in unknown])
         parts = {text.name: vectors}
         parts["attributes"] = np.array([hash_attributes(item.features) for item in items])
         for block in self._layout.vectors:
@@ -178,6 +178,15 @@ class ItemIndexer:
             # Copied, not normalised again: an unchanged text keeps its bytes.
             fused[i, text.start : text.stop] = vectors[i]
         return fused, hashes
+
+    def _encoded(self, upserts: list[ItemRecordIn]) -> NDArray[np.float32]:
+        """Vectors ``float32 [n, D]`` of items' texts."""
+        try:
+            return self._encode([r.item.text for r in upserts if r.item is not None])
+        except Unencodable as error:
+            problems = error.problems.items()
+            why = {upserts[i].offset: f"the text cannot be encoded: {p}" for i, p in problems}
+            raise BadRecords(why) from error
 
     def _assign(
         self,

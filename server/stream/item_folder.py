@@ -52,7 +52,8 @@ class ItemFolder:
                 continue
             # Within a batch the last record of an item wins; the ones before never get a row.
             good.pop(key, None)
-            good[key] = ItemRecordIn(key, item, record.value or b"", record.timestamp)
+            payload = record.value or b""
+            good[key] = ItemRecordIn(key, item, payload, record.timestamp, record.offset)
         return list(good.values()), refused
 
     def commit(self, good: list[ItemRecordIn], position: Position) -> ItemCommit:
@@ -60,6 +61,7 @@ class ItemFolder:
 
         Raises:
             OSError: the disk refuses the rows; nothing has changed.
+            BadRecords: the texts of some items cannot be encoded; nothing has changed.
         """
         return self.indexer.index(good, position)
 

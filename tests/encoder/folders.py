@@ -31,9 +31,14 @@ def drawn_texts(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, rng.integers(2, 12))) for _ in range(count)]
 
 
-def write_tokenizer(file: Path, special: bool = True, template: str = "[CLS] $A [SEP]") -> None:
+def write_tokenizer(
+    file: Path,
+    special: bool = True,
+    template: str = "[CLS] $A [SEP]",
+    unknown: str = "[UNK]",
+) -> None:
     ids = {token: i for i, token in enumerate(VOCABULARY)}
-    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token=unknown))
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     if special:

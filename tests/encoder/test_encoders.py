@@ -1,5 +1,6 @@
 """The backends on the default model and on small random ones, against each other."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import folders
 import numpy as np
 import pytest
 
+from rankstream.server.encoder import graph_cache
 from rankstream.server.encoder.base import EncoderError, EncoderSettings, ModelRefused
 from rankstream.server.encoder.golden import GOLDEN_TEXTS
 from rankstream.server.encoder.load import load_encoder
@@ -290,3 +292,33 @@ def test_a_closed_encoder_says_so(random_bert, encoder_cache):
 
     with pytest.raises(EncoderError, match="closed"):
         encoder.encode(["toy"])
+
+
+def refusing(error):
+    def refuse(*_):
+        raise error
+
+    return refuse
+
+
+def test_a_model_that_openvino_cannot_take_is_served_by_torch(
+    random_bert, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(graph_cache, "_run_child", refusing(EncoderError("no such operation")))
+    settings = EncoderSettings(tmp_path, str(random_bert), precision="f32")
+
+    encoder = load_encoder(settings)
+
+    assert encoder.backend == "torch"
+    assert encoder.encode(["a toy"]).shape == (1, folders.HIDDEN)
+    assert "picked torch: OpenVINO cannot convert or compile it: no such operation" in caplog.text
+    with pytest.raises(EncoderError, match="no such operation"):
+        load_encoder(dataclasses.replace(settings, backend="openvino"))
+
+
+def test_a_model_that_is_refused_is_not_given_to_torch(random_bert, tmp_path, monkeypatch):
+    refused = ModelRefused("some weights are missing")
+    monkeypatch.setattr(graph_cache, "_run_child", refusing(refused))
+
+    with pytest.raises(ModelRefused, match="some weights are missing"):
+        load_encoder(EncoderSettings(tmp_path, str(random_bert), precision="f32"))

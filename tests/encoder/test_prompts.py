@@ -6,8 +6,8 @@ import folders
 import numpy as np
 import pytest
 
-from rankstream.server.encoder.base import EncoderSettings
-from rankstream.server.encoder.load import load_encoder
+from rankstream.server.encoder.base import EncoderSettings, ModelRefused
+from rankstream.server.encoder.load import check_encoder, load_encoder
 from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.errors import InvalidArgument
 
@@ -117,3 +117,13 @@ def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(tmp_path, encoder_ca
 
     with pytest.raises(InvalidArgument, match="max_tokens: the prompt 'query' alone is as long"):
         load_encoder(EncoderSettings(encoder_cache, str(folder), "torch", "f32", max_tokens=16))
+
+
+def test_a_prompt_that_the_tokeniser_fails_on_is_refused(tmp_path):
+    folder = folders.write_fake_model(tmp_path / "model")
+    folders.write_tokenizer(folder / "tokenizer.json", unknown="[MISSING]")
+    folders.write_sentence_folder(folder, {"pooling_mode_mean_tokens": True})
+    folders.write_sentence_config(folder, prompts={"query": "☃ "})
+
+    with pytest.raises(ModelRefused, match="the model's prompts: the tokeniser fails on a text"):
+        check_encoder(EncoderSettings(tmp_path / "cache", str(folder)))

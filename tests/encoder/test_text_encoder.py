@@ -4,7 +4,7 @@ import folders
 import numpy as np
 import pytest
 
-from rankstream.server.encoder.base import EncoderError, ModelRefused
+from rankstream.server.encoder.base import EncoderError, ModelRefused, UnreadableText
 from rankstream.server.encoder.fingerprint import Space
 from rankstream.server.encoder.prompts import Prompts
 from rankstream.server.encoder.text_encoder import CHUNK_TEXTS, Shape, TextEncoder
@@ -34,12 +34,15 @@ def honest(batch):
     return (np.cos(angles) + 2).astype(np.float32)
 
 
+def tokenizer_in(folder, **options):
+    folders.write_tokenizer(folder / "tokenizer.json", **options)
+    return Tokenizer(folder / "tokenizer.json", 64, len(folders.VOCABULARY), False)
+
+
 @pytest.fixture
 def make(tmp_path):
-    folders.write_tokenizer(tmp_path / "tokenizer.json")
-    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 64, len(folders.VOCABULARY), False)
-
-    def build(answer):
+    def build(answer, **options):
+        tokenizer = tokenizer_in(tmp_path, **options)
         return TextEncoder(Fake(answer), tokenizer, SPACE, Shape("fake", 0, 256, DIMENSION))
 
     return build
@@ -82,10 +85,11 @@ def test_a_warm_up_that_fails_says_why(make, answer, reason):
         make(answer).warm_up()
 
 
-def test_a_backend_that_breaks_is_a_typed_error(make):
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, IndexError])
+def test_a_backend_that_breaks_is_a_typed_error(make, kind):
     def broken(batch):
         message = "out of memory"
-        raise RuntimeError(message)
+        raise kind(message)
 
     with pytest.raises(EncoderError, match="fake failed on a batch of shape.*out of memory"):
         make(broken).encode(["a"])
@@ -111,3 +115,17 @@ def test_what_the_model_reads_is_named(make):
     assert "a" in names
     assert (short.truncated, cut.truncated) == (False, True)
     assert len(cut.token_ids) == len(cut.tokens) == 64
+
+
+def test_a_text_that_the_tokeniser_fails_on_is_a_typed_error(make):
+    encoder = make(honest, unknown="[MISSING]")
+
+    for unread in ("☃", "a \udc80 ☃"):
+        with pytest.raises(UnreadableText, match="the tokeniser fails on a text: ."):
+            encoder.encode(["a toy", unread])
+    assert encoder.encode(["a toy"]).shape == (1, DIMENSION)
+
+
+def test_a_tokeniser_that_fails_on_what_people_write_is_refused(make):
+    with pytest.raises(ModelRefused, match="the warm-up failed: the tokeniser fails on a text"):
+        make(honest, unknown="[MISSING]").warm_up()

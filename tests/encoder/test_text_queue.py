@@ -9,6 +9,7 @@ from rankstream.server.encoder.text_queue import (
     BULK_PATIENCE_S,
     BULK_QUANTUM_S,
     OF_LATE_S,
+    TRIED_ONE_IN,
     Pace,
     TextQueue,
     lane_of,
@@ -111,6 +112,7 @@ def test_the_oldest_is_always_in_the_next_batch_and_its_like_go_with_it(queue):
 
 
 def test_what_nobody_waits_for_and_what_would_be_late_is_dropped(queue, pace):
+    pace.learn(1000, 0.1, "interactive")
     gone, late, alive = put(
         queue,
         Waiting(8, wanted=False),
@@ -148,6 +150,49 @@ def test_short_texts_do_not_make_long_ones_look_late(queue, pace):
     (long,) = put(queue, Waiting(256, deadline=100.1 + 0.1))
 
     assert taken_of(queue) == [long]
+
+
+def test_until_something_was_measured_only_what_has_expired_is_dropped(queue):
+    expired, long = put(queue, Waiting(8, deadline=100.1), Waiting(4000, deadline=100.1 + 1e-6))
+
+    taken = queue.take(100.1)
+
+    assert (taken.late, taken.batch) == ([expired], [long])
+
+
+def test_on_a_slow_model_what_cannot_be_ready_is_dropped(queue, pace):
+    pace.learn(500, 5.0, "bulk")
+    late, alive = put(queue, Waiting(200, deadline=101.0), Waiting(8, deadline=101.0))
+
+    taken = queue.take(100.1)
+
+    assert (taken.late, taken.batch) == ([late], [alive])
+
+
+def test_a_machine_that_becomes_slower_is_followed_slowly(pace):
+    pace.learn(500, 0.01, "bulk")
+
+    pace.learn(500, 0.1, "bulk")
+    once = pace.fastest
+    for _ in range(300):
+        pace.learn(500, 0.1, "bulk")
+
+    assert once == pytest.approx(50_000, rel=0.05)
+    assert pace.fastest == pytest.approx(5_000, rel=0.05)
+    pace.learn(500, 0.01, "bulk")
+    assert pace.fastest == pytest.approx(50_000)
+
+
+def test_one_slow_moment_does_not_drop_all_for_ever(queue, pace):
+    pace.learn(64, 10.0, "interactive")
+    texts = put(queue, *(Waiting(64, deadline=101.1) for _ in range(TRIED_ONE_IN)))
+
+    taken = queue.take(100.1)
+
+    assert (taken.late, taken.batch) == (texts[:-1], texts[-1:])
+    pace.learn(64, 0.01, "interactive")
+    (text,) = put(queue, Waiting(64, deadline=101.1))
+    assert taken_of(queue) == [text]
 
 
 def test_a_request_of_many_texts_is_bulk():

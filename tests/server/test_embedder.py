@@ -23,6 +23,7 @@ class GatedEncoder:
     """Vectors of the texts' first letters; computes a batch when the gate lets it."""
 
     prompts = Prompts({"query": "find: "})
+    max_tokens = 512
 
     def __init__(self):
         self.batches = []
@@ -209,6 +210,44 @@ def test_a_text_whose_caller_has_gone_is_not_encoded(embedder, encoder):
     assert (embedder.work.dropped, embedder.waiting) == (1, 0)
 
 
+def test_a_text_that_is_asked_for_as_its_reading_is_given_up_is_read(encoder):
+    encoder.gate.release(9)
+    reading, again = threading.Semaphore(0), []
+    embedder = Embedder(encoder, cache_bytes=0, max_queued=8, max_batch_tokens=512, readers=1)
+    read, submit = encoder.read, embedder._readers.submit
+
+    def slow_read(texts, prompt=None):
+        assert reading.acquire(timeout=10)
+        return read(texts, prompt)
+
+    def submit_and_ask_again(loop, lane, work, wanted):
+        def asked_for_again():
+            found = wanted()
+            if not found:
+                again.append(begun(embedder, "gone"))
+            return found
+
+        return submit(loop, lane, work, asked_for_again)
+
+    encoder.read, embedder._readers.submit = slow_read, submit_and_ask_again
+
+    async def scenario():
+        first, gone = begun(embedder, "sea"), begun(embedder, "gone", "gone too")
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        reading.release(9)
+        await first
+        return await again[0]
+
+    answers = asyncio.run(scenario())
+    embedder.close()
+
+    assert letters(answers) == ["g"]
+    assert encoder.batches == [["sea"], ["gone"]]
+    assert (embedder.work.dropped, embedder.waiting) == (1, 0)
+
+
 def test_a_deadline_that_has_passed_is_an_error_of_each_text(embedder, encoder):
     async def scenario():
         first = begun(embedder, "sea")
@@ -253,6 +292,16 @@ def test_what_nobody_foresaw_is_an_error_and_the_embedder_lives(embedder, encode
     assert "ValueError; the server's log says more" in str(broken)
     assert isinstance(unreadable, EncoderError)
     assert letters(good) == ["s"]
+
+
+def test_one_unreadable_text_does_not_fail_the_others_of_its_part(embedder, encoder):
+    encoder.gate.release(9)
+
+    answers = asyncio.run(embedder.embed(["sea", "unreadable", "sky"], soon()))
+
+    assert letters([answers[0], answers[2]]) == ["s", "s"]
+    assert isinstance(answers[1], EncoderError)
+    assert embedder.waiting == 0
 
 
 def test_more_than_may_wait_is_refused_whole(embedder, encoder):
@@ -319,6 +368,64 @@ def test_an_interactive_text_is_read_before_a_bulk_that_waits_to_be_read(encoder
     embedder.close()
 
     assert order == ["bulk 0", "asked", "bulk 64", "bulk 128", "bulk 192"]
+
+
+@pytest.fixture
+def slow_reading(encoder):
+    """An embedder of one reader: what it was given, and what lets it read."""
+    given, gate = [], threading.Semaphore(0)
+    read = encoder.read
+
+    def slow_read(texts, prompt=None):
+        given.append(texts)
+        assert gate.acquire(timeout=10)
+        return read(texts, prompt)
+
+    encoder.read = slow_read
+    encoder.gate.release(900)
+    made = Embedder(encoder, cache_bytes=0, max_queued=900, max_batch_tokens=1 << 16, readers=1)
+    yield made, given, gate
+    gate.release(900)
+    made.close()
+
+
+def test_a_text_waits_for_few_long_ones_to_be_read(slow_reading):
+    embedder, given, gate = slow_reading
+
+    async def scenario():
+        long = [f"{n}" + "x" * 15_000 for n in range(6)]
+        bulk = begun(embedder, *long, lane="bulk")
+        await until(lambda: given)
+        asked = begun(embedder, "asked")
+        await asyncio.sleep(0)
+        gate.release(9)
+        return await bulk, await asked
+
+    bulk, asked = asyncio.run(scenario())
+
+    assert letters(bulk + asked) == ["0", "1", "2", "3", "4", "5", "a"]
+    assert [[text[:1] for text in texts] for texts in given] == [
+        ["0", "1"],
+        ["a"],
+        ["2", "3"],
+        ["4", "5"],
+    ]
+
+
+def test_a_bulk_text_that_somebody_asks_for_is_read_before_the_others(slow_reading):
+    embedder, given, gate = slow_reading
+
+    async def scenario():
+        bulk = begun(embedder, *(f"bulk {n}" for n in range(200)), lane="bulk")
+        await until(lambda: given)
+        asked = begun(embedder, "bulk 130", "bulk 131")
+        await asyncio.sleep(0)
+        gate.release(9)
+        return await bulk, await asked
+
+    asyncio.run(scenario())
+
+    assert [texts[0] for texts in given] == ["bulk 0", "bulk 128", "bulk 64", "bulk 192"]
 
 
 def test_a_vector_is_nobodys_to_change(embedder, encoder):

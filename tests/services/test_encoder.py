@@ -26,6 +26,7 @@ class LengthEncoder:
     """Vectors and tokens of the texts' lengths; a text "bad" fails its batch."""
 
     prompts = PROMPTS
+    max_tokens = 512
 
     def __init__(self):
         self.threads = set()

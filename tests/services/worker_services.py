@@ -63,6 +63,7 @@ class Halves:
     """A made-up encoder in two halves, as an embedder calls it: a text's tokens are its letters."""
 
     prompts = Prompts()
+    max_tokens = 512
 
     def __init__(self, encoder):
         self.encoder = encoder

@@ -11,11 +11,13 @@ from rankstream.server.announce import slot_of
 from rankstream.server.catalog.blocks import make_layout
 from rankstream.server.catalog.segments import SegmentWriter
 from rankstream.server.config import Limits, Scoring
+from rankstream.server.encoder.base import EncoderError, EncoderUnavailable
 from rankstream.server.encoder.text import ItemTemplate
 from rankstream.server.store import Store
 from rankstream.server.stream.compacted_lane import CompactedLane
 from rankstream.server.stream.indexer import ItemIndexer
 from rankstream.server.stream.item_folder import ItemFolder, ItemFormat
+from rankstream.server.stream.item_texts import ItemTexts
 
 ITEMS_ID = b"items-topic-id.."
 LAYOUT = make_layout(4, Scoring())
@@ -30,8 +32,10 @@ class ItemsCase:
         self.store = Store(folder / "state", map_size_gib=1, write=True)
         self.segments = SegmentWriter(folder, 1, LAYOUT.stride, 64, 64)
         self.encoded, self.positions, self.full = [], [], 0
+        self.broken = None
         form = ItemFormat(Limits(), LAYOUT, ItemTemplate.parse("{title}"))
-        indexer = ItemIndexer(self.store, self.segments, LAYOUT, self.encode)
+        texts = ItemTexts(self.encode, self.check)
+        indexer = ItemIndexer(self.store, self.segments, LAYOUT, texts.vectors)
         self.lane = CompactedLane(
             "items",
             log.open,
@@ -49,8 +53,16 @@ class ItemsCase:
         if self.full:
             self.full -= 1
             raise OSError(28, "No space left on device")
+        self.check()
+        if any(text.startswith("bad") for text in texts):
+            message = "no tokens for it"
+            raise EncoderError(message)
         self.encoded += texts
         return np.array([[len(t), 1, 2, 3] for t in texts], np.float32)
+
+    def check(self):
+        if self.broken is not None:
+            raise self.broken
 
     def put(self, commit):
         with self.store.write() as txn:
@@ -187,3 +199,69 @@ def test_an_items_lane_opens_a_new_consumer_where_it_stood(items_case):
 
     assert case.log.opened == [{0: 0}, {0: 1}]
     assert case.positions == [1]
+
+
+def test_an_item_whose_text_cannot_be_encoded_is_dead_lettered_and_the_others_are_kept(items_case):
+    records = [
+        put_item("a", "one", 0),
+        put_item("b", "bad two", 1),
+        Record(2, b"\xff\xff", b"c"),
+        put_item("d", "three", 3),
+    ]
+    case = items_case(Log({0: records}))
+
+    case.run()
+
+    assert case.titles() == ["one", "three"]
+    assert case.letters.origins == ["items/0/2", "items/0/1"]
+    (letter,) = case.letters.tickets[-1].letters
+    assert letter.error == "the text cannot be encoded: no tokens for it"
+    assert letter.value == records[1].value
+    assert case.page.dead_letters == 2
+    assert case.positions == [4]
+
+
+def test_a_text_that_cannot_be_encoded_leaves_its_item_as_it_was(items_case):
+    stored = put_item("a", "one", 0)
+    case = items_case(Log({0: [stored]}))
+    later = [
+        put_item("a", "bad one", 1),
+        put_item("b", "two", 2),
+        put_item("b", "bad two", 3),
+        put_item("b", "bad too", 4),
+    ]
+    case.log.idle[:0] = [lambda: case.log.partitions[0].extend(later)]
+
+    case.run()
+
+    assert case.titles() == ["one", "two"]
+    assert sorted(case.letters.origins) == ["items/0/1", "items/0/3", "items/0/4"]
+    assert case.positions == [1, 5]
+
+
+def test_an_encoder_that_fails_for_every_text_ends_the_lane_and_dead_letters_nothing(items_case):
+    case = items_case(Log({0: [put_item("a", "one", 0), put_item("b", "two", 1)]}))
+    case.broken = EncoderError("it is closed")
+
+    with pytest.raises(EncoderError, match="it is closed"):
+        case.run()
+
+    assert case.letters.origins == []
+    assert case.positions == []
+
+
+def test_an_encoder_that_is_away_is_waited_for(items_case):
+    case = items_case(Log({0: [put_item("a", "one", 0)]}))
+    case.broken = EncoderUnavailable("no library")
+    opened = case.log.open
+
+    def open_again(positions):
+        if case.log.opened:
+            case.broken = None
+        return opened(positions)
+
+    case.lane._open = open_again
+    case.run()
+
+    assert case.titles() == ["one"]
+    assert case.letters.origins == []
