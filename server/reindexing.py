@@ -34,7 +34,7 @@ from rankstream.server.generations import (
     put_change,
     remove_files,
 )
-from rankstream.server.handover import await_crew, await_encoded, hand_over
+from rankstream.server.handover import await_bias, await_crew, await_encoded, hand_over
 from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
 from rankstream.server.notes import Notes
 from rankstream.server.paths import Paths
@@ -193,7 +193,7 @@ class Reindexing:
         try:
             change = self._notes.note(replace(change, phase="encoding"))
             change = await_encoded(change, self._notes, self.inbox)
-            lanes.refresh_bias()
+            await_bias(lanes, self.inbox)
             change = self._notes.note(replace(change, phase="starting"))
             await_crew(change.target, self.inbox, self._say)
             before = self.live[0]
