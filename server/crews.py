@@ -153,7 +153,8 @@ class Crews:
         """Notices who has ended, of those that do not serve."""
         self._look_after_next()
         ready = self.served.all_reached("ready")
-        if self._leaving and not ready:
+        # Who was told to leave waits for nobody.
+        if not ready and any(crew.leave_by is None for crew in self._leaving):
             if time.monotonic() > self.served.ready_by:
                 self._hurry()
             ready = self.served.late and self.served.some_reached("ready")
