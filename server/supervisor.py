@@ -104,13 +104,22 @@ class Supervisor:
         self._selector.register(child.control, selectors.EVENT_READ, child)
         self._crews.orient(child)
 
+    def _try_to_start(self, child: Process) -> None:
+        try:
+            self._start(child)
+        except OSError as error:
+            # Too little memory for another process, say: those that run go on.
+            wait_s = self._settings.listen.longest_backoff_s
+            log.error("%s cannot be started, trying again in %g s: %s", child.name, wait_s, error)
+            child.start_at = time.monotonic() + wait_s
+
     def _tick(self) -> None:
         for key, _ in self._selector.select(_TICK_S):
             self._listen(key.data)
         for child in (self._ingest, *self._crews.served.workers):
             if child.running is None:
                 if time.monotonic() >= child.start_at:
-                    self._start(child)
+                    self._try_to_start(child)
             elif child.running.poll() is not None:
                 self._ended(child, child.running.returncode)
         self._crews.look_after()
