@@ -2,7 +2,7 @@
 
 Ingest and the workers start at once (their imports overlap). Ingest says which generation is
 served, and when the state is there to be opened. A child that exits with ``REFUSED`` would be
-refused again, so everything stops and says why.
+refused again, so everything stops and says why: unless the workers of before still serve.
 
 The workers of one generation are a crew; ``crews.py`` has one take another's place.
 """
@@ -168,7 +168,11 @@ class Supervisor:
         self._let_go(child)
         child.ended(self._settings.listen.longest_backoff_s)
         if code == REFUSED:
-            self._refusal = child.problem or f"{child.name} refused to start, see the log"
+            why = child.problem or f"{child.name} refused to start, see the log"
+            if self._crews.are_awaited(child):
+                self._crews.tell_delay(f"{child.name} of the new generation does not start: {why}")
+                return
+            self._refusal = why
             self._stopping = True
             return
         log.error("%s ended with status %d, starting it again", child.name, code)

@@ -134,15 +134,17 @@ class Changes:
         if change is None:
             msg = "no change of generations is under way"
             raise StateRefused(msg)
+        _refuse_served(change)
         self._say({"verb": "cancel"})
 
         grace_until = time.monotonic() + _GRACE_S
 
         def given_up(view: View) -> admin_pb2.ReindexProgress | None:
             now = newest_change(view)
-            if now is None or now.id != change.id or now.phase in SWITCHED:
-                msg = f"generation {change.target.number} is served already: roll back instead"
+            if now is None or now.id != change.id:
+                msg = f"{change.kind} {change.id} ended before it could be given up"
                 raise StateRefused(msg)
+            _refuse_served(now)
             noted = now.phase == "cancelling" and time.monotonic() > grace_until
             return progress_of(view, now, self._page) if now.ended or noted else None
 
@@ -199,6 +201,7 @@ class Changes:
 
     def _refuse_second(self, change: Change | None) -> None:
         if change is not None and not change.ended:
+            _refuse_served(change)
             msg = (
                 f"{change.kind} {change.id} to generation {change.target.number} is under way "
                 f"({change.phase}): follow it with WatchReindex, or give it up with CancelReindex"
@@ -262,6 +265,20 @@ class Changes:
         why = refusal_of(self._page) or "it may yet"
         msg = f"ingest did not {what} within {self._answer_s:g} s: {why}; watch it (WatchReindex)"
         raise Unavailable(msg)
+
+
+def _refuse_served(change: Change) -> None:
+    """Once the new generation is served, the change cannot be given up, only taken back."""
+    served = f"generation {change.target.number} is served already"
+    if change.phase == "done":
+        msg = f"{served}: roll back instead (RollbackReindex)"
+        raise StateRefused(msg)
+    if change.phase in SWITCHED:
+        msg = (
+            f"{served} by {change.kind} {change.id} ({change.phase}): wait until the workers of "
+            "before have finished (WatchReindex), then roll back (RollbackReindex) or ask again"
+        )
+        raise StateRefused(msg)
 
 
 def _encoding(model: str, settings: Mapping[str, str], served: Encoding) -> Encoding:

@@ -261,11 +261,25 @@ def test_a_disk_that_refuses_is_told_of(changes, ingest, model, page, store):
 
 def test_what_is_served_already_is_not_given_up(changes, ingest, model):
     run(first(changes.reindex("mine", model, {})))
-    ingest.answers = False
     ingest.note("draining")
 
-    with pytest.raises(StateRefused, match="served already: roll back"):
+    wait = r"generation 2 is served already.*wait until the workers of before .*\(WatchReindex\)"
+    with pytest.raises(StateRefused, match=wait + ", then roll back"):
         run(changes.cancel())
+    with pytest.raises(StateRefused, match=wait) as raised:
+        run(first(changes.rollback("")))
+    assert "CancelReindex" not in str(raised.value)
+    assert len(ingest.asked) == 1
+
+
+def test_what_was_served_before_it_could_be_given_up(changes, ingest, model):
+    for phase, problem in (("draining", "wait until the workers"), ("done", "roll back instead")):
+        run(first(changes.reindex(phase, model, {})))
+        ingest.gives_up_as = phase
+
+        with pytest.raises(StateRefused, match=f"generation 2 is served already.*{problem}"):
+            run(changes.cancel())
+        ingest.note("done")
 
 
 def test_what_is_kept_is_dropped(changes, store):
