@@ -166,7 +166,7 @@ class Reindexing:
         log.info("%s of generation %d begins", change.kind, change.target.number)
         before = change
         change = self._notes.note(replace(change, phase="loading", attempts=change.attempts + 1))
-        self.inbox.making = change.target.number
+        self.inbox.makes(change.target.number, change.id)
         try:
             change = self._switched(change)
         except Cancelled:
@@ -206,7 +206,8 @@ class Reindexing:
 
     def _finish(self, change: Change, *, made_now: bool = False) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""
-        self.inbox.making = self.inbox.drained = -1
+        self.inbox.makes_nothing()
+        self.inbox.drained = -1
         self.inbox.delay = ""
         self._state.store.slot = change.target.slot
         log.info("generation %d is served", change.target.number)
@@ -223,11 +224,12 @@ class Reindexing:
         self.live = (served,)
         for lanes in before:
             lanes.close()
+        self.inbox.forget_asked()
         self._notes.note(replace(change, phase="done", waiting="", ended_at_ms=now_ms()))
 
     def _give_up(self, change: Change, phase: Phase, problem: str) -> None:
         """Removes what was made; what was served before is kept."""
-        self.inbox.making = -1
+        self.inbox.makes_nothing()
         if phase == "cancelled":
             # A batch that is being encoded may take its time.
             self._notes.note(replace(change, phase="cancelling"))
@@ -246,6 +248,7 @@ class Reindexing:
                 return True
             return False
 
+        self.inbox.forget_asked()
         if self._notes.commit(commit):
             self._drop()
 

@@ -135,7 +135,7 @@ class Changes:
             msg = "no change of generations is under way"
             raise StateRefused(msg)
         _refuse_served(change)
-        self._say({"verb": "cancel"})
+        self._say({"verb": "cancel", "id": change.id})
 
         grace_until = time.monotonic() + _GRACE_S
 

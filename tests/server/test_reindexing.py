@@ -140,7 +140,7 @@ def test_a_change_that_is_served_only_waits_for_the_workers_of_before(case):
 
     case.start()
     case.made.inbox.tell("drained 1")
-    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel"}))
+    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel", "id": "some"}))
     case.made.inbox.tell("drained 2")
 
     assert case.until_ended().phase == "done"
@@ -210,7 +210,7 @@ def test_a_change_is_given_up_while_its_model_loads(case, monkeypatch):
     case.ask(change())
     case.until(lambda: case.change() and case.change().attempts == 1)
 
-    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel"}))
+    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel", "id": "some"}))
 
     case.until(lambda: case.change().phase == "cancelling")
     loading.set()
@@ -262,6 +262,20 @@ def test_what_is_kept_now_is_not_dropped_in_the_place_of_another(case):
 
     assert case.until_ended().phase == "failed"
     assert case.held() == ["a", "b"]
+
+
+def test_what_is_asked_while_a_generation_is_dropped_is_done_afterwards(case, monkeypatch):
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder(EncoderError()))
+    with case.store.write() as txn:
+        for n in range(5_000):
+            txn.of("b").put("items", n.to_bytes(8, "big"), b"value")
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "2"}))
+    case.ask(change())
+
+    case.start()
+
+    assert case.until_ended().phase == "failed"
+    assert case.held() == ["a"]
 
 
 def test_files_go_only_once_a_power_loss_cannot_bring_their_generation_back(

@@ -236,10 +236,11 @@ def test_back_to_what_is_kept(changes, ingest, store):
     assert Change.from_json(ingest.asked[0]["change"]).target == KEPT
 
 
-def test_a_change_is_given_up(changes, model):
+def test_a_change_is_given_up(changes, ingest, model):
     run(first(changes.reindex("mine", model, {})))
 
     assert run(changes.cancel()).phase == "cancelled"
+    assert ingest.asked[1:] == [{"verb": "cancel", "id": "mine"}]
 
 
 def test_to_give_up_a_change_whose_model_still_loads_is_noted_at_once(changes, ingest, model):
