@@ -142,6 +142,12 @@ def clear_some(txn: Txn, slot: Slot) -> bool:
     return room <= 0
 
 
+def has_remains(view: View, slot: Slot) -> bool:
+    """Whether something lies in a slot that holds nothing: it was not removed to the end."""
+    own = view.of(slot)
+    return generation_in(view, slot) is None and any(own.count(name) for name in OF_A_SLOT)
+
+
 def put_change(txn: Txn, change: Change) -> None:
     """Notes how far a change of generations is."""
     txn.put("meta", _CHANGE, change.to_json().encode())

@@ -28,6 +28,7 @@ from rankstream.server.generations import (
     current_slot,
     forget_generation,
     generation_in,
+    has_remains,
     held_numbers,
     newest_change,
     next_number,
@@ -115,6 +116,9 @@ class Reindexing:
                 self._go_on(begun)
             else:
                 self._say("forget")
+                slot = other_slot(self.live[0].rows.generation.slot)
+                if self._notes.see(lambda view: has_remains(view, slot)):
+                    self._drop()
             while True:
                 self._asked(self.inbox.asked())
         except Stopped:
@@ -242,11 +246,12 @@ class Reindexing:
 
         def commit(txn: Txn) -> bool:
             put_change(txn, ended)
-            begun = generation_in(txn, change.target.slot) == change.target
-            if begun and change.kind == "reindex":
+            held = generation_in(txn, change.target.slot)
+            if held == change.target and change.kind == "reindex":
                 forget_generation(txn, change.target.slot)
                 return True
-            return False
+            # It may have ended while what was kept was being removed.
+            return held is None
 
         self.inbox.forget_asked()
         if self._notes.commit(commit):

@@ -16,6 +16,7 @@ from rankstream.server.config import Encoding, Settings, State
 from rankstream.server.encoder.base import EncoderError
 from rankstream.server.generation import Change, Generation
 from rankstream.server.generations import (
+    forget_generation,
     generation_in,
     held_slots,
     newest_change,
@@ -26,7 +27,7 @@ from rankstream.server.generations import (
 from rankstream.server.handover import await_encoded
 from rankstream.server.notes import Notes
 from rankstream.server.reindexing import Reindexing
-from rankstream.server.store import Store
+from rankstream.server.store import OF_A_SLOT, Store
 from rankstream.server.types import Position
 
 SERVED = Generation("a", 1, Encoding())
@@ -266,15 +267,54 @@ def test_what_is_kept_now_is_not_dropped_in_the_place_of_another(case):
 
 def test_what_is_asked_while_a_generation_is_dropped_is_done_afterwards(case, monkeypatch):
     monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder(EncoderError()))
-    with case.store.write() as txn:
-        for n in range(5_000):
-            txn.of("b").put("items", n.to_bytes(8, "big"), b"value")
+    fill(case)
     case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "2"}))
     case.ask(change())
 
     case.start()
 
     assert case.until_ended().phase == "failed"
+    assert case.held() == ["a"]
+
+
+def left_of(case, slot):
+    with case.store.read() as view:
+        return [name for name in OF_A_SLOT if view.of(slot).count(name)]
+
+
+def fill(case):
+    """So much that it takes several commits to remove it."""
+    with case.store.write() as txn:
+        for n in range(5_000):
+            txn.of("b").put("items", n.to_bytes(8, "big"), b"value")
+
+
+def test_a_change_that_is_given_up_while_it_makes_room_leaves_nothing(case, monkeypatch):
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder())
+    fill(case)
+    clear_some = reindexing.clear_some
+
+    def cancelled_meanwhile(txn, slot):
+        case.made.inbox.tell("ask " + json.dumps({"verb": "cancel", "id": "some"}))
+        return clear_some(txn, slot)
+
+    monkeypatch.setattr(reindexing, "clear_some", cancelled_meanwhile)
+    case.start()
+
+    case.ask(change())
+
+    assert case.until_ended().phase == "cancelled"
+    case.until(lambda: not left_of(case, "b"))
+
+
+def test_what_an_ingest_of_before_has_not_removed_to_the_end_is_removed(case):
+    fill(case)
+    with case.store.write() as txn:
+        forget_generation(txn, "b")
+
+    case.start()
+
+    case.until(lambda: not left_of(case, "b"))
     assert case.held() == ["a"]
 
 
