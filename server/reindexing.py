@@ -30,6 +30,7 @@ from rankstream.server.generations import (
     generation_in,
     has_remains,
     held_numbers,
+    known_ids,
     newest_change,
     next_number,
     put_change,
@@ -131,7 +132,10 @@ class Reindexing:
             if int(asked["number"]) in self._notes.see(held_numbers)[1:]:
                 self._drop()
         elif asked["verb"] == "begin":
-            self._make(self._aimed(Change.from_json(asked["change"])))
+            change = Change.from_json(asked["change"])
+            # Asked for twice at once; who did follows the one that there was.
+            if change.id not in self._notes.see(known_ids):
+                self._make(self._aimed(change))
 
     def _aimed(self, change: Change) -> Change:
         """A change whose generation goes where there is room now."""

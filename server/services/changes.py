@@ -22,6 +22,7 @@ from rankstream.server.generation import SWITCHED, Change, Generation, absolute,
 from rankstream.server.generations import (
     current_slot,
     generation_in,
+    known_ids,
     newest_change,
     next_number,
 )
@@ -73,10 +74,12 @@ class Changes:
         Raises:
             InvalidArgument: a setting that there is not, or out of the model's range.
             ModelRefused: no model is there.
-            StateRefused: another change is under way.
+            StateRefused: another change is under way, or the id is another's.
         """
         known, served = self._look_up(change_id)
-        if known is None:
+        if known is not None:
+            _refuse_other(known, "reindex", model)
+        else:
             encoding = _encoding(model, settings, served.encoding)
             await asyncio.get_running_loop().run_in_executor(None, self._checked, encoding)
             with self._store.read() as view:
@@ -90,10 +93,12 @@ class Changes:
 
         Raises:
             NotFound: none is kept.
-            StateRefused: another change is under way.
+            StateRefused: another change is under way, or the id is another's.
         """
         known, served = self._look_up(change_id)
-        if known is None:
+        if known is not None:
+            _refuse_other(known, "rollback", "")
+        else:
             known = await self._begin(change_id, "rollback", self._kept(served))
         async for progress in self.follow(known.id):
             yield progress
@@ -187,15 +192,19 @@ class Changes:
         """The change that this id began, and the generation that is served.
 
         Raises:
-            StateRefused: another one is under way.
+            StateRefused: another one is under way, or has begun since that of this id.
         """
         with self._store.read() as view:
             change, served = newest_change(view), generation_in(view, current_slot(view))
+            known = known_ids(view)
         if served is None:
             msg = "the state has no generation yet: ingest has still to open it"
             raise Unavailable(msg)
         if change is not None and change_id and change.id == change_id:
             return change, served
+        if change_id in known:
+            msg = f"change {change_id} ended, and another has begun since: give another id"
+            raise StateRefused(msg)
         self._refuse_second(change)
         return None, served
 
@@ -265,6 +274,17 @@ class Changes:
         why = refusal_of(self._page) or "it may yet"
         msg = f"ingest did not {what} within {self._answer_s:g} s: {why}; watch it (WatchReindex)"
         raise Unavailable(msg)
+
+
+def _refuse_other(known: Change, kind: str, model: str) -> None:
+    """An id that began one change is not that of another."""
+    if known.kind != kind:
+        msg = f"id {known.id} is of a {known.kind}: give another id"
+        raise StateRefused(msg)
+    if model and absolute(Encoding(model=model)).model != known.target.encoding.model:
+        target = known.target.encoding.model or "the default model"
+        msg = f"id {known.id} is of a {known.kind} to {target}: give another id"
+        raise StateRefused(msg)
 
 
 def _refuse_served(change: Change) -> None:

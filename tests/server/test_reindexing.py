@@ -19,6 +19,7 @@ from rankstream.server.generations import (
     forget_generation,
     generation_in,
     held_slots,
+    known_ids,
     newest_change,
     put_change,
     put_generation,
@@ -316,6 +317,20 @@ def test_what_an_ingest_of_before_has_not_removed_to_the_end_is_removed(case):
 
     case.until(lambda: not left_of(case, "b"))
     assert case.held() == ["a"]
+
+
+def test_what_is_asked_under_an_id_of_before_is_not_done_again(case, monkeypatch):
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder(EncoderError()))
+    case.note(change("done"))
+    case.note(change("done", id="other"))
+    case.start()
+
+    case.ask(change())
+    case.ask(change(id="new"))
+
+    case.until(lambda: case.change().id == "new")
+    with case.store.read() as view:
+        assert known_ids(view) == ["some", "other", "new"]
 
 
 def test_files_go_only_once_a_power_loss_cannot_bring_their_generation_back(

@@ -147,6 +147,24 @@ def test_the_same_id_follows_what_it_began(changes, ingest, model):
     assert len(ingest.asked) == 1
 
 
+def test_an_id_stands_for_one_change_ever(changes, ingest, model, store):
+    keep(store)
+    run(first(changes.reindex("deploy-42", model, {})))
+    ingest.note("done")
+    with pytest.raises(StateRefused, match="id deploy-42 is of a reindex: give another id"):
+        run(first(changes.rollback("deploy-42")))
+    with pytest.raises(StateRefused, match=f"id deploy-42 is of a reindex to {model}: give anot"):
+        run(first(changes.reindex("deploy-42", "/another", {})))
+    assert run(first(changes.reindex("deploy-42", "", {}))).phase == "done"
+    run(first(changes.rollback("back")))
+    ingest.note("done")
+
+    for again in (changes.reindex("deploy-42", model, {}), changes.rollback("deploy-42")):
+        with pytest.raises(StateRefused, match="deploy-42 ended, and another .*: give another id"):
+            run(first(again))
+    assert len(ingest.asked) == 2
+
+
 def test_a_second_change_is_refused_and_the_first_is_named(changes, model):
     run(first(changes.reindex("mine", model, {})))
 
