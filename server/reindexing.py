@@ -7,6 +7,7 @@ everything as it was.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -19,6 +20,8 @@ from rankstream.server.beginnings import Beginnings
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings
+from rankstream.server.encoder.base import EncoderSettings
+from rankstream.server.encoder.find import find_model
 from rankstream.server.encoder.graph_cache import forget_graphs
 from rankstream.server.errors import RankstreamError
 from rankstream.server.generation import SWITCHED, Change, Phase, other_slot
@@ -153,7 +156,8 @@ class Reindexing:
         # A power loss must not bring back a generation whose files are gone.
         self._notes.sync()
         remove_files(self._paths.segments, self._notes.see(held_numbers))
-        forget_graphs(encoder_settings(self._settings, self._paths).cache_dir)
+        served = replace(self._settings, encoding=self.live[0].rows.generation.encoding)
+        _forget_graphs_but(encoder_settings(served, self._paths))
 
     def _go_on(self, change: Change) -> None:
         if change.phase in SWITCHED:
@@ -289,6 +293,15 @@ class Reindexing:
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
+
+
+def _forget_graphs_but(served: EncoderSettings) -> None:
+    """Removes converted graphs of long ago, but not what is served, whatever was tried since."""
+    kept = []
+    # Where the model's folder is gone, nothing of it could be converted again, nor loaded.
+    with contextlib.suppress(RankstreamError, OSError):
+        kept.append((find_model(served.model).root, served.adapter))
+    forget_graphs(served.cache_dir, kept)
 
 
 def _uncount(txn: Txn, attempts: int) -> None:

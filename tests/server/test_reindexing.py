@@ -333,6 +333,20 @@ def test_what_is_asked_under_an_id_of_before_is_not_done_again(case, monkeypatch
         assert known_ids(view) == ["some", "other", "new"]
 
 
+def test_the_graphs_of_what_is_served_are_not_forgotten(case, monkeypatch, tmp_path):
+    forgotten = []
+    monkeypatch.setattr(reindexing, "forget_graphs", lambda *given: forgotten.append(given))
+    monkeypatch.setattr(reindexing, "find_model", lambda model: SimpleNamespace(root=("at", model)))
+    case.start()
+
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "2"}))
+
+    case.until(lambda: forgotten)
+    ((cache, kept),) = forgotten
+    assert cache.is_relative_to(tmp_path)
+    assert kept == [(("at", SERVED.encoding.model), SERVED.encoding.adapter)]
+
+
 def test_files_go_only_once_a_power_loss_cannot_bring_their_generation_back(
     case, tmp_path, monkeypatch
 ):
