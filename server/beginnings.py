@@ -81,7 +81,7 @@ class Beginnings:
             self._inbox.check()
         except Cancelled:
             self._notes.note(replace(change, phase="cancelling"))
-            self._inbox.making = -1
+            self._inbox.makes_nothing()
             while not loading.done():
                 self._inbox.wait()
             loading.discard()

@@ -149,11 +149,20 @@ class Crews:
             self._leaving.append(crew)
             self._see_out(crew)
 
+    def are_awaited(self, worker: Process) -> bool:
+        """Whether this one is of the served crew, while the one of before serves in its place."""
+        return worker in self.served.workers and self._awaits_served()
+
+    def tell_delay(self, why: str) -> None:
+        """Says why the served crew does not take over yet."""
+        log.error("%s", why)
+        self._ingest.tell("delay " + json.dumps(why))
+
     def look_after(self) -> None:
         """Notices who has ended, of those that do not serve."""
         self._look_after_next()
         ready = self.served.all_reached("ready")
-        if self._leaving and not ready:
+        if not ready and self._awaits_served():
             if time.monotonic() > self.served.ready_by:
                 self._hurry()
             ready = self.served.late and self.served.some_reached("ready")
@@ -164,6 +173,10 @@ class Crews:
         if not self._leaving and not self._drained_said and self.served.generation is not None:
             self._drained_said = True
             self._ingest.tell(f"drained {self.served.generation.number}")
+
+    def _awaits_served(self) -> bool:
+        """Whether a crew serves until the one that is to serve does. Who was told to leave, not."""
+        return any(crew.leave_by is None for crew in self._leaving)
 
     def _all(self) -> list[Crew]:
         return [self.served, *([self._next] if self._next is not None else []), *self._leaving]
@@ -193,8 +206,7 @@ class Crews:
         late = [worker for worker in self.served.workers if "ready" not in worker.reached]
         names = ", ".join(worker.name for worker in late)
         why = f"{names} of the new generation did not get ready in time, and is started again"
-        log.error("%s", why)
-        self._ingest.tell("delay " + json.dumps(why))
+        self.tell_delay(why)
         for worker in late:
             if worker.running is not None:
                 worker.running.kill()

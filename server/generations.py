@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,8 @@ from rankstream.server.types import Head, Position
 
 _CURRENT, _CHANGE, _NEWEST = b"slot", b"change", b"newest generation"
 _ENCODING, _SPACE = b"encoding", "encoder space"
-_LEFT = b"left at ms"
+_LEFT, _IDS = b"left at ms", b"change ids"
+_KNOWN_IDS = 16
 _AT_ONCE = 2_000
 # So near to the served generation that the rest is a moment's.
 _NEAR_RECORDS, _NEAR_TEXTS = 512, 64
@@ -142,9 +144,25 @@ def clear_some(txn: Txn, slot: Slot) -> bool:
     return room <= 0
 
 
+def has_remains(view: View, slot: Slot) -> bool:
+    """Whether something lies in a slot that holds nothing: it was not removed to the end."""
+    own = view.of(slot)
+    return generation_in(view, slot) is None and any(own.count(name) for name in OF_A_SLOT)
+
+
 def put_change(txn: Txn, change: Change) -> None:
     """Notes how far a change of generations is."""
+    known = known_ids(txn)
+    if change.id not in known[-1:]:
+        txn.put("meta", _IDS, json.dumps([*known, change.id][-_KNOWN_IDS:]).encode())
     txn.put("meta", _CHANGE, change.to_json().encode())
+
+
+def known_ids(view: View) -> list[str]:
+    """The ids of the last changes, the newest last."""
+    blob = view.get("meta", _IDS)
+    ids: list[str] = json.loads(bytes(blob)) if blob is not None else []
+    return ids
 
 
 def newest_change(view: View) -> Change | None:

@@ -51,6 +51,19 @@ def await_crew(target: Generation, inbox: Inbox, say: Callable[[str], None]) -> 
             raise Failed(problem)
 
 
+def await_bias(lanes: GenerationLanes, inbox: Inbox) -> None:
+    """Has the bias of a generation put in place; without it, nothing would be popular.
+
+    Where the disk refuses, it is waited for: the bias of all lanes is tried again each second.
+
+    Raises:
+        Failed, Cancelled, Stopped: nobody waits any more.
+    """
+    lanes.refresh_bias()
+    while lanes.rows.bias.refused:
+        inbox.wait()
+
+
 def hand_over(change: Change, before: GenerationLanes, notes: Notes, inbox: Inbox) -> Change:
     """Has a generation served from now on.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+from collections import deque
 
 _TICK_S = 0.05
 
@@ -37,7 +38,22 @@ class Inbox:
     def __init__(self) -> None:
         self.making = self.warm = self.drained = -1
         self.delay = ""
+        self._change_id = ""
+        # What was heard while this thread was busy, but made nothing: who asked waits for it.
+        self._asked: deque[dict[str, str]] = deque()
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+
+    def makes(self, number: int, change_id: str) -> None:
+        """From now on, this generation is made, by this change."""
+        self.making, self._change_id = number, change_id
+
+    def makes_nothing(self) -> None:
+        """What was made is served or given up."""
+        self.making = -1
+
+    def forget_asked(self) -> None:
+        """A change has been under way until now: whatever was asked, the worker has refused."""
+        self._asked.clear()
 
     def tell(self, line: str) -> None:
         """What the supervisor said."""
@@ -58,12 +74,9 @@ class Inbox:
         Raises:
             Stopped: ingest ends.
         """
-        while True:
-            word, rest = self._lines.get()
-            self._hear(word, rest)
-            if word == "ask":
-                asked: dict[str, str] = json.loads(rest)
-                return asked
+        while not self._asked:
+            self._hear(*self._lines.get())
+        return self._asked.popleft()
 
     def wait(self) -> None:
         """A moment, in which something may be said.
@@ -95,11 +108,15 @@ class Inbox:
             self.delay = json.loads(rest)
         elif self.making >= 0:
             self._hear_of_change(word, rest)
+        elif word == "ask":
+            self._asked.append(json.loads(rest))
 
     def _hear_of_change(self, word: str, rest: str) -> None:
         """What matters only while a generation is made."""
-        if word == "ask" and json.loads(rest)["verb"] == "cancel":
-            raise Cancelled
+        if word == "ask":
+            asked = json.loads(rest)
+            if asked["verb"] == "cancel" and asked["id"] == self._change_id:
+                raise Cancelled
         if word == "unfit":
             said = json.loads(rest)
             if said["number"] == self.making:

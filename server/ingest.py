@@ -50,7 +50,8 @@ def _fold(settings: Settings, control: Control, inherited: Inherited, paths: Pat
     forget_graphs(encoder_settings(settings, paths).cache_dir)
     layout = make_layout(encoder.dimension, settings.scoring)
     rows = open_rows(settings, paths, state, generation, layout, encoder.fingerprint)
-    # Before the first answer: without it, nothing would be popular for a second.
+    # Before the first answer: without it, nothing would be popular for a second. Where the disk
+    # refuses it, what is there serves on, and it is tried each second.
     rows.bias.refresh()
     with state.store.read() as view:
         known = bool(view.positions())

@@ -49,14 +49,22 @@ class Process:
     _backoff_s: float = _FIRST_BACKOFF_S
 
     def start(self, settings: Settings) -> None:
-        """Spawns it."""
+        """Spawns it.
+
+        Raises:
+            OSError: the system does not: too little memory, too many processes or open files.
+        """
         ours, theirs = socket.socketpair()
         inherited = Inherited(self.name, theirs.fileno(), self.bells, os.getpid())
         command = [sys.executable, "-m", self.module, inherited.argv(), to_json(settings)]
-        self.running = subprocess.Popen(
-            command, pass_fds=[theirs.fileno(), *self.bells], stdin=subprocess.DEVNULL
-        )
-        theirs.close()
+        with theirs:
+            try:
+                self.running = subprocess.Popen(
+                    command, pass_fds=[theirs.fileno(), *self.bells], stdin=subprocess.DEVNULL
+                )
+            except BaseException:
+                ours.close()
+                raise
         self.control, self._heard, self.problem = ours, b"", ""
         self.reached.clear()
         self._started = time.monotonic()

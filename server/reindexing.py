@@ -7,6 +7,7 @@ everything as it was.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -19,6 +20,8 @@ from rankstream.server.beginnings import Beginnings
 from rankstream.server.clock import now_ms
 from rankstream.server.config import Settings
 from rankstream.server.derived import encoder_settings
+from rankstream.server.encoder.base import EncoderSettings
+from rankstream.server.encoder.find import find_model
 from rankstream.server.encoder.graph_cache import forget_graphs
 from rankstream.server.errors import RankstreamError
 from rankstream.server.generation import SWITCHED, Change, Phase, other_slot
@@ -28,13 +31,15 @@ from rankstream.server.generations import (
     current_slot,
     forget_generation,
     generation_in,
+    has_remains,
     held_numbers,
+    known_ids,
     newest_change,
     next_number,
     put_change,
     remove_files,
 )
-from rankstream.server.handover import await_crew, await_encoded, hand_over
+from rankstream.server.handover import await_bias, await_crew, await_encoded, hand_over
 from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
 from rankstream.server.notes import Notes
 from rankstream.server.paths import Paths
@@ -115,6 +120,9 @@ class Reindexing:
                 self._go_on(begun)
             else:
                 self._say("forget")
+                slot = other_slot(self.live[0].rows.generation.slot)
+                if self._notes.see(lambda view: has_remains(view, slot)):
+                    self._drop()
             while True:
                 self._asked(self.inbox.asked())
         except Stopped:
@@ -127,7 +135,10 @@ class Reindexing:
             if int(asked["number"]) in self._notes.see(held_numbers)[1:]:
                 self._drop()
         elif asked["verb"] == "begin":
-            self._make(self._aimed(Change.from_json(asked["change"])))
+            change = Change.from_json(asked["change"])
+            # Asked for twice at once; who did follows the one that there was.
+            if change.id not in self._notes.see(known_ids):
+                self._make(self._aimed(change))
 
     def _aimed(self, change: Change) -> Change:
         """A change whose generation goes where there is room now."""
@@ -145,7 +156,8 @@ class Reindexing:
         # A power loss must not bring back a generation whose files are gone.
         self._notes.sync()
         remove_files(self._paths.segments, self._notes.see(held_numbers))
-        forget_graphs(encoder_settings(self._settings, self._paths).cache_dir)
+        served = replace(self._settings, encoding=self.live[0].rows.generation.encoding)
+        _forget_graphs_but(encoder_settings(served, self._paths))
 
     def _go_on(self, change: Change) -> None:
         if change.phase in SWITCHED:
@@ -166,7 +178,7 @@ class Reindexing:
         log.info("%s of generation %d begins", change.kind, change.target.number)
         before = change
         change = self._notes.note(replace(change, phase="loading", attempts=change.attempts + 1))
-        self.inbox.making = change.target.number
+        self.inbox.makes(change.target.number, change.id)
         try:
             change = self._switched(change)
         except Cancelled:
@@ -193,7 +205,7 @@ class Reindexing:
         try:
             change = self._notes.note(replace(change, phase="encoding"))
             change = await_encoded(change, self._notes, self.inbox)
-            lanes.refresh_bias()
+            await_bias(lanes, self.inbox)
             change = self._notes.note(replace(change, phase="starting"))
             await_crew(change.target, self.inbox, self._say)
             before = self.live[0]
@@ -206,7 +218,8 @@ class Reindexing:
 
     def _finish(self, change: Change, *, made_now: bool = False) -> None:
         """Waits for the workers of before, whose lanes go on until they are gone."""
-        self.inbox.making = self.inbox.drained = -1
+        self.inbox.makes_nothing()
+        self.inbox.drained = -1
         self.inbox.delay = ""
         self._state.store.slot = change.target.slot
         log.info("generation %d is served", change.target.number)
@@ -223,11 +236,12 @@ class Reindexing:
         self.live = (served,)
         for lanes in before:
             lanes.close()
+        self.inbox.forget_asked()
         self._notes.note(replace(change, phase="done", waiting="", ended_at_ms=now_ms()))
 
     def _give_up(self, change: Change, phase: Phase, problem: str) -> None:
         """Removes what was made; what was served before is kept."""
-        self.inbox.making = -1
+        self.inbox.makes_nothing()
         if phase == "cancelled":
             # A batch that is being encoded may take its time.
             self._notes.note(replace(change, phase="cancelling"))
@@ -240,12 +254,14 @@ class Reindexing:
 
         def commit(txn: Txn) -> bool:
             put_change(txn, ended)
-            begun = generation_in(txn, change.target.slot) == change.target
-            if begun and change.kind == "reindex":
+            held = generation_in(txn, change.target.slot)
+            if held == change.target and change.kind == "reindex":
                 forget_generation(txn, change.target.slot)
                 return True
-            return False
+            # It may have ended while what was kept was being removed.
+            return held is None
 
+        self.inbox.forget_asked()
         if self._notes.commit(commit):
             self._drop()
 
@@ -277,6 +293,15 @@ class Reindexing:
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
+
+
+def _forget_graphs_but(served: EncoderSettings) -> None:
+    """Removes converted graphs of long ago, but not what is served, whatever was tried since."""
+    kept = []
+    # Where the model's folder is gone, nothing of it could be converted again, nor loaded.
+    with contextlib.suppress(RankstreamError, OSError):
+        kept.append((find_model(served.model).root, served.adapter))
+    forget_graphs(served.cache_dir, kept)
 
 
 def _uncount(txn: Txn, attempts: int) -> None:

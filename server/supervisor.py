@@ -2,7 +2,7 @@
 
 Ingest and the workers start at once (their imports overlap). Ingest says which generation is
 served, and when the state is there to be opened. A child that exits with ``REFUSED`` would be
-refused again, so everything stops and says why.
+refused again, so everything stops and says why: unless the workers of before still serve.
 
 The workers of one generation are a crew; ``crews.py`` has one take another's place.
 """
@@ -104,13 +104,22 @@ class Supervisor:
         self._selector.register(child.control, selectors.EVENT_READ, child)
         self._crews.orient(child)
 
+    def _try_to_start(self, child: Process) -> None:
+        try:
+            self._start(child)
+        except OSError as error:
+            # Too little memory for another process, say: those that run go on.
+            wait_s = self._settings.listen.longest_backoff_s
+            log.error("%s cannot be started, trying again in %g s: %s", child.name, wait_s, error)
+            child.start_at = time.monotonic() + wait_s
+
     def _tick(self) -> None:
         for key, _ in self._selector.select(_TICK_S):
             self._listen(key.data)
         for child in (self._ingest, *self._crews.served.workers):
             if child.running is None:
                 if time.monotonic() >= child.start_at:
-                    self._start(child)
+                    self._try_to_start(child)
             elif child.running.poll() is not None:
                 self._ended(child, child.running.returncode)
         self._crews.look_after()
@@ -159,7 +168,11 @@ class Supervisor:
         self._let_go(child)
         child.ended(self._settings.listen.longest_backoff_s)
         if code == REFUSED:
-            self._refusal = child.problem or f"{child.name} refused to start, see the log"
+            why = child.problem or f"{child.name} refused to start, see the log"
+            if self._crews.are_awaited(child):
+                self._crews.tell_delay(f"{child.name} of the new generation does not start: {why}")
+                return
+            self._refusal = why
             self._stopping = True
             return
         log.error("%s ended with status %d, starting it again", child.name, code)

@@ -411,8 +411,9 @@ class ReindexRequest(google.protobuf.message.Message):
     SETTINGS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Names the change, up to 64 characters of letters, digits, "-" and "_". Sent again it answers the
-    progress of the change that it began, so that a stream that broke off is taken up. Empty: the
-    server makes one.
+    progress of the change that it began, so that a stream that broke off is taken up. An id
+    of the last 16 changes is refused for another one, and once another has begun
+    (FAILED_PRECONDITION). Empty: the server makes one.
     """
     model: builtins.str
     """Folder of the model, on the server. Empty: the model that is served, with its settings."""

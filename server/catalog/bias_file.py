@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from rankstream.server.catalog.view import bias_path
 from rankstream.server.clock import now_ms
 from rankstream.server.store import Store
 
+log = logging.getLogger(__name__)
+
 
 class BiasFile:
     """Writes the bias of a generation's rows, whole, when popularity, rows or what lives changed.
@@ -24,6 +28,9 @@ class BiasFile:
         popularity: of all items.
         page: where a new file is announced.
         folder: of all generations.
+
+    Attributes:
+        refused: whether the disk has not taken what is new; the file of before serves on.
     """
 
     def __init__(
@@ -34,6 +41,7 @@ class BiasFile:
         page: Announcements,
         folder: Path,
     ) -> None:
+        self.refused = False
         self._store = store
         self._segments = segments
         self._popularity = popularity
@@ -49,7 +57,10 @@ class BiasFile:
         self._sequence = now_ms()
 
     def refresh(self) -> None:
-        """Puts a new file in place and announces it, if there is anything new."""
+        """Puts a new file in place and announces it, if there is anything new.
+
+        What the disk refuses is shown on the page, and written by the next call.
+        """
         with self._store.read() as view:
             head, dead = view.head(), view.tombstones_after(self._version)
         self._live[dead] = False
@@ -61,12 +72,20 @@ class BiasFile:
         self._sequence += 1
         path = bias_path(self._folder, head.generation, self._sequence)
         bias = self._popularity.bias_of(self._slots_of(rows), self._live[:rows])
-        bias.tofile(path)
+        try:
+            # Not ``tofile``, which does not see that the disk has refused the end of a file.
+            path.write_bytes(bias.data)
+        except OSError as error:
+            log.error("the bias cannot be written, trying again: %s", error)
+            self._page.refused()
+            self.refused = True
+            _remove(path)
+            return
         self._page.set_bias(self._sequence, self._store.slot)
-        self._seen = now
+        self._seen, self.refused = now, False
         for old in path.parent.glob("bias-*.f32"):
             if old != path:
-                old.unlink()
+                _remove(old)
 
     def _slots_of(self, rows: int) -> NDArray[np.int32]:
         """The slot of each row; only what can have changed is looked up."""
@@ -79,3 +98,9 @@ class BiasFile:
             fresh = self._popularity.slots(keys[len(self._slots) : rows])
             self._slots = np.concatenate([self._slots, fresh])
         return self._slots
+
+
+def _remove(path: Path) -> None:
+    """What the disk does not let go now goes when the next file is in place."""
+    with contextlib.suppress(OSError):
+        path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ MOST_KEPT = 4
 """Graphs: of the generation that is served, the kept one, the one that is made, and one to try."""
 NOTE = "graph.json"
 T = TypeVar("T")
+# By the model's folder and the adapter's, the graphs that this process has loaded.
+_loaded: dict[tuple[Path, str], set[Path]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T
         ModelRefused: the model cannot be converted.
         EncoderError: the conversion failed, or its result does not compile.
     """
+    _loaded.setdefault((conversion.root, conversion.adapter), set()).add(conversion.folder)
     with exclusive(conversion.folder.with_suffix(".lock")):
         known = _read(conversion.folder)
         if known is not None:
@@ -94,14 +98,18 @@ def with_graph(conversion: Conversion, compile_graph: Callable[[Graph], T]) -> T
         return compile_graph(_convert(conversion))
 
 
-def forget_graphs(cache_dir: Path) -> None:
+def forget_graphs(cache_dir: Path, kept: Iterable[tuple[Path, str]] = ()) -> None:
     """Removes the folders of all graphs but those that were used last.
 
     Who has files of them mapped keeps these; who asks for such a graph again converts it again.
 
     Args:
         cache_dir: the folder of what can be made again.
+        kept: the folders of models and adapters that this process has loaded and still uses.
     """
+    for graph in {graph for used in kept for graph in _loaded.get(used, ())}:
+        with contextlib.suppress(OSError):
+            os.utime(graph)
     graphs = [graph for graph in graphs_in(cache_dir).glob("*/") if not graph.suffix]
     for graph in sorted(graphs, key=_used_at, reverse=True)[MOST_KEPT:]:
         with exclusive(graph.with_suffix(".lock")):

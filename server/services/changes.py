@@ -22,6 +22,7 @@ from rankstream.server.generation import SWITCHED, Change, Generation, absolute,
 from rankstream.server.generations import (
     current_slot,
     generation_in,
+    known_ids,
     newest_change,
     next_number,
 )
@@ -73,10 +74,12 @@ class Changes:
         Raises:
             InvalidArgument: a setting that there is not, or out of the model's range.
             ModelRefused: no model is there.
-            StateRefused: another change is under way.
+            StateRefused: another change is under way, or the id is another's.
         """
         known, served = self._look_up(change_id)
-        if known is None:
+        if known is not None:
+            _refuse_other(known, "reindex", model)
+        else:
             encoding = _encoding(model, settings, served.encoding)
             await asyncio.get_running_loop().run_in_executor(None, self._checked, encoding)
             with self._store.read() as view:
@@ -90,10 +93,12 @@ class Changes:
 
         Raises:
             NotFound: none is kept.
-            StateRefused: another change is under way.
+            StateRefused: another change is under way, or the id is another's.
         """
         known, served = self._look_up(change_id)
-        if known is None:
+        if known is not None:
+            _refuse_other(known, "rollback", "")
+        else:
             known = await self._begin(change_id, "rollback", self._kept(served))
         async for progress in self.follow(known.id):
             yield progress
@@ -134,15 +139,17 @@ class Changes:
         if change is None:
             msg = "no change of generations is under way"
             raise StateRefused(msg)
-        self._say({"verb": "cancel"})
+        _refuse_served(change)
+        self._say({"verb": "cancel", "id": change.id})
 
         grace_until = time.monotonic() + _GRACE_S
 
         def given_up(view: View) -> admin_pb2.ReindexProgress | None:
             now = newest_change(view)
-            if now is None or now.id != change.id or now.phase in SWITCHED:
-                msg = f"generation {change.target.number} is served already: roll back instead"
+            if now is None or now.id != change.id:
+                msg = f"{change.kind} {change.id} ended before it could be given up"
                 raise StateRefused(msg)
+            _refuse_served(now)
             noted = now.phase == "cancelling" and time.monotonic() > grace_until
             return progress_of(view, now, self._page) if now.ended or noted else None
 
@@ -185,20 +192,25 @@ class Changes:
         """The change that this id began, and the generation that is served.
 
         Raises:
-            StateRefused: another one is under way.
+            StateRefused: another one is under way, or has begun since that of this id.
         """
         with self._store.read() as view:
             change, served = newest_change(view), generation_in(view, current_slot(view))
+            known = known_ids(view)
         if served is None:
             msg = "the state has no generation yet: ingest has still to open it"
             raise Unavailable(msg)
         if change is not None and change_id and change.id == change_id:
             return change, served
+        if change_id in known:
+            msg = f"change {change_id} ended, and another has begun since: give another id"
+            raise StateRefused(msg)
         self._refuse_second(change)
         return None, served
 
     def _refuse_second(self, change: Change | None) -> None:
         if change is not None and not change.ended:
+            _refuse_served(change)
             msg = (
                 f"{change.kind} {change.id} to generation {change.target.number} is under way "
                 f"({change.phase}): follow it with WatchReindex, or give it up with CancelReindex"
@@ -262,6 +274,31 @@ class Changes:
         why = refusal_of(self._page) or "it may yet"
         msg = f"ingest did not {what} within {self._answer_s:g} s: {why}; watch it (WatchReindex)"
         raise Unavailable(msg)
+
+
+def _refuse_other(known: Change, kind: str, model: str) -> None:
+    """An id that began one change is not that of another."""
+    if known.kind != kind:
+        msg = f"id {known.id} is of a {known.kind}: give another id"
+        raise StateRefused(msg)
+    if model and absolute(Encoding(model=model)).model != known.target.encoding.model:
+        target = known.target.encoding.model or "the default model"
+        msg = f"id {known.id} is of a {known.kind} to {target}: give another id"
+        raise StateRefused(msg)
+
+
+def _refuse_served(change: Change) -> None:
+    """Once the new generation is served, the change cannot be given up, only taken back."""
+    served = f"generation {change.target.number} is served already"
+    if change.phase == "done":
+        msg = f"{served}: roll back instead (RollbackReindex)"
+        raise StateRefused(msg)
+    if change.phase in SWITCHED:
+        msg = (
+            f"{served} by {change.kind} {change.id} ({change.phase}): wait until the workers of "
+            "before have finished (WatchReindex), then roll back (RollbackReindex) or ask again"
+        )
+        raise StateRefused(msg)
 
 
 def _encoding(model: str, settings: Mapping[str, str], served: Encoding) -> Encoding:

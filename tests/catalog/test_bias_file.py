@@ -1,5 +1,8 @@
 """The bias on disk: written when there is something new, one file at a time."""
 
+import contextlib
+import resource
+
 import numpy as np
 import pytest
 from small_server import item
@@ -76,6 +79,35 @@ def test_a_new_process_takes_a_greater_number(server, file):
     BiasFile(*parts, server.folder / "segments").refresh()
 
     assert server.page.bias_sequence > before
+
+
+@contextlib.contextmanager
+def room(most_bytes):
+    """No file may be longer: what a write meets is what it meets on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_the_disk_refuses_is_written_the_next_time_and_the_old_file_serves_on(server, file):
+    server.put(item("i0", "a"), item("i1", "b"))
+    file.refresh()
+    before = (server.page.bias_sequence, files(server))
+    server.events(("ann", "i1", 10, "click", 1.0))
+
+    with room(most_bytes=6):
+        file.refresh()
+
+    assert (server.page.bias_sequence, files(server)) == before
+    assert file.refused
+    assert 0 <= server.page.refusal_age_ms < 10_000
+    file.refresh()
+    assert not file.refused
+    assert bias(server) == [0.0, np.float32(0.3)]
+    assert len(files(server)) == 1
 
 
 def test_an_item_that_is_gone_weighs_on_nobody(server, file):

@@ -84,6 +84,16 @@ def over_the_same_log(server, serve_shared, **flags):
     return other.start()
 
 
+def spaces_seen(load, *tables):
+    """The space of each answer that a load has seen, all of which are as its table says."""
+    by_space = dict(tables)
+    spaces = [ranking.served_by.space_fingerprint for _, ranking in load.seen]
+    assert set(spaces) == set(by_space)
+    for (user, ranking), space in zip(load.seen, spaces, strict=True):
+        assert texts_of(ranking).items() <= by_space[space][user].items()
+    return spaces
+
+
 def test_an_answer_is_of_one_model_while_it_changes_and_back(server, models, serve_shared):
     before = stored_profiles(server)
     with client_of(server) as client:
@@ -100,13 +110,7 @@ def test_an_answer_is_of_one_model_while_it_changes_and_back(server, models, ser
         assert last.texts == last.texts_total > 0
         assert load.failures == []
         assert old[0] != new[0]
-        tables = dict([old, new])
-        spaces = [ranking.served_by.space_fingerprint for _, ranking in load.seen]
-        assert set(spaces) == set(tables)
-        for user, ranking in load.seen:
-            expected = tables[ranking.served_by.space_fingerprint][user]
-            assert texts_of(ranking).items() <= expected.items()
-        assert set(spaces[done_at:]) == {new[0]}
+        assert set(spaces_seen(load, old, new)[done_at:]) == {new[0]}
         assert stored_profiles(server) == before
         assert generations(client) == [(2, "served"), (1, "kept")]
         assert MADE not in nicenesses(server)
@@ -127,9 +131,13 @@ def test_an_answer_is_of_one_model_while_it_changes_and_back(server, models, ser
         token = client.delete_items(["item-9"]).token
         client.rank(USERS[0], k=1, min_token=token, max_wait_ms=10_000)
         with Load(server) as load:
+            wait_for(lambda: load.seen, "answers before the change")
             phases, last = followed(client.rollback_reindex())
+            done_at = len(load.seen)
+            wait_for(lambda: len(load.seen) > done_at + 20, "answers after the change")
         assert (phases[-1], last.kind, last.generation) == ("done", "rollback", 1)
         assert load.failures == []
+        assert set(spaces_seen(load, old, new)[done_at:]) == {old[0]}
         assert table_of(client) == old
         assert client.rank("user-0", ["late", "item-9"]).item_ids == ["late"]
         assert generations(client) == [(1, "served"), (2, "kept")]

@@ -172,6 +172,20 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_graph_of_what_is_served_is_kept_however_many_were_tried_since(children, tmp_path):
+    graphs = tmp_path / "openvino"
+    served = Conversion(graphs / "served", tmp_path / "served", "mean", 1, "adapter")
+    with_graph(served, read_graph)
+    os.utime(served.folder, (1_000, 1_000))
+    for n in range(6):
+        with_graph(Conversion(graphs / str(n), tmp_path / "served", "mean", 1), read_graph)
+        os.utime(graphs / str(n), (2_000 + n, 2_000 + n))
+
+    forget_graphs(tmp_path, kept=[(tmp_path / "served", "adapter")])
+
+    assert sorted(p.name for p in graphs.glob("*/")) == ["3", "4", "5", "served"]
+
+
 def test_only_the_graphs_that_were_used_last_are_kept(children, tmp_path):
     graphs = tmp_path / "openvino"
     conversions = [Conversion(graphs / str(n), tmp_path / "model", "mean", 1) for n in range(6)]

@@ -154,6 +154,24 @@ def test_a_worker_that_hangs_is_started_again_and_the_old_crew_serves_until_one_
     assert case.ingest.told == [told]
 
 
+def test_a_crew_that_was_given_up_hurries_nobody_who_starts_again_long_after_a_switch(case):
+    old, served = case.crews.served, case.prepared()
+    case.crews.serve(NEW)
+    case.reach(served, "ready")
+    case.crews.look_after()
+    end(old)
+    case.crews.look_after()
+    served.ready_by = 0.0
+    case.crews.prepare(OLD)
+    case.crews.dismiss_next()
+    served.workers[0].reached.clear()
+
+    case.crews.look_after()
+
+    assert [w.running.asked for w in served.workers] == [[], []]
+    assert case.ingest.told == ["drained 2"]
+
+
 def test_a_crew_of_which_one_ends_is_given_up_and_its_problem_told(case):
     crew = case.prepared()
     crew.workers[1].problem = "no such folder"

@@ -18,6 +18,7 @@ from rankstream.server.generations import (
     generation_in,
     held_slots,
     is_near,
+    known_ids,
     left_at_ms,
     newest_change,
     next_number,
@@ -227,6 +228,16 @@ def test_a_change_reads_back(store):
         assert newest_change(view) == change
     assert change.ended
     assert not dataclasses.replace(change, phase="draining").ended
+
+
+def test_the_ids_of_the_last_changes_are_known(store):
+    for n in range(20):
+        for phase in ("loading", "done"):
+            with store.write() as txn:
+                put_change(txn, Change(f"change-{n}", "reindex", SECOND, phase))
+
+    with store.read() as view:
+        assert known_ids(view) == [f"change-{n}" for n in range(4, 20)]
 
 
 def test_a_generation_survives_its_way_to_a_process():

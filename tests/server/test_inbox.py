@@ -7,7 +7,14 @@ import pytest
 
 from rankstream.server.inbox import Cancelled, Failed, Inbox, Stopped
 
-CANCEL = 'ask {"verb": "cancel"}'
+BEGIN = {"verb": "begin", "change": "{}"}
+
+
+def ask(verb, **more):
+    return "ask " + json.dumps({"verb": verb, **more})
+
+
+CANCEL = ask("cancel", id="some")
 
 
 def unfit(number):
@@ -17,7 +24,7 @@ def unfit(number):
 @pytest.fixture
 def inbox():
     made = Inbox()
-    made.making = 7
+    made.makes(7, "some")
     return made
 
 
@@ -38,8 +45,41 @@ def test_somebody_may_give_up_what_is_made(inbox):
         inbox.wait()
 
 
+def test_another_change_than_the_one_that_was_seen_is_not_given_up(inbox):
+    inbox.tell(ask("cancel", id="the one before"))
+    inbox.check()
+
+    inbox.tell(CANCEL)
+    with pytest.raises(Cancelled):
+        inbox.check()
+
+
+def test_what_is_asked_while_nothing_is_made_is_heard_later_in_its_order(inbox):
+    inbox.makes_nothing()
+    inbox.tell(ask("drop", number="1"))
+    inbox.tell("ask " + json.dumps(BEGIN))
+    inbox.check()
+    inbox.tell(ask("drop", number="2"))
+
+    asked = [inbox.asked() for _ in range(3)]
+
+    assert asked == [{"verb": "drop", "number": "1"}, BEGIN, {"verb": "drop", "number": "2"}]
+
+
+def test_what_was_refused_because_something_is_made_is_not_done_afterwards(inbox):
+    inbox.tell("ask " + json.dumps(BEGIN))
+    inbox.check()
+    inbox.makes_nothing()
+    inbox.tell(ask("drop", number="1"))
+    inbox.check()
+    inbox.forget_asked()
+    inbox.tell(ask("drop", number="2"))
+
+    assert inbox.asked() == {"verb": "drop", "number": "2"}
+
+
 def test_nobody_gives_up_what_is_served(inbox):
-    inbox.making = -1
+    inbox.makes_nothing()
     inbox.tell(CANCEL)
     inbox.tell(unfit(7))
     inbox.break_off(OSError("the disk"))
@@ -73,5 +113,6 @@ def test_the_end_of_ingest_is_the_end_of_everything(inbox):
 def test_a_moment_passes_where_nothing_is_said(inbox):
     inbox.wait()
 
+    inbox.makes_nothing()
     threading.Timer(0.05, inbox.tell, ["ask " + json.dumps({"verb": "drop"})]).start()
     assert inbox.asked() == {"verb": "drop"}

@@ -16,8 +16,10 @@ from rankstream.server.config import Encoding, Settings, State
 from rankstream.server.encoder.base import EncoderError
 from rankstream.server.generation import Change, Generation
 from rankstream.server.generations import (
+    forget_generation,
     generation_in,
     held_slots,
+    known_ids,
     newest_change,
     put_change,
     put_generation,
@@ -26,7 +28,7 @@ from rankstream.server.generations import (
 from rankstream.server.handover import await_encoded
 from rankstream.server.notes import Notes
 from rankstream.server.reindexing import Reindexing
-from rankstream.server.store import Store
+from rankstream.server.store import OF_A_SLOT, Store
 from rankstream.server.types import Position
 
 SERVED = Generation("a", 1, Encoding())
@@ -140,7 +142,7 @@ def test_a_change_that_is_served_only_waits_for_the_workers_of_before(case):
 
     case.start()
     case.made.inbox.tell("drained 1")
-    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel"}))
+    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel", "id": "some"}))
     case.made.inbox.tell("drained 2")
 
     assert case.until_ended().phase == "done"
@@ -210,7 +212,7 @@ def test_a_change_is_given_up_while_its_model_loads(case, monkeypatch):
     case.ask(change())
     case.until(lambda: case.change() and case.change().attempts == 1)
 
-    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel"}))
+    case.made.inbox.tell("ask " + json.dumps({"verb": "cancel", "id": "some"}))
 
     case.until(lambda: case.change().phase == "cancelling")
     loading.set()
@@ -262,6 +264,87 @@ def test_what_is_kept_now_is_not_dropped_in_the_place_of_another(case):
 
     assert case.until_ended().phase == "failed"
     assert case.held() == ["a", "b"]
+
+
+def test_what_is_asked_while_a_generation_is_dropped_is_done_afterwards(case, monkeypatch):
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder(EncoderError()))
+    fill(case)
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "2"}))
+    case.ask(change())
+
+    case.start()
+
+    assert case.until_ended().phase == "failed"
+    assert case.held() == ["a"]
+
+
+def left_of(case, slot):
+    with case.store.read() as view:
+        return [name for name in OF_A_SLOT if view.of(slot).count(name)]
+
+
+def fill(case):
+    """So much that it takes several commits to remove it."""
+    with case.store.write() as txn:
+        for n in range(5_000):
+            txn.of("b").put("items", n.to_bytes(8, "big"), b"value")
+
+
+def test_a_change_that_is_given_up_while_it_makes_room_leaves_nothing(case, monkeypatch):
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder())
+    fill(case)
+    clear_some = reindexing.clear_some
+
+    def cancelled_meanwhile(txn, slot):
+        case.made.inbox.tell("ask " + json.dumps({"verb": "cancel", "id": "some"}))
+        return clear_some(txn, slot)
+
+    monkeypatch.setattr(reindexing, "clear_some", cancelled_meanwhile)
+    case.start()
+
+    case.ask(change())
+
+    assert case.until_ended().phase == "cancelled"
+    case.until(lambda: not left_of(case, "b"))
+
+
+def test_what_an_ingest_of_before_has_not_removed_to_the_end_is_removed(case):
+    fill(case)
+    with case.store.write() as txn:
+        forget_generation(txn, "b")
+
+    case.start()
+
+    case.until(lambda: not left_of(case, "b"))
+    assert case.held() == ["a"]
+
+
+def test_what_is_asked_under_an_id_of_before_is_not_done_again(case, monkeypatch):
+    monkeypatch.setattr(encoder_loading, "load_encoder", lambda settings: Encoder(EncoderError()))
+    case.note(change("done"))
+    case.note(change("done", id="other"))
+    case.start()
+
+    case.ask(change())
+    case.ask(change(id="new"))
+
+    case.until(lambda: case.change().id == "new")
+    with case.store.read() as view:
+        assert known_ids(view) == ["some", "other", "new"]
+
+
+def test_the_graphs_of_what_is_served_are_not_forgotten(case, monkeypatch, tmp_path):
+    forgotten = []
+    monkeypatch.setattr(reindexing, "forget_graphs", lambda *given: forgotten.append(given))
+    monkeypatch.setattr(reindexing, "find_model", lambda model: SimpleNamespace(root=("at", model)))
+    case.start()
+
+    case.made.inbox.tell("ask " + json.dumps({"verb": "drop", "number": "2"}))
+
+    case.until(lambda: forgotten)
+    ((cache, kept),) = forgotten
+    assert cache.is_relative_to(tmp_path)
+    assert kept == [(("at", SERVED.encoding.model), SERVED.encoding.adapter)]
 
 
 def test_files_go_only_once_a_power_loss_cannot_bring_their_generation_back(

@@ -147,6 +147,24 @@ def test_the_same_id_follows_what_it_began(changes, ingest, model):
     assert len(ingest.asked) == 1
 
 
+def test_an_id_stands_for_one_change_ever(changes, ingest, model, store):
+    keep(store)
+    run(first(changes.reindex("deploy-42", model, {})))
+    ingest.note("done")
+    with pytest.raises(StateRefused, match="id deploy-42 is of a reindex: give another id"):
+        run(first(changes.rollback("deploy-42")))
+    with pytest.raises(StateRefused, match=f"id deploy-42 is of a reindex to {model}: give anot"):
+        run(first(changes.reindex("deploy-42", "/another", {})))
+    assert run(first(changes.reindex("deploy-42", "", {}))).phase == "done"
+    run(first(changes.rollback("back")))
+    ingest.note("done")
+
+    for again in (changes.reindex("deploy-42", model, {}), changes.rollback("deploy-42")):
+        with pytest.raises(StateRefused, match="deploy-42 ended, and another .*: give another id"):
+            run(first(again))
+    assert len(ingest.asked) == 2
+
+
 def test_a_second_change_is_refused_and_the_first_is_named(changes, model):
     run(first(changes.reindex("mine", model, {})))
 
@@ -236,10 +254,11 @@ def test_back_to_what_is_kept(changes, ingest, store):
     assert Change.from_json(ingest.asked[0]["change"]).target == KEPT
 
 
-def test_a_change_is_given_up(changes, model):
+def test_a_change_is_given_up(changes, ingest, model):
     run(first(changes.reindex("mine", model, {})))
 
     assert run(changes.cancel()).phase == "cancelled"
+    assert ingest.asked[1:] == [{"verb": "cancel", "id": "mine"}]
 
 
 def test_to_give_up_a_change_whose_model_still_loads_is_noted_at_once(changes, ingest, model):
@@ -261,11 +280,25 @@ def test_a_disk_that_refuses_is_told_of(changes, ingest, model, page, store):
 
 def test_what_is_served_already_is_not_given_up(changes, ingest, model):
     run(first(changes.reindex("mine", model, {})))
-    ingest.answers = False
     ingest.note("draining")
 
-    with pytest.raises(StateRefused, match="served already: roll back"):
+    wait = r"generation 2 is served already.*wait until the workers of before .*\(WatchReindex\)"
+    with pytest.raises(StateRefused, match=wait + ", then roll back"):
         run(changes.cancel())
+    with pytest.raises(StateRefused, match=wait) as raised:
+        run(first(changes.rollback("")))
+    assert "CancelReindex" not in str(raised.value)
+    assert len(ingest.asked) == 1
+
+
+def test_what_was_served_before_it_could_be_given_up(changes, ingest, model):
+    for phase, problem in (("draining", "wait until the workers"), ("done", "roll back instead")):
+        run(first(changes.reindex(phase, model, {})))
+        ingest.gives_up_as = phase
+
+        with pytest.raises(StateRefused, match=f"generation 2 is served already.*{problem}"):
+            run(changes.cancel())
+        ingest.note("done")
 
 
 def test_what_is_kept_is_dropped(changes, store):
