@@ -130,6 +130,7 @@ def _shortlists(parts: int, batch: int, room: int) -> Shortlists:
             np.empty((parts, batch), np.int64),
             np.empty((parts, batch), np.int64),
             np.empty((parts, batch), np.float32),
+            np.empty((parts, batch), np.float32),
         )
         _memory.shortlists = kept
     return kept

@@ -120,6 +120,8 @@ def _scan_turns(
     sizes: Int64,
     due: Int64,
     thresholds: Float32,
+    part: int,
+    fair: Float32,
 ) -> int:
     """Takes turns until there are none; returns the first row with a bad bias in them, or -1.
 
@@ -137,6 +139,7 @@ def _scan_turns(
     margins, cuts = np.empty(WIDEST, np.float32), np.empty(WIDEST, np.float32)
     masks = np.empty(WIDEST, np.uint64)
     batch, room, blocks = rows.shape[0], rows.shape[1], norms.shape[1]
+    fair_count = (k + fair.shape[0] - 1) // fair.shape[0]
     share_rounded = np.float32(rounding_of(blocks))
     step_bytes = COARSE_STEP if packed else STEP
     tile_bytes = steps[blocks] * step_bytes
@@ -232,6 +235,9 @@ def _scan_turns(
                         q, vectors, items, bias, rows[q], lower[q], upper[q], sizes[q], k,
                         thresholds[q],
                     )  # fmt: skip
+                    # What other threads have found counts, too, however late it is seen.
+                    fair[part, q] = reached_by(lower[q], sizes[q], fair_count, fair[part, q])
+                    thresholds[q] = max(thresholds[q], fair[:, q].min())
         turn = take(taken, 1)
     return -1
 
@@ -252,7 +258,7 @@ def _scan_part(
     return _scan_turns(
         bounds, taken, source, k, queries, vectors, items, terms,
         found.rows[part], found.lower[part], found.upper[part], found.sizes[part],
-        found.due[part], found.thresholds[part],
+        found.due[part], found.thresholds[part], part, found.fair,
     )  # fmt: skip
 
 

@@ -27,7 +27,9 @@ class Shortlists(NamedTuple):
         upper: float32[P, B, C], at most.
         sizes: int64[P, B]; -1: they did not fit.
         due: int64[P, B], the size at which a query's are narrowed.
-        thresholds: float32[P, B]: k rows of the part are known to reach it.
+        thresholds: float32[P, B]: k rows are known to reach it.
+        fair: float32[P, B]: ceil(k / P) rows of the part are known to; so k rows reach the least of
+            all parts'.
     """
 
     rows: Int32
@@ -36,13 +38,15 @@ class Shortlists(NamedTuple):
     sizes: Int64
     due: Int64
     thresholds: Float32
+    fair: Float32
 
 
 @compiled
 def empty(found: Shortlists, k: int) -> None:
     """Makes them empty, for the k best."""
     due = min(2 * k, found.rows.shape[2] - TILE)
-    found.sizes[:], found.due[:], found.thresholds[:] = 0, due, -np.inf
+    found.sizes[:], found.due[:] = 0, due
+    found.thresholds[:] = found.fair[:] = -np.inf
 
 
 @compiled
