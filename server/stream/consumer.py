@@ -65,11 +65,10 @@ def _client(**settings: Any) -> KafkaNetClient:
 def rest_when(idle_s: float, rest_s: float) -> float:
     """How long to rest between two fetches, where nothing has come for ``idle_s`` seconds.
 
-    A hundredth of that, from ``rest_s`` up to 30 ms, or three times ``rest_s``: with 250 fetches a
-    second, an idle ingest took a fifth of a core.
+    A hundredth of that, from ``rest_s`` up to 30 ms: with 250 fetches a second, an idle ingest took
+    a fifth of a core.
     """
-    longest = max(_LONGEST_REST_S, 3 * rest_s)
-    return max(rest_s, min(0.01 * idle_s, longest))
+    return max(rest_s, min(0.01 * idle_s, _LONGEST_REST_S))
 
 
 class LogConsumer:
