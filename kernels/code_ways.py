@@ -6,6 +6,7 @@ Items are unsigned, queries signed, as ``vpdpbusd`` wants them. All sums fit int
 many at once) and one for any processor.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -67,22 +68,22 @@ def constant(kind: Any, value: int) -> Any:
     return ir.Constant(kind, [value] * kind.count)
 
 
-class _Way:
+class _Way(ABC):
     """What every way emits; ``rows`` and ``query`` make of words what ``add`` multiplies."""
 
     bits = 256
 
+    @abstractmethod
     def rows(self, builder: Any, word: Any) -> Any:
         """A register of rows: four codes each, unsigned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def query(self, builder: Any, word: Any) -> Any:
         """Four codes of a query, signed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, builder: Any, total: Any, rows: Any, query: Any) -> Any:
         """Sums of products, added to ``total``."""
-        raise NotImplementedError
 
     def add_six(self, builder: Any, total: Any, rows: list[Any], query: list[Any]) -> Any:
         """Those of ``GROUP`` steps, all words, whose unsigned codes have six bits."""
